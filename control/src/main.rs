@@ -1,0 +1,2 @@
+//! `baton`: the director.
+fn main() {}
