@@ -1,1 +1,13 @@
-//! What happens to a packet.
+//! What happens to a packet: workers, connection tables, schedulers and the commands that change them.
+//!
+//! [`worker`] reads top to bottom as the product. Everything here is synchronous, takes time as an argument
+//! and never touches a file, a lock or the allocator on the packet path.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod command;
+pub mod service;
+pub mod settings;
+pub mod stats;
+pub mod tick;
+pub mod verdict;

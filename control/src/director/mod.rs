@@ -1,0 +1,1 @@
+//! The desired state and what the workers make of it.

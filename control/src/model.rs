@@ -1,0 +1,476 @@
+//! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A transport protocol that a virtual service can be for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`, as in ids.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A virtual service's natural key: `tcp:10.10.24.88:80`, `udp:[fd00::1]:53`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ServiceKey {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The VIP.
+    pub address: IpAddr,
+    /// The vport.
+    pub port: u16,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.protocol.as_str(), SocketAddr::new(self.address, self.port))
+    }
+}
+
+/// Why a text is not a service's id.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets")]
+pub struct BadKey(String);
+
+impl FromStr for ServiceKey {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        let bad = || BadKey(text.to_owned());
+        let (protocol, rest) = text.split_once(':').ok_or_else(bad)?;
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(bad()),
+        };
+        let socket: SocketAddr = rest.parse().map_err(|_| bad())?;
+        Ok(Self { protocol, address: socket.ip(), port: socket.port() })
+    }
+}
+
+/// A scheduler, by ipvsadm's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduler {
+    /// Round robin.
+    Rr,
+    /// Weighted round robin.
+    Wrr,
+    /// Least connections.
+    Lc,
+    /// Weighted least connections: the default.
+    #[default]
+    Wlc,
+}
+
+/// How requests reach a real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Direct routing (`ipvsadm -g`): the default.
+    #[default]
+    DirectRouting,
+    /// Tunnel (`ipvsadm -i`).
+    Tunnel,
+    /// Masquerading (`ipvsadm -m`).
+    Masquerading,
+}
+
+/// A virtual service as a user describes it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The VIP.
+    #[schema(value_type = String, example = "10.10.24.88")]
+    pub address: IpAddr,
+    /// The vport, 1 to 65535.
+    #[schema(minimum = 1)]
+    pub port: u16,
+    /// The scheduler; `wlc` when left out.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// One-packet scheduling (`ipvsadm -o`): UDP only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
+    /// The real servers, in the order in which they were added.
+    #[serde(default, rename = "real_servers", alias = "real_server")]
+    pub real_servers: Vec<RealServerSpec>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl ServiceSpec {
+    /// Its natural key.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey { protocol: self.protocol, address: self.address, port: self.port }
+    }
+}
+
+/// A real server as a user describes it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RealServerSpec {
+    /// The RIP.
+    #[schema(value_type = String, example = "10.10.24.21")]
+    pub address: IpAddr,
+    /// The rport; the service's vport when left out, and always for direct routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub port: Option<u16>,
+    /// The weight, 0 to 2147483647; 1 when left out; 0 is quiescent: no new connections.
+    #[serde(default = "one")]
+    #[schema(maximum = 2_147_483_647)]
+    pub weight: u32,
+    /// The forwarding method; direct routing when left out.
+    #[serde(default)]
+    pub method: Method,
+    /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// What passed through a service or a real server since it was made or its counters were zeroed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Stats {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets to clients: 0 in direct routing, where answers never pass the director.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
+}
+
+/// Rates over the last 8 seconds or so, estimated as IPVS does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Rates {
+    /// Connections a second.
+    pub connections: u64,
+    /// Packets a second from clients.
+    pub in_packets: u64,
+    /// Packets a second to clients.
+    pub out_packets: u64,
+    /// Bytes a second from clients.
+    pub in_bytes: u64,
+    /// Bytes a second to clients.
+    pub out_bytes: u64,
+}
+
+/// What a real server is fit for at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RealServerState {
+    /// It gets new connections.
+    Ready,
+    /// Its weight is 0: it keeps its connections and gets no new ones.
+    Quiescent,
+    /// Its MAC is not known: it gets nothing.
+    NoMac,
+}
+
+/// A virtual service as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Service {
+    /// `tcp:10.10.24.88:80`.
+    pub id: String,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The VIP.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The vport.
+    pub port: u16,
+    /// The scheduler.
+    pub scheduler: Scheduler,
+    /// One-packet scheduling.
+    #[serde(default)]
+    pub one_packet: bool,
+    /// Counters.
+    pub stats: Stats,
+    /// Rates.
+    pub rates: Rates,
+    /// The real servers, in the order in which they were added.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// A real server as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RealServer {
+    /// `10.10.24.21:80`.
+    pub id: String,
+    /// The RIP.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The rport.
+    pub port: u16,
+    /// The weight.
+    pub weight: u32,
+    /// The forwarding method.
+    pub method: Method,
+    /// The MAC that its frames get, when known.
+    pub mac: Option<String>,
+    /// The port that its frames leave by.
+    pub link: Option<String>,
+    /// What it is fit for.
+    pub state: RealServerState,
+    /// Why it is not ready, in words.
+    pub reason: Option<String>,
+    /// Active connections.
+    pub active_connections: u32,
+    /// All other entries.
+    pub inactive_connections: u32,
+    /// Counters.
+    pub stats: Stats,
+    /// Rates.
+    pub rates: Rates,
+}
+
+/// A connection entry.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The client, `198.51.100.1:10000`.
+    #[schema(value_type = String)]
+    pub client: SocketAddr,
+    /// VIP and vport.
+    #[serde(rename = "virtual")]
+    #[schema(value_type = String)]
+    pub virtual_address: SocketAddr,
+    /// RIP and rport.
+    #[schema(value_type = String)]
+    pub server: SocketAddr,
+    /// The state, as `ipvsadm -lc` names it.
+    pub state: String,
+    /// Seconds until the entry ends.
+    pub expires_in: f64,
+    /// Packets from the client.
+    pub in_packets: u32,
+    /// The worker that owns the entry.
+    pub worker: u32,
+}
+
+/// A page of connection entries.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Connections {
+    /// Entries on all workers, matching or not.
+    pub total: u64,
+    /// The entries of this page.
+    pub connections: Vec<Connection>,
+    /// Pass it as `cursor` for the next page; absent on the last.
+    pub next: Option<String>,
+}
+
+/// What ended with a flush.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Flushed {
+    /// Entries that were ended.
+    pub removed: u64,
+}
+
+/// The services with the revision of the configuration that they belong to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Services {
+    /// Grows by one with every change.
+    pub revision: u64,
+    /// All virtual services, in the order in which they were added.
+    pub services: Vec<Service>,
+}
+
+/// Part of a service to change: what is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePatch {
+    /// A new scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// One-packet scheduling on or off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_packet: Option<bool>,
+}
+
+/// Part of a real server to change: what is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RealServerPatch {
+    /// A new weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// A new forwarding method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// A new static MAC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// Settings under IPVS's sysctl names, and the timeouts of `ipvsadm --set`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// 1: any TCP segment may make an entry.
+    pub sloppy_tcp: u8,
+    /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
+    pub expire_nodest_conn: u8,
+    /// When a SYN on an ended entry is scheduled anew: bit 0 `TIME_WAIT` and `CLOSE`, bit 2 `FIN_WAIT` too.
+    pub conn_reuse_mode: u8,
+    /// Seconds until an idle established TCP connection ends.
+    pub timeout_tcp: u32,
+    /// Seconds until a TCP connection ends after a FIN.
+    pub timeout_tcpfin: u32,
+    /// Seconds until a UDP entry ends.
+    pub timeout_udp: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { sloppy_tcp: 0, expire_nodest_conn: 0, conn_reuse_mode: 1, timeout_tcp: 900, timeout_tcpfin: 120, timeout_udp: 300 }
+    }
+}
+
+/// A worker as it is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub id: u32,
+    /// The CPU core that it runs on.
+    pub core: u32,
+    /// The version of the configuration that it runs.
+    pub version: u64,
+    /// Connection entries that it holds.
+    pub connections: u64,
+    /// Half-open entries among them.
+    pub half_open: u64,
+    /// Entries that it can hold.
+    pub capacity: u64,
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// ICMP errors sent.
+    pub icmp_errors: u64,
+    /// Frames of the kernel's sent on.
+    pub injected: u64,
+    /// Frames by verdict; only those that are not zero, unless all are asked for.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Share of cycles spent on frames, 0 to 1.
+    pub busy: f64,
+}
+
+/// A port as it is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Port {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The DPDK device.
+    pub device: String,
+    /// The driver.
+    pub driver: String,
+    /// The MAC.
+    pub mac: String,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Link speed in Mbit/s; 0 when unknown.
+    pub speed_mbps: u32,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Receive queues, one a worker.
+    pub queues: u16,
+    /// Whether the device spreads flows over its queues.
+    pub rss: bool,
+    /// Addresses from the configuration.
+    pub addresses: Vec<String>,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Frames that the device lost because no worker took them in time.
+    pub rx_missed: u64,
+    /// Frames by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+}
+
+/// A neighbour that real servers or gateways are reached by.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Neighbour {
+    /// Its address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// Its MAC, when known.
+    pub mac: Option<String>,
+    /// The port that it is on.
+    pub port: String,
+    /// `reachable`, `stale`, `probing`, `incomplete`, `failed` or `static`.
+    pub state: String,
+}
+
+/// The whole configuration that can change while the director runs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// Grows by one with every change; ignored in a PUT.
+    #[serde(default)]
+    pub revision: u64,
+    /// Settings.
+    #[serde(default)]
+    pub settings: Settings,
+    /// All virtual services with their real servers.
+    #[serde(default)]
+    pub services: Vec<ServiceSpec>,
+}
+
+/// A faulty field.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    /// Where it is: a JSON pointer (RFC 6901) into the request's document, such as `/real_servers/0/weight`.
+    pub pointer: String,
+    /// What is wrong, what was given and what is allowed.
+    pub detail: String,
+}
+
+/// An error as the API answers it (RFC 9457).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A stable name for this kind of error: `/problems/service-exists`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened here.
+    pub detail: String,
+    /// Every faulty field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}

@@ -1,0 +1,127 @@
+//! Virtual services and real servers as the workers see them: immutable snapshots made by the control plane.
+
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::settings::Timeouts;
+use crate::stats::{ServerStats, ServiceStats};
+
+/// A transport protocol that a virtual service can be for; the value is the IP protocol number (IANA).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP (RFC 9293).
+    Tcp = 6,
+    /// UDP (RFC 768).
+    Udp = 17,
+}
+
+/// What a virtual service is known by on the packet path: protocol, VIP and vport.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The VIP.
+    pub address: Address,
+    /// The vport, 1 to 65535.
+    pub port: u16,
+}
+
+/// A virtual service's place in the workers' tables; given out by the control plane, reused only after every worker let go.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ServiceId(pub u32);
+
+/// A real server's place in the workers' tables; the same (service, address, port) gets the same id back while entries refer to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+/// How requests reach a real server (ipvsadm(8): `-g`, `-i`, `-m`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// Direct routing: only the Ethernet addresses change.
+    DirectRouting,
+    /// Tunnel: the whole packet is carried inside an IP packet to the real server (RFC 2003, RFC 2473).
+    Tunnel,
+    /// Masquerading: addresses and ports are translated in both directions.
+    Masquerading,
+}
+
+/// The schedulers that a worker can run (ipvsadm(8), `-s`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SchedulerKind {
+    /// Round robin.
+    RoundRobin,
+    /// Weighted round robin.
+    WeightedRoundRobin,
+    /// Least connections.
+    LeastConnections,
+    /// Weighted least connections.
+    WeightedLeastConnections,
+}
+
+/// Where a frame for a real server leaves: the port and the destination MAC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHop {
+    /// Index of the port in the configuration's order.
+    pub port: u16,
+    /// The neighbour's MAC; never our own, multicast, broadcast or zero.
+    pub mac: [u8; 6],
+    /// The link's MTU in bytes (IP packet without Ethernet header).
+    pub mtu: u16,
+}
+
+/// A real server as entries refer to it; outlives its membership in the service while entries are left.
+#[derive(Debug)]
+pub struct RealServer {
+    /// Its place in the table.
+    pub id: ServerId,
+    /// The RIP.
+    pub address: Address,
+    /// The rport; for direct routing the service's vport.
+    pub port: u16,
+    /// How requests reach it.
+    pub method: Method,
+    /// `true` while it is a member of its service; `false` once removed, when entries may still refer to it.
+    pub available: bool,
+    /// Its weight; 0 is quiescent: no new connections.
+    pub weight: u32,
+    /// `None` while its MAC is not known: then it is not scheduled and its frames are dropped with a verdict of their own.
+    pub next_hop: Option<NextHop>,
+    /// Counters, one line a worker.
+    pub stats: Arc<ServerStats>,
+}
+
+/// A real server in its service's list, with what a scheduler needs.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its place in the table of real servers.
+    pub server: ServerId,
+    /// Its weight; 0 is quiescent.
+    pub weight: u32,
+    /// Whether it has a next hop; a scheduler passes over those without.
+    pub reachable: bool,
+    /// Counters, one line a worker.
+    pub stats: Arc<ServerStats>,
+}
+
+/// A virtual service with its members in scheduling order: newest first, as IPVS keeps them.
+#[derive(Debug)]
+pub struct VirtualService {
+    /// Its place in the table.
+    pub id: ServiceId,
+    /// What packets are matched by.
+    pub key: ServiceKey,
+    /// The scheduler.
+    pub scheduler: SchedulerKind,
+    /// One-packet scheduling (`-o`): every packet is scheduled and no entry is made; UDP only.
+    pub one_packet: bool,
+    /// Counts the changes that a scheduler must notice (member added, removed or edited); equal means the list is unchanged,
+    /// so that a new MAC does not disturb the order.
+    pub revision: u64,
+    /// Members, newest first.
+    pub members: Vec<Member>,
+    /// Timeouts of its own, where they differ from the director's.
+    pub timeouts: Option<Timeouts>,
+    /// Counters, one line a worker.
+    pub stats: Arc<ServiceStats>,
+}

@@ -1,0 +1,61 @@
+//! Settings that the packet path obeys, under IPVS's sysctl names.
+
+/// Timeouts that `ipvsadm --set` changes, in seconds, each 1 to 2 678 400 (31 days).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// Established TCP connections; 900 by default.
+    pub tcp: u32,
+    /// TCP connections after a FIN; 120 by default.
+    pub tcp_fin: u32,
+    /// UDP; 300 by default.
+    pub udp: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+    }
+}
+
+/// What direct routing does to the TTL or hop limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ttl {
+    /// The IP packet is not touched at all.
+    #[default]
+    Preserve,
+    /// Decremented, as the kernel does; at 1 the packet is answered with ICMP time exceeded.
+    Decrement,
+}
+
+/// Everything that changes how a worker treats packets and that is not a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Any TCP segment may make an entry, not only a SYN.
+    pub sloppy_tcp: bool,
+    /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
+    pub expire_nodest_conn: bool,
+    /// When a SYN on an ended entry is scheduled anew: bit 0 for `TIME_WAIT` and `CLOSE`, bit 2 also for `FIN_WAIT` in direct routing.
+    pub conn_reuse_mode: u8,
+    /// Default timeouts.
+    pub timeouts: Timeouts,
+    /// What direct routing does to the TTL.
+    pub ttl: Ttl,
+    /// Frames a second that each worker hands to the kernel at most; a burst of a tenth of it is let through at once.
+    pub exception_rate: u32,
+    /// ICMP errors a second that each worker sends at most.
+    pub icmp_error_rate: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sloppy_tcp: false,
+            expire_nodest_conn: false,
+            conn_reuse_mode: 1,
+            timeouts: Timeouts::default(),
+            ttl: Ttl::Preserve,
+            exception_rate: 10_000,
+            icmp_error_rate: 1_000,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Counters that one worker writes and the control plane reads.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// A counter with one writer: a plain load and a plain store, never an atomic read-modify-write.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; only the owning worker may call it. Cost: one load, one add, one store.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces the value; only the owning worker may call it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value as of some recent moment.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down, with one writer.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU32);
+
+impl Gauge {
+    /// Adds one; only the owning worker may call it.
+    #[inline]
+    pub fn increment(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Takes one away; only the owning worker may call it.
+    #[inline]
+    pub fn decrement(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// The value as of some recent moment.
+    #[inline]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What passed, as `ipvsadm --stats` shows it. Direct routing leaves `out_*` at 0: the director never sees answers.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Connections scheduled.
+    pub connections: Counter,
+    /// Packets from clients.
+    pub in_packets: Counter,
+    /// Bytes from clients: IP packets without Ethernet header.
+    pub in_bytes: Counter,
+    /// Packets to clients.
+    pub out_packets: Counter,
+    /// Bytes to clients.
+    pub out_bytes: Counter,
+}
+
+/// One worker's share of a real server's counters: one cache line.
+#[derive(Debug, Default)]
+pub struct ServerShare {
+    /// What passed.
+    pub traffic: Traffic,
+    /// Active connections, as IPVS counts them (lvs.md 2.1: ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK).
+    pub active: Gauge,
+    /// All other entries.
+    pub inactive: Gauge,
+}
+
+/// A real server's counters, one line a worker.
+#[derive(Debug)]
+pub struct ServerStats(Box<[CachePadded<ServerShare>]>);
+
+/// A virtual service's counters, one line a worker.
+#[derive(Debug)]
+pub struct ServiceStats(Box<[CachePadded<Traffic>]>);
+
+/// A sum over all workers, for listings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficSum {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Packets to clients.
+    pub out_packets: u64,
+    /// Bytes to clients.
+    pub out_bytes: u64,
+}
+
+impl TrafficSum {
+    fn plus(self, t: &Traffic) -> Self {
+        Self {
+            connections: self.connections + t.connections.get(),
+            in_packets: self.in_packets + t.in_packets.get(),
+            in_bytes: self.in_bytes + t.in_bytes.get(),
+            out_packets: self.out_packets + t.out_packets.get(),
+            out_bytes: self.out_bytes + t.out_bytes.get(),
+        }
+    }
+}
+
+impl ServerStats {
+    /// Counters at zero for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| CachePadded::default()).collect())
+    }
+
+    /// The share that worker `worker` writes.
+    #[inline]
+    pub fn share(&self, worker: usize) -> &ServerShare {
+        &self.0[worker]
+    }
+
+    /// Active connections over all workers. Cost: one load a worker.
+    #[inline]
+    pub fn active(&self) -> u32 {
+        self.0.iter().map(|s| s.active.get()).sum()
+    }
+
+    /// Inactive connections over all workers. Cost: one load a worker.
+    #[inline]
+    pub fn inactive(&self) -> u32 {
+        self.0.iter().map(|s| s.inactive.get()).sum()
+    }
+
+    /// What passed, over all workers.
+    pub fn sum(&self) -> TrafficSum {
+        self.0.iter().fold(TrafficSum::default(), |sum, s| sum.plus(&s.traffic))
+    }
+}
+
+impl ServiceStats {
+    /// Counters at zero for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| CachePadded::default()).collect())
+    }
+
+    /// The share that worker `worker` writes.
+    #[inline]
+    pub fn share(&self, worker: usize) -> &Traffic {
+        &self.0[worker]
+    }
+
+    /// What passed, over all workers.
+    pub fn sum(&self) -> TrafficSum {
+        self.0.iter().fold(TrafficSum::default(), |sum, t| sum.plus(t))
+    }
+}

@@ -1,0 +1,111 @@
+//! What became of a frame: exactly one verdict each, every verdict counted.
+
+use crate::stats::Counter;
+
+macro_rules! verdicts {
+    ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)+) => {
+        /// What became of a received frame. `rx = forwarded + answered + exception + every drop`, per worker, always.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum Verdict { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Verdict {
+            /// All verdicts, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The name in metrics and listings: `forwarded`, `answered`, `exception`, or the reason of the drop.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// Sent to a real server.
+    Forwarded => "forwarded",
+    /// Answered by the worker itself: ARP, neighbour solicitation, echo.
+    Answered => "answered",
+    /// Handed to the kernel.
+    Exception => "exception",
+    /// Shorter than the headers it must have.
+    Short => "short",
+    /// Its destination MAC is neither ours nor one we listen to.
+    NotOurMac => "not_our_mac",
+    /// Its source MAC is one of ours: a loop.
+    OwnMacSource => "own_mac_source",
+    /// Neither IPv4, IPv6 nor ARP, or a VLAN tag on a port without VLANs.
+    EtherType => "ether_type",
+    /// The version in the IP header is not that of the ether type.
+    BadVersion => "bad_version",
+    /// IHL below 5, or a TCP data offset below 5 or past the end.
+    BadHeaderLength => "bad_header_length",
+    /// A length field that says more than the frame holds, or less than its headers.
+    BadLength => "bad_length",
+    /// The IPv4 header checksum is wrong.
+    BadChecksum => "bad_checksum",
+    /// The source is loopback, multicast, broadcast, unspecified or IPv4-mapped.
+    MartianSource => "martian_source",
+    /// The source is one of our own addresses.
+    OwnSource => "own_source",
+    /// An ARP or neighbour discovery message that breaks its own rules (RFC 826, RFC 4861).
+    BadNeighbourMessage => "bad_neighbour_message",
+    /// A fragment that we could not place.
+    Fragment => "fragment",
+    /// No real server takes new connections; the client gets ICMP port unreachable, rate limited.
+    NoRealServer => "no_real_server",
+    /// The entry's real server was removed (`expire_nodest_conn` 0).
+    RealServerRemoved => "real_server_removed",
+    /// The entry's real server has no known MAC.
+    NoNextHop => "no_next_hop",
+    /// The TTL or hop limit ran out; the client gets ICMP time exceeded, rate limited.
+    TtlExpired => "ttl_expired",
+    /// Longer than the link to the real server takes; the client gets "fragmentation needed" or "packet too big".
+    TooBig => "too_big",
+    /// The frame would have gone back to a MAC of our own.
+    WouldLoop => "would_loop",
+    /// The connection table is full.
+    TableFull => "table_full",
+    /// The share of the table for half-open connections is full.
+    HalfOpenLimit => "half_open_limit",
+    /// More frames for the kernel than the limit allows.
+    ExceptionRate => "exception_rate",
+    /// The ring to the kernel is full.
+    ExceptionFull => "exception_full",
+    /// More echo requests or solicitations than the limit allows.
+    AnswerRate => "answer_rate",
+    /// The port took no more frames.
+    TxFull => "tx_full",
+}
+
+impl Verdict {
+    /// How many verdicts there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Whether the frame ended here.
+    pub const fn is_drop(self) -> bool {
+        !matches!(self, Self::Forwarded | Self::Answered | Self::Exception)
+    }
+}
+
+/// Verdict counters of one worker on one port.
+#[derive(Debug, Default)]
+pub struct VerdictCounters([Counter; Verdict::COUNT]);
+
+impl VerdictCounters {
+    /// Counts `n` frames with this verdict; only the owning worker may call it.
+    #[inline]
+    pub fn add(&self, verdict: Verdict, n: u64) {
+        self.0[verdict as usize].add(n);
+    }
+
+    /// Frames that got this verdict.
+    pub fn get(&self, verdict: Verdict) -> u64 {
+        self.0[verdict as usize].get()
+    }
+
+    /// All frames that got a verdict.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+}
