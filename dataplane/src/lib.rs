@@ -6,8 +6,11 @@
 
 pub mod address;
 pub mod command;
+pub mod connection;
+pub mod schedule;
 pub mod service;
 pub mod settings;
 pub mod stats;
+pub mod tcp;
 pub mod tick;
 pub mod verdict;
