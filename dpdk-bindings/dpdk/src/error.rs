@@ -107,8 +107,11 @@ impl DpdkError {
             ErrorKind::NotInitialised => Errno::ENXIO,
             ErrorKind::NoHugepages | ErrorKind::OutOfMemory => Errno::ENOMEM,
             ErrorKind::PortNotFound => Errno::ENODEV,
-            ErrorKind::OtherProcess | ErrorKind::PortInUse | ErrorKind::QueuesInUse => Errno::EBUSY,
-            ErrorKind::WorkerBusy | ErrorKind::FileInUse => Errno::EBUSY,
+            ErrorKind::OtherProcess
+            | ErrorKind::PortInUse
+            | ErrorKind::QueuesInUse
+            | ErrorKind::WorkerBusy
+            | ErrorKind::FileInUse => Errno::EBUSY,
             ErrorKind::Unsupported => Errno::ENOTSUP,
             _ => Errno::EINVAL,
         };

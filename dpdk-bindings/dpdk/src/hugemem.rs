@@ -178,7 +178,7 @@ impl<T> fmt::Debug for HugeArray<T> {
             .field("len", &self.len)
             .field("huge", &self.memory.huge)
             .field("adopted", &self.adopted)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

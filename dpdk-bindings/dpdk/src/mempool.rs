@@ -136,6 +136,6 @@ impl fmt::Debug for Mempool {
         f.debug_struct("Mempool")
             .field("size", &self.size)
             .field("in_use", &self.in_use())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

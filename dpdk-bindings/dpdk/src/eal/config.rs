@@ -1,5 +1,6 @@
 //! How DPDK is started: arguments, checks before, explanations after.
 
+use std::fmt::Write;
 use std::fs;
 
 use nix::errno::Errno;
@@ -42,7 +43,8 @@ impl EalConfig {
     pub fn arguments(&self) -> Vec<String> {
         let mut lcores = format!("0@{}", self.main_core);
         for (worker, core) in self.worker_cores.iter().enumerate() {
-            lcores.push_str(&format!(",{}@{core}", worker + 1));
+            // Writing to a String cannot fail.
+            let _ = write!(lcores, ",{}@{core}", worker + 1);
         }
         let program = if self.program.is_empty() {
             "baton"

@@ -120,6 +120,6 @@ impl<T> fmt::Debug for Lcore<T> {
         f.debug_struct("Lcore")
             .field("worker", &self.worker)
             .field("finished", &self.is_finished())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
