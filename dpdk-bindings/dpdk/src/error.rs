@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 /// A DPDK or kernel call that failed: which call, its errno, what kind of trouble that is, and what would mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call}: {}{}", Errno::from_raw(*.errno).desc(), Hint(.hint.as_deref()))]
+#[error("{call}: {}{}", cause(*.errno), Hint(.hint.as_deref()))]
 pub struct DpdkError {
     /// The function that failed.
     pub call: &'static str,
@@ -55,6 +55,15 @@ pub enum ErrorKind {
     InvalidArgument,
     /// Anything else; the errno says what.
     Other,
+}
+
+/// The errno in words. DPDK leaves some of its failures to its own log.
+fn cause(errno: i32) -> &'static str {
+    if errno == 0 {
+        "failed, as DPDK's messages above say"
+    } else {
+        Errno::from_raw(errno).desc()
+    }
 }
 
 struct Hint<'a>(Option<&'a str>);

@@ -154,6 +154,69 @@ fn device_that_cannot_be_opened_stops_the_start() {
 }
 
 #[test]
+fn start_without_hugepages_says_how_to_get_them() {
+    only_in_child(
+        concat!(
+            module_path!(),
+            "::start_without_hugepages_says_how_to_get_them"
+        ),
+        || {
+            // More than any machine that runs tests has set aside.
+            let terabyte = EalConfig {
+                no_huge: false,
+                in_memory: true,
+                memory_mb: Some(1 << 20),
+                extra: Vec::new(),
+                ..test_support::config()
+            };
+            let error = Eal::init(&terabyte).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::NoHugepages, "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("sysctl -w vm.nr_hugepages=524288"),
+                "{error}"
+            );
+        },
+    );
+}
+
+#[test]
+fn second_process_with_the_same_prefix_is_refused() {
+    const SECOND: &str = "BATON_EAL_TEST_SECOND";
+    const NAME: &str = "second_process_with_the_same_prefix_is_refused";
+    only_in_child(
+        concat!(
+            module_path!(),
+            "::second_process_with_the_same_prefix_is_refused"
+        ),
+        || {
+            let shared = |prefix: &str| EalConfig {
+                file_prefix: prefix.into(),
+                extra: Vec::new(),
+                ..test_support::config()
+            };
+            if let Ok(prefix) = std::env::var(SECOND) {
+                let error = Eal::init(&shared(&prefix)).unwrap_err();
+                assert_eq!(error.kind, ErrorKind::OtherProcess, "{error:?}");
+                assert!(error.to_string().contains(&prefix), "{error}");
+                return;
+            }
+            let prefix = format!("baton-test-{}", std::process::id());
+            let eal = Eal::init(&shared(&prefix)).unwrap();
+            let second = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([NAME, "--nocapture"])
+                .env(SECOND, &prefix)
+                .output()
+                .unwrap();
+            assert!(second.status.success(), "{second:?}");
+            drop(eal);
+            let _ = std::fs::remove_dir_all(format!("/var/run/dpdk/{prefix}"));
+        },
+    );
+}
+
+#[test]
 fn affinity_of_the_caller_is_restored() {
     only_in_child(
         concat!(module_path!(), "::affinity_of_the_caller_is_restored"),

@@ -17,6 +17,7 @@ crate::eal_test! {
         assert!(frame.is_empty() && frame.is_contiguous());
         assert_eq!((frame.packet_len(), frame.port()), (0, u16::MAX));
         assert_eq!((frame.rss_hash(), frame.vlan_tci(), frame.bad_ip_checksum()), (None, None, false));
+        assert_eq!((frame.headroom(), frame.tailroom()), (usize::from(HEADROOM), ROOM));
         assert!(frame.prepend(usize::from(HEADROOM) + 1).is_none());
         assert_eq!(frame.len(), 0, "a refused prepend changes nothing");
         assert_eq!(frame.prepend(usize::from(HEADROOM)).unwrap().len(), usize::from(HEADROOM));
@@ -31,6 +32,7 @@ crate::eal_test! {
         frame.append(ROOM - 1).unwrap().fill(7);
         assert_eq!(frame.append(1).unwrap(), [0u8; 1].as_slice());
         assert!(frame.append(1).is_none());
+        assert_eq!(frame.tailroom(), 0);
         assert_eq!((frame.len(), frame.packet_len()), (ROOM, ROOM));
         assert_eq!(frame.data()[ROOM - 2], 7);
     }
