@@ -12,9 +12,7 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, channel};
 use dataplane::link::PortQueues;
-use dataplane::service::{
-    Member, Method, NextHop, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, VirtualService,
-};
+use dataplane::service::{Member, Method, NextHop, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, VirtualService};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
@@ -91,14 +89,8 @@ impl Bench {
         let (swap_rx, swap_tx) = open("swap");
         let (work_rx, work_tx) = open("work");
         let (control, end) = channel(16, 1);
-        let queues = PortQueues {
-            rx: work_rx,
-            tx: work_tx,
-            mac: OUR_MAC,
-            pool: pool.clone(),
-            to_kernel: Arc::new(ring("up")),
-            from_kernel: None,
-        };
+        let queues =
+            PortQueues { rx: work_rx, tx: work_tx, mac: OUR_MAC, pool: pool.clone(), to_kernel: Arc::new(ring("up")), from_kernel: None };
         let capacity = connections.max(1024) / 8 * 9;
         let config = WorkerConfig {
             index: 0,
@@ -260,7 +252,8 @@ fn measure(eal: &Eal, connections: u32, rounds: u32) -> Row {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
-    let sizes: Vec<u32> = value("--connections").unwrap_or_else(|| "65536,1000000".into()).split(',').filter_map(|n| n.parse().ok()).collect();
+    let sizes: Vec<u32> =
+        value("--connections").unwrap_or_else(|| "65536,1000000".into()).split(',').filter_map(|n| n.parse().ok()).collect();
     let rounds = value("--rounds").and_then(|n| n.parse().ok()).unwrap_or(30);
     let json = arguments.iter().any(|a| a == "--json");
     // A process has one EAL and its names, so every size gets a process of its own.
