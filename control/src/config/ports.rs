@@ -27,12 +27,12 @@ pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<Po
     for mut section in sections {
         let port = read_port(&mut section, &ports, faults);
         section.finish(faults);
-        ports.extend(port);
+        ports.push(port);
     }
     ports
 }
 
-fn read_port(section: &mut Section<'_>, earlier: &[Port], faults: &mut Collector<'_>) -> Option<Port> {
+fn read_port(section: &mut Section<'_>, earlier: &[Port], faults: &mut Collector<'_>) -> Port {
     let name = section.need("name", "the port's name, which its network interface gets too", faults).and_then(|item| {
         let name = interface_name(&item, faults)?;
         if earlier.iter().any(|port| port.name == name) {
@@ -48,7 +48,7 @@ fn read_port(section: &mut Section<'_>, earlier: &[Port], faults: &mut Collector
     // A port whose name or device is at fault still counts, so that services on its networks are not blamed as well.
     let name = name.unwrap_or_else(|| section.path().to_owned());
     let device = device.unwrap_or_else(|| Device::Virtual(String::new()));
-    Some(Port { name, device, addresses, gateways, mtu, neighbours })
+    Port { name, device, addresses, gateways, mtu, neighbours }
 }
 
 fn interface_name(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<String> {
