@@ -38,7 +38,8 @@ fn summary(file: &Path, config: &Config, cpus: &[u32]) -> String {
     lines.push(format!("  API on unix:{}{listen}", config.control.socket.display()));
     let real_servers: usize = config.services.iter().map(|service| service.real_servers.len()).sum();
     lines.push(format!("  services to begin with: {}, real servers: {real_servers}", config.services.len()));
-    for note in cpus::notes(config, cpus) {
+    let here = cpus::fault(config, cpus).map(|fault| format!("on this machine {fault}"));
+    for note in here.into_iter().chain(cpus::notes(config)) {
         lines.push(format!("note: {note}"));
     }
     lines.push(String::new());

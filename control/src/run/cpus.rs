@@ -3,6 +3,7 @@
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::error::StartError;
 use crate::config::{Config, Idle};
 
 /// The CPUs that this process may use, in order; empty when the kernel does not say.
@@ -22,7 +23,7 @@ pub fn pin(core: u32) -> nix::Result<()> {
 }
 
 /// What is wrong with the configured cores on this machine; `None` when nothing is.
-pub(super) fn fault(config: &Config, cpus: &[u32]) -> Option<String> {
+pub fn fault(config: &Config, cpus: &[u32]) -> Option<StartError> {
     let worker = |core: &u32| ("workers.cores", *core);
     let wanted = config.workers.cores.iter().map(worker).chain([("control.core", config.control.core)]);
     let faults: Vec<String> =
@@ -30,17 +31,16 @@ pub(super) fn fault(config: &Config, cpus: &[u32]) -> Option<String> {
     if faults.is_empty() {
         return None;
     }
-    Some(format!(
-        "{}; this process may use {}. Choose among these, or widen what limits it: taskset, the cgroup's cpuset (systemd's \
-         AllowedCPUs=, docker's --cpuset-cpus) or a core that is offline (/sys/devices/system/cpu/online)",
-        faults.join(", "),
-        list(cpus)
+    Some(StartError::new(
+        format!("{}; this process may use {}", faults.join(", "), list(cpus)),
+        "choose among these, or widen what limits it: taskset, the cgroup's cpuset (systemd's AllowedCPUs=, docker's --cpuset-cpus), \
+         or a core that is offline (/sys/devices/system/cpu/online)",
     ))
 }
 
 /// What a user may want to know about the configured cores, though it works: one sentence each.
-pub fn notes(config: &Config, cpus: &[u32]) -> Vec<String> {
-    let mut notes: Vec<String> = fault(config, cpus).into_iter().collect();
+pub fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
     let cores = &config.workers.cores;
     if cores.contains(&config.control.core) {
         let core = config.control.core;
@@ -91,6 +91,15 @@ mod tests {
         let text = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\n[workers]\ncores = [1, 7]\n[control]\ncore = 9\n";
         let config = crate::config::parse(text, std::path::Path::new("baton.toml"), &[0, 1]).unwrap();
         let fault = fault(&config, &[0, 1]).unwrap();
-        assert!(fault.starts_with("workers.cores: core 7 is not allowed, control.core: core 9 is not allowed; this process may use 0-1."));
+        assert_eq!(fault.what, "workers.cores: core 7 is not allowed, control.core: core 9 is not allowed; this process may use 0-1");
+        assert_eq!(notes(&config), [String::new(); 0]);
+    }
+
+    #[test]
+    fn sharing_of_cores_is_noted() {
+        let text = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\n[workers]\ncores = [0, 0]\nidle = \"poll\"\n";
+        let config = crate::config::parse(text, std::path::Path::new("baton.toml"), &[0]).unwrap();
+        let notes = notes(&config);
+        assert!(notes.len() == 2 && notes[0].contains("shares core 0") && notes[1].contains("packets will be lost"), "{notes:?}");
     }
 }

@@ -11,7 +11,7 @@ use dpdk::ring::Ring;
 
 use super::error::StartError;
 use super::plan;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Device};
 
 /// A port that is open and takes frames, with what workers and kernel need of it.
 #[derive(Debug)]
@@ -99,7 +99,15 @@ fn not_found(eal: &Eal, port: &config::Port, error: &dpdk::DpdkError) -> StartEr
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     StartError::new(
         format!("port '{}': DPDK has no port for {}; it has {known}", port.name, port.device),
-        "check port.device; for a NIC install its driver's package (librte-net-*-23 on Debian 12) and see `dpdk-devbind.py --status-dev net`",
+        match port.device {
+            Device::Virtual(_) => {
+                "check the arguments in port.device: DPDK's own messages above say what its driver refused, or which file it misses"
+            }
+            Device::Pci(_) => {
+                "check port.device, install the driver's package (librte-net-*-23 on Debian 12), and see `dpdk-devbind.py --status-dev net`; \
+                 DPDK's own messages above say more"
+            }
+        },
     )
 }
 

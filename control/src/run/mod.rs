@@ -41,7 +41,7 @@ pub fn run(file: &Path) -> ExitCode {
         }
     };
     tracing::info!("baton {} starts with {}", env!("CARGO_PKG_VERSION"), file.display());
-    for note in cpus::notes(&config, &cpus) {
+    for note in cpus::notes(&config) {
         tracing::warn!("{note}");
     }
     match daemon::run(file, &config, &cpus) {

@@ -22,8 +22,7 @@ const CAP_NET_RAW: u32 = 13;
 /// The first cause that was found, with what mends it.
 pub(super) fn check(config: &Config, cpus: &[u32]) -> Result<(), StartError> {
     if let Some(fault) = cpus::fault(config, cpus) {
-        let (what, mend) = fault.split_once(". ").unwrap_or((&fault, "choose other cores"));
-        return Err(StartError::new(what, mend));
+        return Err(fault);
     }
     capabilities(config, &effective_capabilities())?;
     socket(&config.control.socket)?;
