@@ -68,8 +68,7 @@ fn main() {
     let dpdk = find_dpdk();
     check_libclang();
 
-    let out =
-        PathBuf::from(env::var("OUT_DIR").unwrap_or_else(|_| stop("cargo did not set OUT_DIR")));
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_else(|_| stop("cargo did not set OUT_DIR")));
     let wrappers = out.join("static_inline.c");
     let mut bindings = bindgen::Builder::default()
         .header("csrc/wrapper.h")
@@ -121,14 +120,9 @@ struct Dpdk {
 fn find_dpdk() -> Dpdk {
     let pkg_config = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
     if Command::new(&pkg_config).arg("--version").output().is_err() {
-        stop(&format!(
-            "`{pkg_config}` cannot be run\ninstall it with: apt-get install pkg-config"
-        ));
+        stop(&format!("`{pkg_config}` cannot be run\ninstall it with: apt-get install pkg-config"));
     }
-    if let Err(error) = pkg_config::Config::new()
-        .atleast_version(OLDEST_DPDK)
-        .probe("libdpdk")
-    {
+    if let Err(error) = pkg_config::Config::new().atleast_version(OLDEST_DPDK).probe("libdpdk") {
         stop(&format!(
             "libdpdk {OLDEST_DPDK} or newer was not found\n\
              install it with: apt-get install libdpdk-dev libclang-dev pkg-config\n\n{error}"
@@ -139,10 +133,7 @@ fn find_dpdk() -> Dpdk {
         .args(["--cflags", "libdpdk"])
         .output()
         .unwrap_or_else(|error| stop(&format!("`{pkg_config} --cflags libdpdk`: {error}")));
-    let cflags = String::from_utf8_lossy(&output.stdout)
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
+    let cflags = String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect();
     Dpdk { cflags }
 }
 
@@ -150,9 +141,7 @@ fn find_dpdk() -> Dpdk {
 fn check_libclang() {
     if let Err(error) = std::panic::catch_unwind(bindgen::clang_version) {
         let cause = error.downcast_ref::<String>().cloned().unwrap_or_default();
-        stop(&format!(
-            "libclang was not found\ninstall it with: apt-get install libclang-dev\n\n{cause}"
-        ));
+        stop(&format!("libclang was not found\ninstall it with: apt-get install libclang-dev\n\n{cause}"));
     }
 }
 

@@ -34,13 +34,8 @@ pub fn hz() -> u64 {
     *OWN.get_or_init(|| {
         let (start, from) = (Instant::now(), cycles());
         std::thread::sleep(Duration::from_millis(20));
-        let (elapsed, spent) = (
-            start.elapsed().as_nanos().max(1),
-            cycles().saturating_sub(from),
-        );
-        u64::try_from(u128::from(spent) * 1_000_000_000 / elapsed)
-            .unwrap_or(u64::MAX)
-            .max(1)
+        let (elapsed, spent) = (start.elapsed().as_nanos().max(1), cycles().saturating_sub(from));
+        u64::try_from(u128::from(spent) * 1_000_000_000 / elapsed).unwrap_or(u64::MAX).max(1)
     })
 }
 

@@ -75,12 +75,7 @@ impl DpdkError {
             Errno::ENODEV => ErrorKind::PortNotFound,
             _ => ErrorKind::Other,
         };
-        Self {
-            call,
-            errno,
-            kind,
-            hint: None,
-        }
+        Self { call, errno, kind, hint: None }
     }
 
     /// The error of a call that answers with a negative errno.
@@ -112,12 +107,7 @@ impl DpdkError {
             ErrorKind::Unsupported => Errno::ENOTSUP,
             _ => Errno::EINVAL,
         };
-        Self {
-            call,
-            errno: errno as i32,
-            kind,
-            hint: Some(hint.into()),
-        }
+        Self { call, errno: errno as i32, kind, hint: Some(hint.into()) }
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -133,33 +123,17 @@ impl DpdkError {
 
 /// Turns a status of DPDK (negative errno on failure) into a result.
 pub(crate) fn check(call: &'static str, status: i32) -> Result<i32, DpdkError> {
-    if status < 0 {
-        Err(DpdkError::from_status(call, status))
-    } else {
-        Ok(status)
-    }
+    if status < 0 { Err(DpdkError::from_status(call, status)) } else { Ok(status) }
 }
 
 /// A C string for DPDK, or the error that names the offending text.
 pub(crate) fn c_string(call: &'static str, text: &str) -> Result<std::ffi::CString, DpdkError> {
-    std::ffi::CString::new(text).map_err(|_| {
-        DpdkError::refused(
-            call,
-            ErrorKind::InvalidArgument,
-            format!("{text:?} contains a NUL character"),
-        )
-    })
+    std::ffi::CString::new(text)
+        .map_err(|_| DpdkError::refused(call, ErrorKind::InvalidArgument, format!("{text:?} contains a NUL character")))
 }
 
 /// Text of a fixed C character array, up to its NUL.
 pub(crate) fn text(characters: &[std::ffi::c_char]) -> String {
-    let bytes: Vec<u8> = characters
-        .iter()
-        .map(|c| c.to_ne_bytes()[0])
-        .chain([0])
-        .collect();
-    CStr::from_bytes_until_nul(&bytes).map_or_else(
-        |_| String::new(),
-        |text| text.to_string_lossy().into_owned(),
-    )
+    let bytes: Vec<u8> = characters.iter().map(|c| c.to_ne_bytes()[0]).chain([0]).collect();
+    CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
 }

@@ -75,11 +75,7 @@ pub fn allowed_cpus() -> Vec<u32> {
 pub fn in_child(path: &str, config: &EalConfig, body: impl FnOnce(Eal)) {
     only_in_child(path, || {
         let eal = Eal::init(config);
-        assert!(
-            eal.is_ok(),
-            "{}",
-            eal.map_or_else(|error| error.to_string(), |_| String::new())
-        );
+        assert!(eal.is_ok(), "{}", eal.map_or_else(|error| error.to_string(), |_| String::new()));
         if let Ok(eal) = eal {
             body(eal);
         }
@@ -98,26 +94,13 @@ pub fn only_in_child(path: &str, body: impl FnOnce()) {
     }
     let output = env::current_exe().and_then(|binary| {
         Command::new(binary)
-            .args([
-                name,
-                "--exact",
-                "--nocapture",
-                "--include-ignored",
-                "--test-threads=1",
-            ])
+            .args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"])
             .env(MARKER, name)
             .stdin(Stdio::null())
             .output()
     });
     assert!(output.is_ok(), "cannot run {name} in a child: {output:?}");
     let Ok(output) = output else { return };
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success() && stdout.contains("1 passed"),
-        "{name} in a child: {}\n{stdout}\n{stderr}",
-        output.status
-    );
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("1 passed"), "{name} in a child: {}\n{stdout}\n{stderr}", output.status);
 }

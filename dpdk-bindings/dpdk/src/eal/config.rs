@@ -44,14 +44,8 @@ impl EalConfig {
         for (worker, core) in self.worker_cores.iter().enumerate() {
             lcores.push_str(&format!(",{}@{core}", worker + 1));
         }
-        let program = if self.program.is_empty() {
-            "baton"
-        } else {
-            &self.program
-        };
-        let mut arguments: Vec<String> = [program, "--lcores", &lcores, "--main-lcore", "0"]
-            .map(str::to_owned)
-            .into();
+        let program = if self.program.is_empty() { "baton" } else { &self.program };
+        let mut arguments: Vec<String> = [program, "--lcores", &lcores, "--main-lcore", "0"].map(str::to_owned).into();
         if self.no_huge {
             arguments.push("--no-huge".into());
         } else if self.in_memory {
@@ -89,22 +83,14 @@ impl EalConfig {
             return Err(DpdkError::refused(
                 CALL,
                 ErrorKind::InvalidArgument,
-                format!(
-                    "{} workers; this DPDK has {} threads",
-                    self.worker_cores.len(),
-                    dpdk_sys::RTE_MAX_LCORE
-                ),
+                format!("{} workers; this DPDK has {} threads", self.worker_cores.len(), dpdk_sys::RTE_MAX_LCORE),
             ));
         }
-        let is_allowed = |core: u32| {
-            usize::try_from(core).is_ok_and(|core| allowed.is_set(core).unwrap_or(false))
-        };
+        let is_allowed = |core: u32| usize::try_from(core).is_ok_and(|core| allowed.is_set(core).unwrap_or(false));
         for &core in std::iter::once(&self.main_core).chain(&self.worker_cores) {
             if !is_allowed(core) {
-                let list: Vec<String> = (0..CpuSet::count())
-                    .filter(|&core| allowed.is_set(core).unwrap_or(false))
-                    .map(|core| core.to_string())
-                    .collect();
+                let list: Vec<String> =
+                    (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)).map(|core| core.to_string()).collect();
                 return Err(DpdkError::refused(
                     CALL,
                     ErrorKind::CoreNotAllowed,
@@ -130,19 +116,12 @@ impl EalConfig {
         }
         match Errno::from_raw(error.errno) {
             Errno::EAGAIN | Errno::EBUSY if !self.file_prefix.is_empty() => {
-                let prefix = format!(
-                    "is another process running with file prefix {}?",
-                    self.file_prefix
-                );
+                let prefix = format!("is another process running with file prefix {}?", self.file_prefix);
                 error.with_kind(ErrorKind::OtherProcess).with_hint(prefix)
             }
             Errno::ENODEV if !self.vdevs.is_empty() || !self.pci_allow.is_empty() => {
-                let devices = [self.vdevs.as_slice(), self.pci_allow.as_slice()]
-                    .concat()
-                    .join(" ");
-                error
-                    .with_kind(ErrorKind::PortNotFound)
-                    .with_hint(format!("a device could not be opened: {devices}"))
+                let devices = [self.vdevs.as_slice(), self.pci_allow.as_slice()].concat().join(" ");
+                error.with_kind(ErrorKind::PortNotFound).with_hint(format!("a device could not be opened: {devices}"))
             }
             _ => error,
         }
@@ -158,11 +137,7 @@ pub fn free_hugepages_mb() -> u64 {
         .flatten()
         .filter_map(|size| {
             let name = size.file_name().into_string().ok()?;
-            let kib: u64 = name
-                .strip_prefix("hugepages-")?
-                .strip_suffix("kB")?
-                .parse()
-                .ok()?;
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
             let free = fs::read_to_string(size.path().join("free_hugepages")).ok()?;
             Some(kib * free.trim().parse::<u64>().ok()? / 1024)
         })

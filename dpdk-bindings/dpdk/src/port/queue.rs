@@ -18,12 +18,7 @@ struct Queue {
 
 impl Queue {
     fn new(port: &Arc<PortInner>, queue: u16) -> Self {
-        Self {
-            id: port.id,
-            port: Arc::clone(port),
-            queue,
-            live: false,
-        }
+        Self { id: port.id, port: Arc::clone(port), queue, live: false }
     }
 
     /// Whether the device may be touched: one load of our own memory once the port has started.
@@ -107,18 +102,12 @@ impl TxQueue {
 
 impl fmt::Debug for RxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RxQueue")
-            .field("port", &self.0.id)
-            .field("queue", &self.0.queue)
-            .finish()
+        f.debug_struct("RxQueue").field("port", &self.0.id).field("queue", &self.0.queue).finish()
     }
 }
 
 impl fmt::Debug for TxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TxQueue")
-            .field("port", &self.0.id)
-            .field("queue", &self.0.queue)
-            .finish()
+        f.debug_struct("TxQueue").field("port", &self.0.id).field("queue", &self.0.queue).finish()
     }
 }

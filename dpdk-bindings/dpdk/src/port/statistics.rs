@@ -49,9 +49,7 @@ impl Port {
     pub fn xstats(&self) -> Vec<(String, u64)> {
         let id = self.inner.id;
         // SAFETY: a port that we hold; with no array, only the number is asked for.
-        let Ok(count) =
-            u32::try_from(unsafe { dpdk_sys::rte_eth_xstats_get_names(id, ptr::null_mut(), 0) })
-        else {
+        let Ok(count) = u32::try_from(unsafe { dpdk_sys::rte_eth_xstats_get_names(id, ptr::null_mut(), 0) }) else {
             return Vec::new();
         };
         let capacity = count as usize;
