@@ -92,7 +92,7 @@ mod tests {
         let config = crate::config::parse(text, std::path::Path::new("baton.toml"), &[0, 1]).unwrap();
         let fault = fault(&config, &[0, 1]).unwrap();
         assert_eq!(fault.what, "workers.cores: core 7 is not allowed, control.core: core 9 is not allowed; this process may use 0-1");
-        assert_eq!(notes(&config), [String::new(); 0]);
+        assert!(notes(&config).is_empty());
     }
 
     #[test]

@@ -63,7 +63,10 @@ fn initial_document(file: &Path, config: &Config) -> Result<(Store, Document), S
     let mend = "make its folder writable, or give another control.state";
     let store = Store::open(&config.control.state).map_err(|why| StartError::new(format!("state file {path}: {why}"), mend))?;
     let stored = store.load().map_err(|why| {
-        StartError::new(format!("state file: {why}"), format!("put an earlier version back ({path}.1 is the last), or move it away to begin anew"))
+        StartError::new(
+            format!("state file: {why}"),
+            format!("put an earlier version back ({path}.1 is the last), or move it away to begin anew"),
+        )
     })?;
     let Some(document) = stored else {
         tracing::info!("{} services from {}; {path} will keep changes", config.services.len(), file.display());
@@ -85,11 +88,8 @@ fn initial_document(file: &Path, config: &Config) -> Result<(Store, Document), S
 /// The director with its first document on the way to the workers.
 fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, document: &Document) -> Result<Director, StartError> {
     let links: Vec<Link> = config.links(|at| ports[at].mac, |at| ports[at].mtu);
-    let limits = Limits {
-        connections: config.limits.connections,
-        services: config.limits.services,
-        real_servers: config.limits.real_servers,
-    };
+    let limits =
+        Limits { connections: config.limits.connections, services: config.limits.services, real_servers: config.limits.real_servers };
     let base = dataplane::settings::Settings {
         ttl: config.forwarding.ttl,
         exception_rate: config.limits.exception_rate,

@@ -54,15 +54,14 @@ fn open_one(
     let mut device = Port::by_name(eal, port.device.port_name()).map_err(|error| not_found(eal, port, &error))?;
     let info = device.info();
     enough_queues(port, config.workers.cores.len(), info.max_rx_queues.min(info.max_tx_queues))?;
-    let pool = match pools.get(&info.socket) {
-        Some(pool) => Mempool::clone(pool),
-        None => {
-            let name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
-            let pool = Mempool::new(&name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
-                .map_err(failed("make its pool of packet buffers"))?;
-            pools.insert(info.socket, pool.clone());
-            pool
-        }
+    let pool = if let Some(pool) = pools.get(&info.socket) {
+        Mempool::clone(pool)
+    } else {
+        let name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
+        let pool = Mempool::new(&name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
+            .map_err(failed("make its pool of packet buffers"))?;
+        pools.insert(info.socket, pool.clone());
+        pool
     };
     let workers = u16::try_from(config.workers.cores.len()).unwrap_or(u16::MAX);
     let wanted = PortConfig {

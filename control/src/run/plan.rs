@@ -14,7 +14,7 @@ pub(super) const CACHE: u32 = 512;
 
 /// Frames that a worker may hold besides: bursts in hand and waiting to be sent, on each port.
 const IN_HAND: u32 = 256;
-/// Frames that net_af_xdp takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
+/// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
 const AF_XDP_BUFFERS: u32 = 8192;
 /// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
 const BASE_MEMORY: u64 = 64;

@@ -156,7 +156,7 @@ fn memory(config: &Config, free: u64) -> Result<(), StartError> {
         _ => format!("there are {free} MiB of free huge pages, and {wanted} MiB are needed"),
     };
     // Pages of 2 MiB, with some for connection tables; what is free already stays.
-    let pages = (wanted.next_multiple_of(2) / 2 + 64).next_multiple_of(64);
+    let pages = (wanted.div_ceil(2) + 64).next_multiple_of(64);
     Err(StartError::new(what, format!("sysctl -w vm.nr_hugepages={pages} (2 MiB each; configs/baton-sysctl.conf keeps it); {without}")))
 }
 

@@ -43,7 +43,7 @@ impl Signals {
     }
 }
 
-/// Tells systemd how far the director is (`READY=1`, `STOPPING=1`; sd_notify(3)), when it was started with `Type=notify`.
+/// Tells systemd how far the director is (`READY=1`, `STOPPING=1`; `sd_notify(3)`), when it was started with `Type=notify`.
 pub(super) fn tell_systemd(state: &str) {
     let Some(target) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match target.as_encoded_bytes() {

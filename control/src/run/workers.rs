@@ -74,7 +74,10 @@ impl Workers {
                 Ok(Err(why)) => format!("a worker cannot make its tables: {why}"),
                 Err(_) => "a worker did not start".to_owned(),
             };
-            return Err(StartError::new(failed, "lower limits.connections, limits.services or limits.real_servers, or give the machine more memory"));
+            return Err(StartError::new(
+                failed,
+                "lower limits.connections, limits.services or limits.real_servers, or give the machine more memory",
+            ));
         }
         Ok(workers)
     }
