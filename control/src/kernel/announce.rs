@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use dpdk::net::checksum;
+
 use super::message::Mac;
 
 /// How often a VIP that appeared is announced (RFC 5227, section 2.3 has two; a third outlives a busy switch).
@@ -41,6 +43,8 @@ fn gratuitous_arp(mac: Mac, vip: Ipv4Addr) -> Vec<u8> {
 
 /// A neighbour advertisement to all nodes with the override flag (RFC 4861, sections 4.4 and 7.2.6), 86 bytes.
 fn unsolicited_advertisement(mac: Mac, vip: Ipv6Addr) -> Vec<u8> {
+    const ICMPV6: u8 = 58;
+    const LENGTH: u8 = 32;
     const OVERRIDE: u8 = 0x20;
     const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -48,29 +52,19 @@ fn unsolicited_advertisement(mac: Mac, vip: Ipv6Addr) -> Vec<u8> {
     body.extend(vip.octets());
     body.extend([TARGET_LINK_LAYER_ADDRESS, 1]);
     body.extend(mac);
-    let checksum = icmpv6_checksum(vip, all_nodes, &body);
-    body[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let pseudo = checksum::pseudo_v6(&vip.octets(), &all_nodes.octets(), ICMPV6, LENGTH.into());
+    let sum = checksum::segment(pseudo, &body);
+    body[2..4].copy_from_slice(&sum.to_be_bytes());
 
     let mut frame = vec![0x33, 0x33, 0, 0, 0, 1];
     frame.extend(mac);
     frame.extend([0x86, 0xdd]);
-    // Version 6, 32 bytes of ICMPv6, hop limit 255.
-    frame.extend([0x60, 0, 0, 0, 0, 32, 58, 255]);
+    // Version 6, the length, what follows, hop limit 255.
+    frame.extend([0x60, 0, 0, 0, 0, LENGTH, ICMPV6, 255]);
     frame.extend(vip.octets());
     frame.extend(all_nodes.octets());
     frame.extend(body);
     frame
-}
-
-/// The checksum of an ICMPv6 message whose checksum field is zero (RFC 4443, section 2.3). Of even length, below 64 KiB.
-fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, body: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
-    let length = u32::try_from(body.len()).unwrap_or_default();
-    let mut sum = words(&source.octets()) + words(&destination.octets()) + words(body) + length + 58;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or_default()
 }
 
 /// The VIPs that are being announced, with how often each still is.

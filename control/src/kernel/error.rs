@@ -143,7 +143,8 @@ mod tests {
     fn a_missing_capability_is_named_with_its_mend() {
         let text = KernelError::Tap { name: "lan".into(), source: Errno::EPERM.into() }.to_string();
         assert!(text.contains("port lan") && text.contains("CAP_NET_ADMIN"), "{text}");
-        let text = KernelError::Netlink { call: "adding address 10.0.0.1/24".into(), interface: "lan".into(), errno: Errno::EPERM }.to_string();
+        let text =
+            KernelError::Netlink { call: "adding address 10.0.0.1/24".into(), interface: "lan".into(), errno: Errno::EPERM }.to_string();
         assert!(text.starts_with("lan: adding address 10.0.0.1/24 failed: ") && text.contains("CAP_NET_ADMIN"), "{text}");
     }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -11,7 +12,6 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::RouteMessageBuilder;
 
 /// A MAC.
 pub(super) type Mac = [u8; 6];
@@ -98,13 +98,8 @@ pub(super) fn event(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Even
 
 /// A neighbour message as an entry; `None` for what is neither IPv4 nor IPv6 (bridges have entries of their own).
 pub(super) fn entry(message: &NeighbourMessage) -> Option<Entry> {
-    let mut entry = Entry {
-        link: message.header.ifindex,
-        address: IpAddr::from([0; 4]),
-        state: message.header.state,
-        mac: None,
-        managed: false,
-    };
+    let mut entry =
+        Entry { link: message.header.ifindex, address: IpAddr::from([0; 4]), state: message.header.state, mac: None, managed: false };
     let mut found = false;
     for attribute in &message.attributes {
         match attribute {

@@ -95,7 +95,7 @@ impl Neighbours {
         known.state = entry.state;
         known.managed = entry.managed;
         let heard = entry.mac.filter(|_| usable(entry.state));
-        let mac = heard.filter(|mac| sane(mac) && !self.own.contains(mac));
+        let mac = heard.filter(|mac| sane(*mac) && !self.own.contains(mac));
         match (heard, mac) {
             (Some(bad), None) if known.refused != Some(bad) => {
                 known.refused = Some(bad);
@@ -159,12 +159,6 @@ impl Neighbours {
         all.map(|(key, _)| key.1).collect()
     }
 
-    /// Given neighbours of a port.
-    pub(super) fn fixed(&self, port: u16) -> Vec<(IpAddr, Mac)> {
-        let all = self.known.iter().filter(|(key, known)| key.0 == port && known.fixed);
-        all.filter_map(|(key, known)| Some((key.1, known.mac?))).collect()
-    }
-
     /// Whether [`Self::tell`] would give something.
     pub(super) fn has_news(&self) -> bool {
         !self.untold.is_empty()
@@ -204,8 +198,8 @@ fn usable(state: NeighbourState) -> bool {
 }
 
 /// Whether a MAC can be that of one machine: neither zero nor a group's (broadcast is a group).
-pub(super) fn sane(mac: &Mac) -> bool {
-    *mac != [0; 6] && mac[0] & 1 == 0
+fn sane(mac: Mac) -> bool {
+    mac != [0; 6] && mac[0] & 1 == 0
 }
 
 fn word(state: NeighbourState) -> &'static str {

@@ -13,7 +13,8 @@ use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
+use rtnetlink::sys::AsyncSocket;
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
 
 use super::error::KernelError;
@@ -51,7 +52,7 @@ impl Netlink {
 
     /// Sets an interface up or down.
     pub(super) async fn set_up(&self, name: &str, link: u32, up: bool) -> Result<(), KernelError> {
-        let change = LinkMessageBuilder::<LinkUnspec>::new_with_index(link);
+        let change = LinkUnspec::new_with_index(link);
         let change = if up { change.up() } else { change.down() };
         let call = if up { "setting it up" } else { "setting it down" };
         self.ask(|| call.into(), name, RouteNetlinkMessage::SetLink(change.build()), NLM_F_ACK).await.map(drop)
@@ -59,7 +60,7 @@ impl Netlink {
 
     /// Makes an interface take frames for any MAC, or not.
     pub(super) async fn set_promiscuous(&self, name: &str, link: u32, on: bool) -> Result<(), KernelError> {
-        let change = LinkMessageBuilder::<LinkUnspec>::new_with_index(link).promiscuous(on).build();
+        let change = LinkUnspec::new_with_index(link).promiscuous(on).build();
         self.ask(|| "setting it promiscuous".into(), name, RouteNetlinkMessage::SetLink(change), NLM_F_ACK).await.map(drop)
     }
 
