@@ -12,12 +12,17 @@ CLIENT, CLIENT6 = "203.0.113.10", "fd00:99::10"
 VIP, VIP6 = "10.10.24.88", "fd00:10::88"
 DIP, DIP6 = "10.10.24.10", "fd00:10::10"
 ROUTER, ROUTER6 = "10.10.24.1", "fd00:10::1"
-DIRECTOR_MAC = "02:00:00:00:d0:00"
+# The last number of a host's address, again and again, after a first byte of its kind: two hosts of different kinds differ in all six bytes, so
+# that every byte that the director writes shows.
+ROUTER_MAC = "0a:01:01:01:01:01"
+DIRECTOR_MAC = "02:10:10:10:10:10"
+# The wire is the network in which the recordings of tests/oracle were made.
+WIRE_DIRECTOR_MAC, WIRE_PEER_MAC = "02:00:00:00:d0:00", "02:00:00:00:00:01"
 
 
-def mac_of(last):
-    """The MAC of the host whose address ends in `last`: 21 has 02:00:00:00:00:15."""
-    return f"02:00:00:00:00:{last:02x}"
+def server_mac(last):
+    """The MAC of the real server 10.10.24.21: 06:21:21:21:21:21."""
+    return "06" + f":{last}" * 5
 
 
 class Classic(Lab):
@@ -54,8 +59,8 @@ class Classic(Lab):
         self.switch.ip(f"link set {host.name} master br0")
 
     def _build_router(self):
-        self.plug(self.router, "inside", mac_of(1))
-        self.link(self.router, "outside", self.client, "eth0", mac="02:00:00:00:99:01", other_mac="02:00:00:00:99:10")
+        self.plug(self.router, "inside", ROUTER_MAC)
+        self.link(self.router, "outside", self.client, "eth0", mac="0a:99:99:99:99:01", other_mac="0a:99:99:99:99:10")
         self.router.ip(f"address add {ROUTER}/24 dev inside")
         self.router.ip(f"address add {ROUTER6}/64 dev inside nodad")
         self.router.ip("address add 203.0.113.1/24 dev outside")
@@ -84,7 +89,7 @@ class Classic(Lab):
             self.plug(self.director, "d0", DIRECTOR_MAC)
             return
         self.director.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
-        self.plug(self.director, "cable", "02:00:00:00:d0:01")
+        self.plug(self.director, "cable", "0e:10:10:10:10:10")
         self.director.ip("link add joint type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
         self.director.ip("link set joint up")
         self.director.ip("link set cable master joint")
@@ -101,7 +106,8 @@ class Classic(Lab):
 
     def _build_server(self, server, last):
         server.address, server.address6 = f"10.10.24.{last}", f"fd00:10::{last}"
-        self.plug(server, "eth0", mac_of(last))
+        server.mac = server_mac(last)
+        self.plug(server, "eth0", server.mac)
         server.ip(f"address add {server.address}/24 dev eth0")
         server.ip(f"address add {server.address6}/64 dev eth0 nodad")
         server.ip(f"route add default via {ROUTER}")
@@ -125,6 +131,6 @@ class Wire(Lab):
     def build(self):
         self.director, self.peer = self.host("director"), self.host("peer")
         self.peer.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
-        self.link(self.director, "d0", self.peer, "p0", mac=DIRECTOR_MAC, other_mac="02:00:00:00:00:01")
+        self.link(self.director, "d0", self.peer, "p0", mac=WIRE_DIRECTOR_MAC, other_mac=WIRE_PEER_MAC)
         self.peer.sysctl("net.ipv4.conf.p0.arp_ignore", 8)
         self.device = "net_af_packet0,iface=d0"
