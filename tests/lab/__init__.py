@@ -4,6 +4,7 @@ Python's standard library only. Root is needed, for namespaces and raw sockets; 
 own folder below /tmp is touched.
 """
 
+from . import frames
 from .api import Api, Problem
 from .capture import Capture
 from .director import Director, config_text, ready_binary
@@ -13,5 +14,5 @@ from .topology import DIP, DIP6, PUBLIC, VIP, VIP6, Classic, Wire
 
 __all__ = [
     "Api", "Capture", "Classic", "DIP", "DIP6", "Director", "KeepAlive", "Lab", "LabError", "PUBLIC", "Problem", "VIP", "VIP6", "Wire",
-    "config_text", "count_servers", "fetch", "ready_binary", "wrk",
+    "config_text", "count_servers", "fetch", "frames", "ready_binary", "wrk",
 ]
