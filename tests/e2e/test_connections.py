@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import time
 
 import pytest
 from test_forwarding import configure, counted
@@ -66,8 +67,6 @@ def test_listing_shows_state_and_remaining_time(classic):
 
 
 def test_udp_entry_ends_after_its_timeout(classic):
-    import time
-
     configure(classic, VIP, flag="-u", port=53)
     classic.director.run("baton settings set timeout_udp=1")
     ask_udp(classic.client, VIP)

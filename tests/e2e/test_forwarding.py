@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from lab import PUBLIC, VIP, VIP6, Capture, count_servers, fetch
+from lab import PUBLIC, VIP, VIP6, Capture, KeepAlive, count_servers, fetch, wrk
 from lab.load import ask_udp
 from lab.servers import file_content
 
@@ -44,8 +44,6 @@ def test_weights_two_and_four_give_one_to_two(classic, vip):
 
 @pytest.mark.parametrize("scheduler", ["lc", "wlc"])
 def test_least_connection_spreads_open_connections(classic, scheduler):
-    from lab import KeepAlive
-
     configure(classic, VIP, scheduler, (1, 1, 1))
     with KeepAlive(classic.client, VIP, 12) as clients:
         clients.round()
@@ -87,8 +85,6 @@ def test_public_address_reaches_the_vip_through_static_nat(classic):
 
 
 def test_quiescent_server_keeps_its_connection_and_gets_no_new_one(classic):
-    from lab import KeepAlive
-
     configure(classic, VIP)
     with KeepAlive(classic.client, VIP, 6) as clients:
         clients.round()
@@ -107,8 +103,6 @@ def test_frames_of_full_size_pass_whole(classic):
 
 
 def test_every_frame_is_accounted_for_under_load(classics):
-    from lab import wrk
-
     configure(classics, VIP)
     result = wrk(classics.client, VIP, seconds=2, connections=30)
     assert result.requests > 0 and result.failed == 0, result.text

@@ -180,15 +180,16 @@ def _signal(pid, number):
 
 def _identity(pid):
     """A process, told apart from a later one with the same number."""
-    return {"pid": pid, "started": _started(pid)}
+    return {"pid": pid, "started": started_at(pid)}
 
 
 def _is_alive(entry):
-    started = _started(entry["pid"])
+    started = started_at(entry["pid"])
     return started is not None and started == entry["started"]
 
 
-def _started(pid):
+def started_at(pid):
+    """When a process was started, in the kernel's ticks; None when it has ended, reaped or not."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
