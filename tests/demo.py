@@ -7,21 +7,21 @@ usage: demo.py [--keep | --end NAME]
 """
 
 import argparse
+import hashlib
 import os
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from lab import Capture, Classic, Director, LabError, PUBLIC, VIP, config_text, fetch, wrk  # noqa: E402
+from lab import PUBLIC, VIP, Capture, Classic, Director, LabError, config_text, wrk  # noqa: E402
 from lab.host import CommandFailed  # noqa: E402
 from lab.lab import end  # noqa: E402
-from lab.load import connect, wrk_words  # noqa: E402
+from lab.load import wrk_words  # noqa: E402
 from lab.screen import Screen, frames_side_by_side  # noqa: E402
-from lab.servers import file_content  # noqa: E402
+from lab.servers import FILE_SIZE, file_content  # noqa: E402
 
 PICTURE = """\
    client ---------- router ------------ switch ------- director     VIP 10.10.24.88, DIP 10.10.24.10
@@ -33,6 +33,9 @@ PICTURE = """\
 
    request   client > router > director > real server     the director writes a new destination MAC, nothing else
    answer    real server > router > client                 the director never sees it"""
+
+
+FILE_DIGEST = hashlib.sha256(file_content()).hexdigest()
 
 
 class Failed(Exception):
@@ -62,7 +65,7 @@ def main():
             screen.line(f"{given.end} is ended.")
             return 0
         return Demo(screen, given.keep).run()
-    except LabError as error:
+    except (LabError, CommandFailed) as error:
         screen.line(screen.bad(f"demo: {error}"))
         return 1
 
@@ -74,6 +77,7 @@ class Demo:
         self.screen = screen
         self.keep = keep
         self.lab = Classic()
+        self.director = None
         self.capture = None
         self.frames = []
 
@@ -114,6 +118,9 @@ class Demo:
             self.screen.passed(work())
         except (Failed, CommandFailed, AssertionError, OSError) as error:
             self.screen.fail(str(error))
+            if self.director:
+                self.screen.say("The director's last words:")
+                self.screen.show("\n".join(self.director.log().splitlines()[-8:]))
             return False
         return True
 
@@ -146,7 +153,8 @@ class Demo:
         return f"ready: port {port['name']}, driver {port['driver']}, MAC {port['mac']}"
 
     def configure(self):
-        """The three lines of every LVS how-to, and the listing."""
+        """The lines of every LVS how-to, and the listing."""
+        self.screen.say("Lines as they stand in people's runbooks: a service, its real servers (-g: direct routing), and the listing.")
         self.ipvsadm(f"-A -t {VIP}:80 -s rr")
         for server in self.lab.servers:
             self.ipvsadm(f"-a -t {VIP}:80 -r {server.address} -g")
@@ -155,10 +163,14 @@ class Demo:
         must(listing.count("Route   1") == 3, "the listing does not show three real servers with weight 1")
         return "one virtual service with three real servers, round robin"
 
+    def type(self, host, line):
+        """Types a line on a host and shows it; what it printed."""
+        self.screen.command(host.name, line)
+        return host.run(line).stdout
+
     def requests(self, count):
-        """Requests from the client, each on a connection of its own: {server: answers}."""
-        self.screen.command("client", f"for i in $(seq {count}); do curl -s http://{PUBLIC}/; done")
-        answers = Counter(fetch(self.lab.client, PUBLIC)[0] for _ in range(count))
+        """Requests from the client, each on a connection of its own; every server answers with its name. Answers per server, in order."""
+        answers = Counter(self.type(self.lab.client, f"for i in $(seq {count}); do curl -s -m 5 http://{PUBLIC}/; done").split())
         for server in self.lab.servers:
             number = answers[server.name]
             self.screen.line(f"      {server.name}  {server.address}  {number:3d}  {'#' * number}")
@@ -166,6 +178,7 @@ class Demo:
 
     def thirty_requests(self):
         """rr gives each server a third."""
+        self.screen.say("The client asks the router's public address; every server answers with its own name.")
         self.capture = Capture(self.lab.switch, "director")
         counts = self.requests(30)
         self.frames = self.capture.frames()
@@ -194,9 +207,8 @@ class Demo:
         watched = [("client", self.lab.client, "eth0", "rx_bytes"), ("router, from the switch", self.lab.router, "inside", "rx_bytes"),
                    ("director, in", self.lab.director, "d0", "rx_bytes"), ("director, out", self.lab.director, "d0", "tx_bytes")]
         before = [host.counters(device)[key] for _, host, device, key in watched]
-        self.screen.command("client", f"curl -s http://{PUBLIC}/file | wc -c")
-        name, body = fetch(self.lab.client, PUBLIC, "/file", timeout=20)
-        must(body == file_content(), "the file arrived damaged")
+        digest = self.type(self.lab.client, f"curl -s -m 20 http://{PUBLIC}/file | sha256sum").split()[0]
+        must(digest == FILE_DIGEST, "the file arrived damaged")
         moved = [host.counters(device)[key] - was for (_, host, device, key), was in zip(watched, before)]
         for (label, *_), number in zip(watched, moved):
             self.screen.line(f"      {label:<26}{number:>12,} bytes")
@@ -204,13 +216,14 @@ class Demo:
         answers = [frame for frame in frames if frame.ports and frame.ports[0] == 80]
         requests = sum(1 for frame in frames if frame.ports and frame.ports[1] == 80)
         self.screen.line(f"      {'captured at the director':<26}{requests:>12,} frames to port 80, {len(answers)} from port 80")
-        must(moved[0] > len(body) and moved[1] > len(body), "the client's and the router's counters do not show the file")
-        must(moved[2] < len(body) // 10 and moved[3] < len(body) // 10, "the director's counters show the file")
+        must(moved[0] > FILE_SIZE and moved[1] > FILE_SIZE, "the client's and the router's counters do not show the file")
+        must(moved[2] < FILE_SIZE // 10 and moved[3] < FILE_SIZE // 10, "the director's counters show the file")
         must(requests > 100 and not answers, f"{len(answers)} frames with source port 80 were seen at the director")
-        return f"{name} sent the file straight to the router: 0 answers, 0 bytes of them, at the director"
+        return "the file went from the real server straight to the router: 0 answers at the director"
 
     def weights(self):
         """wrr with weights 2 and 4."""
+        self.screen.say("Weighted round robin: 2 for rs1, 4 for rs2, and 0 for rs3, which therefore gets nothing new.")
         first, second, third = self.lab.servers
         self.ipvsadm(f"-E -t {VIP}:80 -s wrr")
         self.ipvsadm(f"-e -t {VIP}:80 -r {first.address} -g -w 2")
@@ -222,6 +235,7 @@ class Demo:
 
     def connections(self):
         """`ipvsadm -lnc`."""
+        self.screen.say("Every connection has an entry, so that its packets keep going to the same real server until it ends.")
         listing = self.ipvsadm("-lnc").splitlines()
         self.screen.show("\n".join(listing[:8] + ([f"... {len(listing) - 8} more"] if len(listing) > 8 else [])))
         entries = [line.split() for line in listing[2:]]
@@ -233,22 +247,36 @@ class Demo:
 
     def quiesce(self):
         """Weight 0 during a download."""
+        self.screen.say("A quiescent real server keeps the connections that it has and gets no new ones: so it can be taken out in peace.")
         first, second, _ = self.lab.servers
-        self.screen.command("client", f"curl -s http://{PUBLIC}/slow > file &")
-        download = Download(self.lab.client)
-        must(download.began.wait(10) and download.server, f"the download did not begin: {download.error}")
-        busy, other = (first, second) if download.server == first.name else (second, first)
-        self.screen.line(f"      it comes from {busy.name}; now that gets weight 0")
+        folder = self.lab.folder
+        words = ["curl", "-s", "-m", "30", "-D", folder / "headers", "-o", folder / "file", f"http://{PUBLIC}/slow"]
+        self.screen.command("client", f"curl -s -D headers -o file http://{PUBLIC}/slow &")
+        download = self.lab.client.start(words)
+        name = self.server_of(folder / "headers")
+        busy, other = (first, second) if name == first.name else (second, first)
+        self.screen.line(f"      it comes from {busy.name}, which now gets weight 0")
         self.ipvsadm(f"-e -t {VIP}:80 -r {busy.address} -g -w 0")
         counts = dict(zip((server.name for server in self.lab.servers), self.requests(12)))
-        must(not download.ended.is_set(), f"the download ended too early to prove anything: {download.error}")
+        must(download.poll() is None, "the download ended too early to prove anything")
         must(counts[busy.name] == 0 and counts[other.name] == 12, f"{busy.name} got {counts[busy.name]} new connections")
-        must(download.ended.wait(20), "the download does not end")
-        must(download.error is None and download.body == file_content(), f"the download broke: {download.error or 'wrong content'}")
-        return f"the download went on to its last byte ({len(download.body):,}), and {busy.name} got no new connection"
+        must(download.wait(25) == 0, f"the download broke: curl ended with status {download.returncode}")
+        must(hashlib.sha256((folder / "file").read_bytes()).hexdigest() == FILE_DIGEST, "the download arrived damaged")
+        return f"the download went on to its last byte ({FILE_SIZE:,} in all), and {busy.name} got no new connection"
+
+    @staticmethod
+    def server_of(headers):
+        """The server that an answer comes from, once its headers are there."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if headers.exists() and "X-Real-Server: " in (text := headers.read_text()):
+                return text.split("X-Real-Server: ")[1].split()[0]
+            time.sleep(0.01)
+        raise Failed("the download did not begin")
 
     def load(self):
         """wrk."""
+        self.screen.say("All three servers again, and a load generator with 50 connections.")
         self.ipvsadm(f"-E -t {VIP}:80 -s rr")
         for server in self.lab.servers:
             self.ipvsadm(f"-e -t {VIP}:80 -r {server.address} -g -w 1")
@@ -269,33 +297,6 @@ class Demo:
         self.screen.line(f"                        curl http://{PUBLIC}/                           (on the client)")
         self.screen.line(f"  the director's log    {self.director.log_path}")
         self.screen.line(f"  to end it             make demo-end LAB={self.lab.name}\n")
-
-
-class Download:
-    """A slow download in a thread of its own."""
-
-    def __init__(self, client):
-        self.server, self.body, self.error = None, b"", None
-        self.began, self.ended = threading.Event(), threading.Event()
-        self._client = client
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self):
-        try:
-            with connect(self._client, PUBLIC, timeout=10) as connection:
-                connection.sendall(b"GET /slow HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")
-                answer = bytearray()
-                while data := connection.recv(1 << 16):
-                    answer += data
-                    if self.server is None and b"\r\n\r\n" in answer:
-                        self.server = answer.split(b"X-Real-Server: ")[1].split(b"\r\n")[0].decode()
-                        self.began.set()
-                self.body = bytes(answer.partition(b"\r\n\r\n")[2])
-        except OSError as error:
-            self.error = error
-        finally:
-            self.began.set()
-            self.ended.set()
 
 
 if __name__ == "__main__":
