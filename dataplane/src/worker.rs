@@ -207,7 +207,7 @@ impl Worker {
         let receiver = &mut self.receivers[port];
         let Lanes { frames, packets, fates, .. } = &mut self.lanes;
         let mut dropped = Burst::new();
-        for (i, frame) in frames.drain().enumerate() {
+        for (i, frame) in frames.drain(..).enumerate() {
             let refused = match fates[i] {
                 Fate::Send(out, verdict) => {
                     if let Some(outgoing) = self.outgoing.get_mut(usize::from(out)) {

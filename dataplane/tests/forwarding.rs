@@ -229,7 +229,7 @@ eal_test! {
         assert_eq!(out[21], 63);
         let out = lab.expect(&flow.clone().ttl(1).ack(), &["ttl_expired", "ICMP"]).remove(0);
         assert_eq!((out[54], out[55]), (3, 0), "hop limit exceeded");
-        let pseudo = dpdk::net::checksum::pseudo_v6(out[22..38].try_into().unwrap(), out[38..54].try_into().unwrap(), 58, out.len() as u32 - 54);
+        let pseudo = dpdk::net::checksum::pseudo_v6(out[22..38].try_into().unwrap(), out[38..54].try_into().unwrap(), 58, 68);
         assert_eq!(dpdk::net::checksum::segment(pseudo, &out[54..]), 0);
     }
 

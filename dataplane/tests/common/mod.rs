@@ -237,7 +237,7 @@ impl Lab {
         let mut burst = Burst::new();
         let mut frames = Vec::new();
         while ring.dequeue_burst(&mut burst) != 0 {
-            frames.extend(burst.drain().map(|m| m.data().to_vec()));
+            frames.extend(burst.drain(..).map(|m| m.data().to_vec()));
         }
         frames
     }

@@ -1,6 +1,6 @@
 //! Up to 64 frames that travel together.
 
-use core::ops::{Index, IndexMut};
+use core::ops::{Index, IndexMut, RangeBounds};
 
 use arrayvec::ArrayVec;
 
@@ -89,10 +89,21 @@ impl Burst {
         &self.frames
     }
 
-    /// Takes all frames out in order; those not consumed are freed when the iterator is dropped.
+    /// Takes the frames in `range` (`..` for all) out in order; those not consumed are freed when the iterator is dropped.
+    ///
+    /// A range beyond the end is a mistake of the caller and panics, as with `Vec`.
     #[inline(always)]
-    pub fn drain(&mut self) -> impl DoubleEndedIterator<Item = Mbuf> + ExactSizeIterator + '_ {
-        self.frames.drain(..)
+    pub fn drain(&mut self, range: impl RangeBounds<usize>) -> impl DoubleEndedIterator<Item = Mbuf> + ExactSizeIterator + '_ {
+        self.frames.drain(range)
+    }
+
+    /// Takes up to `n` frames from the front as a burst of their own.
+    #[inline]
+    #[must_use]
+    pub fn take_front(&mut self, n: usize) -> Self {
+        let mut front = Self::new();
+        self.move_front(n, &mut front);
+        front
     }
 
     /// Takes the frame at `index` out and puts the last one in its place.

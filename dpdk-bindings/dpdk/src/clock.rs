@@ -25,12 +25,12 @@ pub fn cycles() -> u64 {
 ///
 /// Not for the packet path: read it at start.
 pub fn hz() -> u64 {
+    static OWN: OnceLock<u64> = OnceLock::new();
     // SAFETY: reads an integer that is zero until the EAL has set it; no preconditions.
     let measured = unsafe { dpdk_sys::rte_get_tsc_hz() };
     if measured != 0 {
         return measured;
     }
-    static OWN: OnceLock<u64> = OnceLock::new();
     *OWN.get_or_init(|| {
         let (start, from) = (Instant::now(), cycles());
         std::thread::sleep(Duration::from_millis(20));

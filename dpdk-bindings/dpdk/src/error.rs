@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 /// A DPDK or kernel call that failed: which call, its errno, what kind of trouble that is, and what would mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call}: {}{}", Errno::from_raw(*.errno).desc(), Hint(.hint.as_deref()))]
+#[error("{call}: {}{}", cause(*.errno), Hint(.hint.as_deref()))]
 pub struct DpdkError {
     /// The function that failed.
     pub call: &'static str,
@@ -57,6 +57,11 @@ pub enum ErrorKind {
     Other,
 }
 
+/// The errno in words. DPDK leaves some of its failures to its own log.
+fn cause(errno: i32) -> &'static str {
+    if errno == 0 { "failed, as DPDK's messages above say" } else { Errno::from_raw(errno).desc() }
+}
+
 struct Hint<'a>(Option<&'a str>);
 
 impl fmt::Display for Hint<'_> {
@@ -102,8 +107,9 @@ impl DpdkError {
             ErrorKind::NotInitialised => Errno::ENXIO,
             ErrorKind::NoHugepages | ErrorKind::OutOfMemory => Errno::ENOMEM,
             ErrorKind::PortNotFound => Errno::ENODEV,
-            ErrorKind::OtherProcess | ErrorKind::PortInUse | ErrorKind::QueuesInUse => Errno::EBUSY,
-            ErrorKind::WorkerBusy | ErrorKind::FileInUse => Errno::EBUSY,
+            ErrorKind::OtherProcess | ErrorKind::PortInUse | ErrorKind::QueuesInUse | ErrorKind::WorkerBusy | ErrorKind::FileInUse => {
+                Errno::EBUSY
+            }
             ErrorKind::Unsupported => Errno::ENOTSUP,
             _ => Errno::EINVAL,
         };

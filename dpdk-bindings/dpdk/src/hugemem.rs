@@ -161,7 +161,11 @@ impl<T> DerefMut for HugeArray<T> {
 
 impl<T> fmt::Debug for HugeArray<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HugeArray").field("len", &self.len).field("huge", &self.memory.huge).field("adopted", &self.adopted).finish()
+        f.debug_struct("HugeArray")
+            .field("len", &self.len)
+            .field("huge", &self.memory.huge)
+            .field("adopted", &self.adopted)
+            .finish_non_exhaustive()
     }
 }
 

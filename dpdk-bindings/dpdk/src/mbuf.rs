@@ -135,6 +135,19 @@ impl Mbuf {
         unsafe { slice::from_raw_parts_mut(self.start(), self.len()) }
     }
 
+    /// Bytes that [`Mbuf::prepend`] can add.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        usize::from(DATA_OFF.get(self))
+    }
+
+    /// Bytes that [`Mbuf::append`] can add; 0 for a frame of several segments.
+    #[inline(always)]
+    pub fn tailroom(&self) -> usize {
+        let end = DATA_OFF.get(self).saturating_add(DATA_LEN.get(self));
+        if self.is_contiguous() { usize::from(BUF_LEN.get(self).saturating_sub(end)) } else { 0 }
+    }
+
     /// Grows the frame by `n` bytes at the front and gives them; `None`, and no change, when the headroom is smaller.
     ///
     /// The bytes hold what was there before: write all of them.
@@ -283,7 +296,7 @@ impl Drop for Mbuf {
 
 impl core::fmt::Debug for Mbuf {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Mbuf").field("port", &self.port()).field("data", &self.data()).finish()
+        f.debug_struct("Mbuf").field("port", &self.port()).field("data", &format_args!("{:02x?}", self.data())).finish()
     }
 }
 

@@ -111,6 +111,6 @@ impl Mempool {
 
 impl fmt::Debug for Mempool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mempool").field("size", &self.size).field("in_use", &self.in_use()).finish()
+        f.debug_struct("Mempool").field("size", &self.size).field("in_use", &self.in_use()).finish_non_exhaustive()
     }
 }

@@ -64,10 +64,11 @@ impl Port {
         Self::claim(eal, id, Vec::new())
     }
 
-    /// Ports that DPDK has, held or not.
-    pub fn count(_eal: &Eal) -> u16 {
-        // SAFETY: the EAL runs; counts attached devices.
-        unsafe { dpdk_sys::rte_eth_dev_count_avail() }
+    /// Ports that DPDK has, held or not; 0 while the EAL does not run.
+    pub fn count() -> u16 {
+        const CALL: &str = "rte_eth_dev_count_avail";
+        // SAFETY: the EAL runs while its handle is held; counts attached devices.
+        crate::eal::running(CALL).map_or(0, |_eal| unsafe { dpdk_sys::rte_eth_dev_count_avail() })
     }
 
     /// Opens every port that is not held yet, in order of their ids.

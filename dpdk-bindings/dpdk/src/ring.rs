@@ -127,7 +127,7 @@ impl Drop for RingInner {
 ///
 /// For tests: what is put into an rx ring is received, what is sent appears in a tx ring. Its name is `net_ring_` and `name`.
 ///
-/// Errors: no or more than 16 rings; name taken.
+/// Errors: no or more than 16 rings; a name that this process used before.
 pub fn ring_port(eal: &Eal, name: &str, rx: &[&Ring], tx: &[&Ring]) -> Result<Port, DpdkError> {
     const CALL: &str = "rte_eth_from_rings";
     /// Most rings per direction (`RTE_PMD_RING_MAX_RX_RINGS`).

@@ -4,7 +4,7 @@
 //! test binary again, for that one test, and takes the child's exit status as its verdict.
 
 use std::env;
-use std::process::{self, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::eal::{Eal, EalConfig};
 
@@ -13,14 +13,13 @@ const MARKER: &str = "BATON_EAL_TEST";
 
 /// Defines tests that get a running [`Eal`] without huge pages, PCI or files, in a process of their own.
 ///
-/// ```
+/// ```text
 /// dpdk::eal_test! {
 ///     /// With the EAL of `test_support::config()`.
 ///     fn frames_come_home(eal) { let _ = eal; }
 ///     /// With arguments of its own.
 ///     fn null_port_exists(eal, config = |c| c.vdevs.push("net_null0".into())) { let _ = eal; }
 /// }
-/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! eal_test {
@@ -54,7 +53,8 @@ pub fn config() -> EalConfig {
         worker_cores: vec![first, allowed.get(1).copied().unwrap_or(first)],
         no_huge: true,
         memory_mb: Some(64),
-        file_prefix: format!("baton-test-{}", process::id()),
+        // Without shared files, processes of one prefix do not meet, and only one folder is left behind.
+        file_prefix: "baton-test".into(),
         log_level: Some("error".into()),
         extra: vec!["--no-shconf".into()],
         ..EalConfig::default()

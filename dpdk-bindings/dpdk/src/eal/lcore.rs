@@ -100,6 +100,6 @@ impl<T> Lcore<T> {
 
 impl<T> fmt::Debug for Lcore<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lcore").field("worker", &self.worker).field("finished", &self.is_finished()).finish()
+        f.debug_struct("Lcore").field("worker", &self.worker).field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! ICMP, ICMPv6 and neighbour discovery.
+//! ICMP for IPv4 and IPv6, and neighbour discovery.
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -60,7 +60,7 @@ impl Icmpv4Header {
     pub const LEN: usize = size_of::<Self>();
 }
 
-/// Start of most ICMPv6 messages, 8 bytes (RFC 4443 section 2.1).
+/// Start of most ICMP messages for IPv6, 8 bytes (RFC 4443 section 2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Icmpv6Header {

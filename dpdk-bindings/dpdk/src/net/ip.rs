@@ -108,7 +108,7 @@ impl Ipv4Header {
     /// Whether the payload starts with a transport header: no fragment, or the first.
     #[inline(always)]
     pub fn is_first_fragment(&self) -> bool {
-        self.flags_fragment.get() & 0x1fff == 0
+        self.fragment_offset() == 0
     }
 
     /// Sender.

@@ -157,21 +157,27 @@ pub(super) fn all_multicast(id: u16) -> Result<(), DpdkError> {
 /// Done after start, since some drivers write their default table then. One that refuses keeps its own table, which is
 /// round robin too.
 pub(super) fn write_reta(id: u16, size: u16, queues: u16) {
-    const GROUP: u16 = 64;
-    let groups = (0..size.div_ceil(GROUP)).map(|group| {
-        let mut entry = dpdk_sys::rte_eth_rss_reta_entry64 { mask: u64::MAX, reta: [0; 64] };
-        for (slot, queue) in (0..GROUP).zip(&mut entry.reta) {
-            *queue = (group * GROUP + slot) % queues;
-        }
-        let slots = size - group * GROUP;
-        if slots < GROUP {
-            entry.mask = (1 << slots) - 1;
-        }
-        entry
-    });
-    let mut table: Vec<_> = groups.collect();
+    let mut table = round_robin(size, queues);
     // SAFETY: the caller holds the port; the table has one entry per 64 slots, as the size says.
     unsafe { dpdk_sys::rte_eth_dev_rss_reta_update(id, table.as_mut_ptr(), size) };
+}
+
+/// A redirection table of `size` slots, in groups of 64, that names the queues in turn.
+pub(super) fn round_robin(size: u16, queues: u16) -> Vec<dpdk_sys::rte_eth_rss_reta_entry64> {
+    const GROUP: u16 = 64;
+    (0..size.div_ceil(GROUP))
+        .map(|group| {
+            let mut entry = dpdk_sys::rte_eth_rss_reta_entry64 { mask: u64::MAX, reta: [0; 64] };
+            for (slot, queue) in (group * GROUP..).zip(&mut entry.reta) {
+                *queue = slot % queues.max(1);
+            }
+            let slots = size - group * GROUP;
+            if slots < GROUP {
+                entry.mask = (1 << slots) - 1;
+            }
+            entry
+        })
+        .collect()
 }
 
 /// Fills `key` from the kernel: a predictable key would let a sender aim all flows at one worker.
