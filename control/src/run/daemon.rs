@@ -12,7 +12,7 @@ use super::facts::{self, Ports};
 use super::locks::{self, Locks};
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
-use super::{cpus, plan, preflight};
+use super::{cpus, initial, plan, preflight};
 use crate::api::{self, Listening};
 use crate::config::Config;
 use crate::director::{self, Director, Limits, Link, Store};
@@ -37,7 +37,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let signals = Signals::catch()?;
     preflight::check(config, cpus)?;
     let _locks = Locks::take(config, Path::new(locks::FOLDER))?;
-    let (store, document) = initial_document(file, config)?;
+    let (store, document) = initial::document(file, config)?;
     let api = runtime
         .block_on(Listening::bind(&config.control.socket, config.control.listen))
         .map_err(|why| StartError::new(why.to_string(), "start as root, or give another control.socket or control.listen"))?;
@@ -53,34 +53,6 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     announce(config, &ports);
     let parts = Parts { workers, ports: Ports::new(ports), director, kernel };
     runtime.block_on(parts.serve(config, signals, api, events))
-}
-
-/// What to begin with: the state file if there is one, otherwise what the configuration says.
-fn initial_document(file: &Path, config: &Config) -> Result<(Store, Document), StartError> {
-    let path = config.control.state.display();
-    let mend = "make its folder writable, or give another control.state";
-    let store = Store::open(&config.control.state).map_err(|why| StartError::new(format!("state file {path}: {why}"), mend))?;
-    let stored = store.load().map_err(|why| {
-        StartError::new(
-            format!("state file: {why}"),
-            format!("put an earlier version back ({path}.1 is the last), or move it away to begin anew"),
-        )
-    })?;
-    let Some(document) = stored else {
-        tracing::info!("{} services from {}; {path} will keep changes", config.services.len(), file.display());
-        return Ok((store, config.document()));
-    };
-    let faults = director::validate(&document, &config.links(|_| [0; 6], |_| u16::MAX));
-    if !faults.is_empty() {
-        let list: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
-        return Err(StartError::new(
-            format!("state file {path} does not fit the ports of {}: {}", file.display(), list.join("; ")),
-            "change the ports' addresses back, correct the state file, or move it away to begin with the configuration's services",
-        ));
-    }
-    let unused = if config.services.is_empty() { "" } else { "; it wins over the [[service]] of the configuration" };
-    tracing::info!("{} services from {path}{unused}", document.services.len());
-    Ok((store, document))
 }
 
 /// The director with its first document on the way to the workers.
