@@ -168,7 +168,7 @@ fn vips_are_carried_announced_three_times_and_never_ask_for_neighbours() {
         let mut running = start(vec![wire.plan()], wanted(&["10.10.24.88", "fd00:10::20"], &["10.10.24.21", "fd00:10::21"])).unwrap();
         running.next_sorted(2);
         let advertised = "> 33:33:00:00:00:01, ethertype IPv6 (0x86dd), length 86: fd00:10::20 > ff02::1: ICMP6, neighbor advertisement, tgt is fd00:10::20";
-        let asked = "Broadcast, ethertype ARP (0x0806), length 60: Request who-has 10.10.24.88 tell 10.10.24.88";
+        let asked = "> ff:ff:ff:ff:ff:ff, ethertype ARP (0x0806), length 60: Request who-has 10.10.24.88 tell 10.10.24.88";
         let count = |text: &str| capture.lines().iter().filter(|line| line.contains(text)).count();
         eventually("three announcements", || count(asked) == 3 && count(advertised) == 3);
         // The kernel's own packets to real servers leave from the DIP, though fd00:10::20 matches fd00:10::21 better.
@@ -218,20 +218,6 @@ fn an_interface_behind_a_port_with_addresses_of_its_own_is_refused() {
         run("ip address del 10.10.24.9/24 dev d0; sysctl -qw net.ipv4.conf.all.rp_filter=2");
         let error = start(vec![wire.plan()], Wanted::default()).err().unwrap();
         assert!(matches!(&error, KernelError::LooseReversePath { .. }), "{error}");
-    });
-}
-
-#[test]
-fn a_process_without_the_right_is_told_which_it_needs() {
-    only_in_child(path!("a_process_without_the_right_is_told_which_it_needs"), || {
-        let _peer = Peer::new();
-        let wire = Wire::new();
-        let mut plan = wire.plan();
-        plan.device_interface = None;
-        // Of this thread alone; the threads that it starts inherit it.
-        nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).unwrap();
-        let error = start(vec![plan], Wanted::default()).err().unwrap().to_string();
-        assert!(error.contains("port lan") && error.contains("CAP_NET_ADMIN"), "{error}");
     });
 }
 
@@ -323,7 +309,7 @@ fn no_event_is_lost_while_nobody_reads() {
         let peer = Peer::new();
         let mut addresses = String::new();
         let all: BTreeSet<IpAddr> =
-            (0..8u8).flat_map(|high| (0..250u8).map(move |low| IpAddr::from([10, 10, 32 + high, low + 1]))).collect();
+            (0..3u8).flat_map(|high| (0..100u8).map(move |low| IpAddr::from([10, 10, 32 + high, low + 1]))).collect();
         for address in &all {
             writeln!(addresses, "address add {address}/16 dev d1").unwrap();
         }
@@ -345,6 +331,17 @@ fn no_event_is_lost_while_nobody_reads() {
 }
 
 dpdk::eal_test! {
+    fn a_process_without_the_right_is_told_which_it_needs(eal) {
+        let ring = |name| Arc::new(Ring::new(name, 4, None).unwrap());
+        let pool = Mempool::new("frames", 63, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
+        let mut plan = lab::plan(&ring("to"), &ring("from"), &pool);
+        plan.device_interface = None;
+        nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).unwrap();
+        let error = start(vec![plan], Wanted::default()).err().unwrap().to_string();
+        assert!(error.contains("port lan") && error.contains("CAP_NET_ADMIN"), "{error}");
+        drop(eal);
+    }
+
     fn frames_for_the_worker_are_padded_and_a_full_ring_drops_and_counts(eal) {
         let ring = |name| Arc::new(Ring::new(name, 4, None).unwrap());
         let pool = Mempool::new("frames", 63, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
