@@ -12,6 +12,7 @@ use dpdk::burst::Burst;
 use dpdk::mempool::Mempool;
 use dpdk::ring::Ring;
 use dpdk::test_support::only_in_child;
+use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use tokio::sync::{mpsc, watch};
 
@@ -109,6 +110,13 @@ fn a_real_server_is_found_changes_its_mac_is_lost_and_found_again() {
         running.wanted.send_replace(wanted(&[], &["10.10.24.21"]));
         assert_eq!(running.next(), event("fd00:10::21", None));
         eventually("the entry is gone", || !run("ip neigh show dev lan").contains("fd00:10::21"));
+
+        // What somebody told the kernel by hand counts, and stays.
+        run("ip neigh add 10.10.24.98 dev lan lladdr 02:00:00:00:00:98 nud permanent");
+        running.wanted.send_replace(wanted(&[], &["10.10.24.21", "10.10.24.98"]));
+        assert_eq!(running.next(), event("10.10.24.98", Some([2, 0, 0, 0, 0, 0x98])));
+        assert_eq!(running.state("10.10.24.98"), "static");
+        assert!(run("ip neigh show dev lan 10.10.24.98").contains("PERMANENT"));
         running.stop();
     });
 }
@@ -331,6 +339,43 @@ fn no_event_is_lost_while_nobody_reads() {
 }
 
 dpdk::eal_test! {
+    fn a_vip_is_announced_by_the_ports_whose_network_it_is_in_or_by_all(eal) {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let ring = |name: &str| Arc::new(Ring::new(name, 64, None).unwrap());
+        let pool = Mempool::new("frames", 255, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
+        let plan = |index: u16, name: &str, network: &str| LinkPlan {
+            index,
+            name: name.into(),
+            mac: [2, 0, 0, 0, 1, u8::try_from(index).unwrap()],
+            addresses: vec![network.parse().unwrap()],
+            device_interface: None,
+            ..lab::plan(&ring(&format!("{name}-to")), &ring(&format!("{name}-from")), &pool)
+        };
+        let plans = vec![plan(0, "lan", "10.10.24.10/24"), plan(1, "wan", "10.10.25.10/24")];
+        let rings: Vec<Arc<Ring>> = plans.iter().map(|plan| Arc::clone(&plan.from_kernel)).collect();
+        let running = start(plans, wanted(&["10.10.25.88", "203.0.113.88"], &[])).unwrap();
+        let mut announced = [BTreeSet::new(), BTreeSet::new()];
+        eventually("both are announced", || {
+            for (ring, announced) in rings.iter().zip(&mut announced) {
+                let mut burst = Burst::new();
+                ring.dequeue_burst(&mut burst);
+                let arps = burst.iter().map(dpdk::mbuf::Mbuf::data).filter(|frame| frame[12..14] == [8, 6]);
+                announced.extend(arps.map(|frame| (frame[6..12].to_vec(), frame[28..32].to_vec())));
+            }
+            announced[1].len() == 2 && !announced[0].is_empty()
+        });
+        let arp = |port: u8, vip: [u8; 4]| (vec![2, 0, 0, 0, 1, port], vip.to_vec());
+        assert_eq!(announced[0], BTreeSet::from([arp(0, [203, 0, 113, 88])]));
+        assert_eq!(announced[1], BTreeSet::from([arp(1, [10, 10, 25, 88]), arp(1, [203, 0, 113, 88])]));
+        for name in ["lan", "wan"] {
+            let said = run(&format!("ip address show dev {name}"));
+            assert!(said.contains("10.10.25.88/32") && said.contains("203.0.113.88/32"), "{said}");
+        }
+        running.stop();
+        assert_eq!(running.kernel.exceptions().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["lan", "wan"]);
+        drop(eal);
+    }
+
     fn a_process_without_the_right_is_told_which_it_needs(eal) {
         let ring = |name| Arc::new(Ring::new(name, 4, None).unwrap());
         let pool = Mempool::new("frames", 63, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
