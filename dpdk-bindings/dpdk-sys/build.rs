@@ -7,6 +7,9 @@ use std::process::{Command, exit};
 /// Oldest DPDK that these bindings are written for: Debian 12's.
 const OLDEST_DPDK: &str = "22.11";
 
+/// What mends whatever is missing here.
+const INSTALL: &str = "install what is missing with: apt-get install libdpdk-dev libclang-dev pkg-config";
+
 /// Everything that the `dpdk` crate calls; a name that is missing here does not compile there.
 const FUNCTIONS: &[&str] = &[
     "baton_errno",
@@ -68,8 +71,7 @@ fn main() {
     let dpdk = find_dpdk();
     check_libclang();
 
-    let out =
-        PathBuf::from(env::var("OUT_DIR").unwrap_or_else(|_| stop("cargo did not set OUT_DIR")));
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap_or_else(|_| stop("cargo did not set OUT_DIR")));
     let wrappers = out.join("static_inline.c");
     let mut bindings = bindgen::Builder::default()
         .header("csrc/wrapper.h")
@@ -121,38 +123,36 @@ struct Dpdk {
 fn find_dpdk() -> Dpdk {
     let pkg_config = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
     if Command::new(&pkg_config).arg("--version").output().is_err() {
-        stop(&format!(
-            "`{pkg_config}` cannot be run\ninstall it with: apt-get install pkg-config"
-        ));
+        stop(&format!("`{pkg_config}` cannot be run\n{INSTALL}"));
     }
-    if let Err(error) = pkg_config::Config::new()
+    let library = pkg_config::Config::new()
         .atleast_version(OLDEST_DPDK)
         .probe("libdpdk")
-    {
-        stop(&format!(
-            "libdpdk {OLDEST_DPDK} or newer was not found\n\
-             install it with: apt-get install libdpdk-dev libclang-dev pkg-config\n\n{error}"
-        ));
+        .unwrap_or_else(|error| stop(&format!("{error}\nlibdpdk {OLDEST_DPDK} or newer was not found\n{INSTALL}")));
+    // Another DPDK in the same place needs new bindings.
+    for header in library.include_paths.iter().map(|path| path.join("rte_version.h")) {
+        if header.exists() {
+            println!("cargo:rerun-if-changed={}", header.display());
+        }
     }
     // The crate parses only -I and -D; DPDK also needs `-include rte_config.h` and its -march.
     let output = Command::new(&pkg_config)
         .args(["--cflags", "libdpdk"])
         .output()
         .unwrap_or_else(|error| stop(&format!("`{pkg_config} --cflags libdpdk`: {error}")));
-    let cflags = String::from_utf8_lossy(&output.stdout)
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
+    let cflags = String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect();
     Dpdk { cflags }
 }
 
 /// bindgen panics with a long message when libclang is absent; say what to install instead.
 fn check_libclang() {
-    if let Err(error) = std::panic::catch_unwind(bindgen::clang_version) {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let found = std::panic::catch_unwind(bindgen::clang_version);
+    std::panic::set_hook(hook);
+    if let Err(error) = found {
         let cause = error.downcast_ref::<String>().cloned().unwrap_or_default();
-        stop(&format!(
-            "libclang was not found\ninstall it with: apt-get install libclang-dev\n\n{cause}"
-        ));
+        stop(&format!("{cause}\nlibclang was not found\n{INSTALL}"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Up to 64 frames that travel together.
 
-use core::ops::{Index, IndexMut};
+use core::ops::{Index, IndexMut, RangeBounds};
 
 use arrayvec::ArrayVec;
 
@@ -20,9 +20,7 @@ pub struct Burst {
 impl Burst {
     /// An empty burst.
     pub const fn new() -> Self {
-        Self {
-            frames: ArrayVec::new_const(),
-        }
+        Self { frames: ArrayVec::new_const() }
     }
 
     /// Frames in the burst.
@@ -52,9 +50,7 @@ impl Burst {
     /// Appends a frame, or gives it back when the burst is full.
     #[inline(always)]
     pub fn push(&mut self, frame: Mbuf) -> Result<(), Mbuf> {
-        self.frames
-            .try_push(frame)
-            .map_err(arrayvec::CapacityError::element)
+        self.frames.try_push(frame).map_err(arrayvec::CapacityError::element)
     }
 
     /// Takes the last frame.
@@ -93,10 +89,21 @@ impl Burst {
         &self.frames
     }
 
-    /// Takes all frames out in order; those not consumed are freed when the iterator is dropped.
+    /// Takes the frames in `range` (`..` for all) out in order; those not consumed are freed when the iterator is dropped.
+    ///
+    /// A range beyond the end is a mistake of the caller and panics, as with `Vec`.
     #[inline(always)]
-    pub fn drain(&mut self) -> impl DoubleEndedIterator<Item = Mbuf> + ExactSizeIterator + '_ {
-        self.frames.drain(..)
+    pub fn drain(&mut self, range: impl RangeBounds<usize>) -> impl DoubleEndedIterator<Item = Mbuf> + ExactSizeIterator + '_ {
+        self.frames.drain(range)
+    }
+
+    /// Takes up to `n` frames from the front as a burst of their own.
+    #[inline]
+    #[must_use]
+    pub fn take_front(&mut self, n: usize) -> Self {
+        let mut front = Self::new();
+        self.move_front(n, &mut front);
+        front
     }
 
     /// Takes the frame at `index` out and puts the last one in its place.
@@ -136,10 +143,7 @@ impl Burst {
     /// Lets `writer` store frames behind the last one. It gets the place and the room there, and answers how many
     /// it stored, each an mbuf that is now ours. How many that were.
     #[inline(always)]
-    pub(crate) fn fill(
-        &mut self,
-        writer: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize,
-    ) -> usize {
+    pub(crate) fn fill(&mut self, writer: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize) -> usize {
         let (len, room) = (self.frames.len(), self.frames.remaining_capacity());
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST")]
         let room_u16 = room as u16;
@@ -154,10 +158,7 @@ impl Burst {
     /// Lets `reader` take frames from the front. It gets their place and number and answers how many it took, each an
     /// mbuf that is no longer ours. How many that were; the others move to the front, in order.
     #[inline(always)]
-    pub(crate) fn release_front(
-        &mut self,
-        reader: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize,
-    ) -> usize {
+    pub(crate) fn release_front(&mut self, reader: impl FnOnce(*mut *mut dpdk_sys::rte_mbuf, u16) -> usize) -> usize {
         let len = self.frames.len();
         #[expect(clippy::cast_possible_truncation, reason = "at most BURST")]
         let len_u16 = len as u16;

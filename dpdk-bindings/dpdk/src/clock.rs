@@ -25,22 +25,17 @@ pub fn cycles() -> u64 {
 ///
 /// Not for the packet path: read it at start.
 pub fn hz() -> u64 {
+    static OWN: OnceLock<u64> = OnceLock::new();
     // SAFETY: reads an integer that is zero until the EAL has set it; no preconditions.
     let measured = unsafe { dpdk_sys::rte_get_tsc_hz() };
     if measured != 0 {
         return measured;
     }
-    static OWN: OnceLock<u64> = OnceLock::new();
     *OWN.get_or_init(|| {
         let (start, from) = (Instant::now(), cycles());
         std::thread::sleep(Duration::from_millis(20));
-        let (elapsed, spent) = (
-            start.elapsed().as_nanos().max(1),
-            cycles().saturating_sub(from),
-        );
-        u64::try_from(u128::from(spent) * 1_000_000_000 / elapsed)
-            .unwrap_or(u64::MAX)
-            .max(1)
+        let (elapsed, spent) = (start.elapsed().as_nanos().max(1), cycles().saturating_sub(from));
+        u64::try_from(u128::from(spent) * 1_000_000_000 / elapsed).unwrap_or(u64::MAX).max(1)
     })
 }
 

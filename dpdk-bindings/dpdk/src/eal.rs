@@ -36,20 +36,12 @@ pub(crate) fn running(call: &'static str) -> Result<Arc<EalInner>, DpdkError> {
         State::Running(eal) => eal.upgrade(),
         State::Never | State::Over => None,
     };
-    eal.ok_or_else(|| {
-        DpdkError::refused(
-            call,
-            ErrorKind::NotInitialised,
-            "the EAL does not run in this process",
-        )
-    })
+    eal.ok_or_else(|| DpdkError::refused(call, ErrorKind::NotInitialised, "the EAL does not run in this process"))
 }
 
 /// NUMA node for DPDK; `SOCKET_ID_ANY` for none.
 pub(crate) fn socket_id(socket: Option<u32>) -> i32 {
-    socket
-        .and_then(|socket| i32::try_from(socket).ok())
-        .unwrap_or(-1)
+    socket.and_then(|socket| i32::try_from(socket).ok()).unwrap_or(-1)
 }
 
 /// DPDK, running in this process; at most one, once.
@@ -91,39 +83,23 @@ impl Eal {
         const CALL: &str = "rte_eal_init";
         let mut state = lock(&STATE);
         if !matches!(*state, State::Never) {
-            return Err(DpdkError::refused(
-                CALL,
-                ErrorKind::AlreadyInitialised,
-                "DPDK starts once per process",
-            ));
+            return Err(DpdkError::refused(CALL, ErrorKind::AlreadyInitialised, "DPDK starts once per process"));
         }
         let this_thread = Pid::from_raw(0);
-        let affinity = sched_getaffinity(this_thread)
-            .map_err(|errno| DpdkError::from_errno("sched_getaffinity", errno as i32))?;
+        let affinity = sched_getaffinity(this_thread).map_err(|errno| DpdkError::from_errno("sched_getaffinity", errno as i32))?;
         config.check(&affinity)?;
-        let arguments: Vec<CString> = config
-            .arguments()
-            .iter()
-            .map(|argument| c_string(CALL, argument))
-            .collect::<Result<_, _>>()?;
+        let arguments: Vec<CString> = config.arguments().iter().map(|argument| c_string(CALL, argument)).collect::<Result<_, _>>()?;
 
         *state = State::Over;
         let result = init_raw(arguments);
         let restored = sched_setaffinity(this_thread, &affinity);
         result.map_err(|error| config.explain(error))?;
 
-        let inner = Arc::new(EalInner {
-            mempools: Mutex::default(),
-            ports: Mutex::default(),
-            workers: config.worker_cores.len(),
-        });
+        let inner = Arc::new(EalInner { mempools: Mutex::default(), ports: Mutex::default(), workers: config.worker_cores.len() });
         *state = State::Running(Arc::downgrade(&inner));
         drop(state);
         restored.map_err(|errno| DpdkError::from_errno("sched_setaffinity", errno as i32))?;
-        Ok(Self {
-            workers: config.worker_cores.len(),
-            inner,
-        })
+        Ok(Self { workers: config.worker_cores.len(), inner })
     }
 
     /// Workers that were configured.
@@ -139,11 +115,7 @@ impl Eal {
         let status = unsafe { dpdk_sys::rte_dev_probe(name.as_ptr()) };
         crate::error::check(CALL, status)
             .map(drop)
-            .map_err(|error| {
-                error
-                    .with_kind(ErrorKind::PortNotFound)
-                    .with_hint(format!("device {device}"))
-            })
+            .map_err(|error| error.with_kind(ErrorKind::PortNotFound).with_hint(format!("device {device}")))
     }
 
     pub(crate) fn inner(&self) -> &Arc<EalInner> {
@@ -159,11 +131,7 @@ fn init_raw(arguments: Vec<CString>) -> Result<(), DpdkError> {
     let pointers = pointers.leak();
     // SAFETY: `count` NUL-terminated strings and a final null, alive for ever; the caller makes sure of one call only.
     let status = unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) };
-    if status < 0 {
-        Err(DpdkError::last("rte_eal_init"))
-    } else {
-        Ok(())
-    }
+    if status < 0 { Err(DpdkError::last("rte_eal_init")) } else { Ok(()) }
 }
 
 impl EalInner {

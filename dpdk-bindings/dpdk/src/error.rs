@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 /// A DPDK or kernel call that failed: which call, its errno, what kind of trouble that is, and what would mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{call}: {}{}", Errno::from_raw(*.errno).desc(), Hint(.hint.as_deref()))]
+#[error("{call}: {}{}", cause(*.errno), Hint(.hint.as_deref()))]
 pub struct DpdkError {
     /// The function that failed.
     pub call: &'static str,
@@ -57,6 +57,11 @@ pub enum ErrorKind {
     Other,
 }
 
+/// The errno in words. DPDK leaves some of its failures to its own log.
+fn cause(errno: i32) -> &'static str {
+    if errno == 0 { "failed, as DPDK's messages above say" } else { Errno::from_raw(errno).desc() }
+}
+
 struct Hint<'a>(Option<&'a str>);
 
 impl fmt::Display for Hint<'_> {
@@ -75,12 +80,7 @@ impl DpdkError {
             Errno::ENODEV => ErrorKind::PortNotFound,
             _ => ErrorKind::Other,
         };
-        Self {
-            call,
-            errno,
-            kind,
-            hint: None,
-        }
+        Self { call, errno, kind, hint: None }
     }
 
     /// The error of a call that answers with a negative errno.
@@ -107,17 +107,13 @@ impl DpdkError {
             ErrorKind::NotInitialised => Errno::ENXIO,
             ErrorKind::NoHugepages | ErrorKind::OutOfMemory => Errno::ENOMEM,
             ErrorKind::PortNotFound => Errno::ENODEV,
-            ErrorKind::OtherProcess | ErrorKind::PortInUse | ErrorKind::QueuesInUse => Errno::EBUSY,
-            ErrorKind::WorkerBusy | ErrorKind::FileInUse => Errno::EBUSY,
+            ErrorKind::OtherProcess | ErrorKind::PortInUse | ErrorKind::QueuesInUse | ErrorKind::WorkerBusy | ErrorKind::FileInUse => {
+                Errno::EBUSY
+            }
             ErrorKind::Unsupported => Errno::ENOTSUP,
             _ => Errno::EINVAL,
         };
-        Self {
-            call,
-            errno: errno as i32,
-            kind,
-            hint: Some(hint.into()),
-        }
+        Self { call, errno: errno as i32, kind, hint: Some(hint.into()) }
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -133,33 +129,17 @@ impl DpdkError {
 
 /// Turns a status of DPDK (negative errno on failure) into a result.
 pub(crate) fn check(call: &'static str, status: i32) -> Result<i32, DpdkError> {
-    if status < 0 {
-        Err(DpdkError::from_status(call, status))
-    } else {
-        Ok(status)
-    }
+    if status < 0 { Err(DpdkError::from_status(call, status)) } else { Ok(status) }
 }
 
 /// A C string for DPDK, or the error that names the offending text.
 pub(crate) fn c_string(call: &'static str, text: &str) -> Result<std::ffi::CString, DpdkError> {
-    std::ffi::CString::new(text).map_err(|_| {
-        DpdkError::refused(
-            call,
-            ErrorKind::InvalidArgument,
-            format!("{text:?} contains a NUL character"),
-        )
-    })
+    std::ffi::CString::new(text)
+        .map_err(|_| DpdkError::refused(call, ErrorKind::InvalidArgument, format!("{text:?} contains a NUL character")))
 }
 
 /// Text of a fixed C character array, up to its NUL.
 pub(crate) fn text(characters: &[std::ffi::c_char]) -> String {
-    let bytes: Vec<u8> = characters
-        .iter()
-        .map(|c| c.to_ne_bytes()[0])
-        .chain([0])
-        .collect();
-    CStr::from_bytes_until_nul(&bytes).map_or_else(
-        |_| String::new(),
-        |text| text.to_string_lossy().into_owned(),
-    )
+    let bytes: Vec<u8> = characters.iter().map(|c| c.to_ne_bytes()[0]).chain([0]).collect();
+    CStr::from_bytes_until_nul(&bytes).map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
 }

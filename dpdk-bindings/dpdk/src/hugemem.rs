@@ -78,18 +78,11 @@ impl<T: FromBytes> HugeArray<T> {
             .truncate(false)
             .mode(0o600)
             .open(path)
-            .map_err(|error| {
-                explain(DpdkError::from_errno(
-                    "open",
-                    error.raw_os_error().unwrap_or(0),
-                ))
-            })?;
+            .map_err(|error| explain(DpdkError::from_errno("open", error.raw_os_error().unwrap_or(0))))?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
             let error = DpdkError::from_errno("flock", errno as i32);
             if errno == Errno::EWOULDBLOCK {
-                return error
-                    .with_kind(ErrorKind::FileInUse)
-                    .with_hint(format!("{} is used by another process", path.display()));
+                return error.with_kind(ErrorKind::FileInUse).with_hint(format!("{} is used by another process", path.display()));
             }
             explain(error)
         })?;
@@ -113,13 +106,7 @@ impl<T: FromBytes> HugeArray<T> {
 
     fn new(memory: Memory, len: usize, adopted: bool, lock: Option<Flock<File>>) -> Self {
         let () = Self::FITS_A_PAGE;
-        Self {
-            data: memory.start.cast(),
-            len,
-            memory,
-            adopted,
-            _lock: lock,
-        }
+        Self { data: memory.start.cast(), len, memory, adopted, _lock: lock }
     }
 }
 
@@ -178,7 +165,7 @@ impl<T> fmt::Debug for HugeArray<T> {
             .field("len", &self.len)
             .field("huge", &self.memory.huge)
             .field("adopted", &self.adopted)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,12 +206,9 @@ fn mapped_len<T>(len: usize, page: usize) -> Result<usize, DpdkError> {
 
 /// Page size of the file system: that of its huge pages on hugetlbfs, else an ordinary one.
 fn page_size(file: &File) -> Result<usize, DpdkError> {
-    let status =
-        statfs::fstatfs(file).map_err(|errno| DpdkError::from_errno("fstatfs", errno as i32))?;
+    let status = statfs::fstatfs(file).map_err(|errno| DpdkError::from_errno("fstatfs", errno as i32))?;
     if status.filesystem_type() == statfs::HUGETLBFS_MAGIC {
-        return Ok(usize::try_from(status.block_size())
-            .unwrap_or(HUGE_PAGE)
-            .max(SMALL_PAGE));
+        return Ok(usize::try_from(status.block_size()).unwrap_or(HUGE_PAGE).max(SMALL_PAGE));
     }
     Ok(SMALL_PAGE)
 }
@@ -234,11 +218,7 @@ fn prepare(file: &File, bytes: usize) -> Result<bool, DpdkError> {
     let failed = |call| {
         move |error: std::io::Error| {
             let errno = error.raw_os_error().unwrap_or(0);
-            let kind = if errno == Errno::ENOSPC as i32 {
-                ErrorKind::OutOfMemory
-            } else {
-                ErrorKind::Other
-            };
+            let kind = if errno == Errno::ENOSPC as i32 { ErrorKind::OutOfMemory } else { ErrorKind::Other };
             DpdkError::from_errno(call, errno).with_kind(kind)
         }
     };

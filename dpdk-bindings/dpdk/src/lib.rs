@@ -10,6 +10,8 @@
 //!
 //! Source: DPDK Programmer's Guide 22.11.
 
+#![allow(clippy::inline_always, reason = "on the packet path, an accessor of one load must not become a call in another crate")]
+
 pub mod burst;
 pub mod clock;
 pub mod eal;

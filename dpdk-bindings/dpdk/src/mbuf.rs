@@ -20,10 +20,7 @@ impl<T: Copy> Field<T> {
     /// # Safety
     /// A field of type `T`, for which every bit pattern is valid, lies at `offset` in `rte_mbuf`.
     const unsafe fn at(offset: dpdk_sys::baton_mbuf_layout) -> Self {
-        Self {
-            offset: offset as usize,
-            kind: PhantomData,
-        }
+        Self { offset: offset as usize, kind: PhantomData }
     }
 
     #[inline(always)]
@@ -138,6 +135,19 @@ impl Mbuf {
         unsafe { slice::from_raw_parts_mut(self.start(), self.len()) }
     }
 
+    /// Bytes that [`Mbuf::prepend`] can add.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        usize::from(DATA_OFF.get(self))
+    }
+
+    /// Bytes that [`Mbuf::append`] can add; 0 for a frame of several segments.
+    #[inline(always)]
+    pub fn tailroom(&self) -> usize {
+        let end = DATA_OFF.get(self).saturating_add(DATA_LEN.get(self));
+        if self.is_contiguous() { usize::from(BUF_LEN.get(self).saturating_sub(end)) } else { 0 }
+    }
+
     /// Grows the frame by `n` bytes at the front and gives them; `None`, and no change, when the headroom is smaller.
     ///
     /// The bytes hold what was there before: write all of them.
@@ -214,10 +224,7 @@ impl Mbuf {
     #[inline(always)]
     fn set_first_len(&mut self, len: u16) {
         let old = u32::from(DATA_LEN.get(self));
-        let packet = PKT_LEN
-            .get(self)
-            .wrapping_sub(old)
-            .wrapping_add(u32::from(len));
+        let packet = PKT_LEN.get(self).wrapping_sub(old).wrapping_add(u32::from(len));
         PKT_LEN.set(self, packet);
         DATA_LEN.set(self, len);
     }
@@ -252,9 +259,7 @@ impl Mbuf {
     where
         T: FromBytes + KnownLayout + Immutable + Unaligned,
     {
-        T::ref_from_prefix(self.data().get(offset..)?)
-            .ok()
-            .map(|(view, _)| view)
+        T::ref_from_prefix(self.data().get(offset..)?).ok().map(|(view, _)| view)
     }
 
     /// The header at `offset`, in place, to change; `None` when the first segment ends before it does.
@@ -263,9 +268,7 @@ impl Mbuf {
     where
         T: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned,
     {
-        T::mut_from_prefix(self.data_mut().get_mut(offset..)?)
-            .ok()
-            .map(|(view, _)| view)
+        T::mut_from_prefix(self.data_mut().get_mut(offset..)?).ok().map(|(view, _)| view)
     }
 
     /// Asks for the first cache line of the frame's bytes ahead of their use.
@@ -293,10 +296,7 @@ impl Drop for Mbuf {
 
 impl core::fmt::Debug for Mbuf {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Mbuf")
-            .field("port", &self.port())
-            .field("data", &self.data())
-            .finish()
+        f.debug_struct("Mbuf").field("port", &self.port()).field("data", &format_args!("{:02x?}", self.data())).finish()
     }
 }
 

@@ -40,27 +40,12 @@ impl Mempool {
     ///
     /// Errors: the EAL does not run; name longer than 25 bytes or taken; cache over 512 or over two thirds of `mbufs`;
     /// not enough memory.
-    pub fn new(
-        name: &str,
-        mbufs: u32,
-        cache: u32,
-        data_room: u16,
-        socket: Option<u32>,
-    ) -> Result<Self, DpdkError> {
+    pub fn new(name: &str, mbufs: u32, cache: u32, data_room: u16, socket: Option<u32>) -> Result<Self, DpdkError> {
         const CALL: &str = "rte_pktmbuf_pool_create";
         let eal = eal::running(CALL)?;
         let c_name = c_string(CALL, name)?;
         // SAFETY: the EAL runs (`eal`), the name is NUL-terminated and is copied by the callee.
-        let raw = unsafe {
-            dpdk_sys::rte_pktmbuf_pool_create(
-                c_name.as_ptr(),
-                mbufs,
-                cache,
-                0,
-                data_room,
-                eal::socket_id(socket),
-            )
-        };
+        let raw = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), mbufs, cache, 0, data_room, eal::socket_id(socket)) };
         let Some(raw) = NonNull::new(raw) else {
             let error = DpdkError::last(CALL);
             return Err(match error.kind {
@@ -68,17 +53,11 @@ impl Mempool {
                     "mempool {name}: {mbufs} frames of {data_room} bytes need about {} MiB; give the EAL more memory",
                     (u64::from(mbufs) * (u64::from(data_room) + 192)) >> 20
                 )),
-                _ => error.with_hint(format!(
-                    "mempool {name}: {mbufs} frames, cache {cache}, room {data_room}"
-                )),
+                _ => error.with_hint(format!("mempool {name}: {mbufs} frames, cache {cache}, room {data_room}")),
             });
         };
         eal.remember_mempool(raw, mbufs);
-        Ok(Self {
-            raw,
-            size: mbufs,
-            _eal: eal,
-        })
+        Ok(Self { raw, size: mbufs, _eal: eal })
     }
 
     /// One empty frame, or `None` when the mempool is exhausted.
@@ -104,8 +83,7 @@ impl Mempool {
         };
         burst.fill(|free, _| {
             // SAFETY: the mempool is alive, and `free` has room for at least `n` pointers as checked above.
-            let status =
-                unsafe { dpdk_sys::rte_pktmbuf_alloc_bulk(self.raw.as_ptr(), free, count) };
+            let status = unsafe { dpdk_sys::rte_pktmbuf_alloc_bulk(self.raw.as_ptr(), free, count) };
             if status == 0 { n } else { 0 }
         }) == n
     }
@@ -133,9 +111,6 @@ impl Mempool {
 
 impl fmt::Debug for Mempool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mempool")
-            .field("size", &self.size)
-            .field("in_use", &self.in_use())
-            .finish()
+        f.debug_struct("Mempool").field("size", &self.size).field("in_use", &self.in_use()).finish_non_exhaustive()
     }
 }

@@ -10,10 +10,7 @@ mod ip;
 mod transport;
 
 pub use ethernet::{ArpPacket, EthernetHeader, VlanTag, arp_operation, ether_type};
-pub use icmp::{
-    Icmpv4Header, Icmpv6Header, LinkAddressOption, NeighbourAdvertisement, NeighbourSolicitation,
-    icmpv4_kind, icmpv6_kind,
-};
+pub use icmp::{Icmpv4Header, Icmpv6Header, LinkAddressOption, NeighbourAdvertisement, NeighbourSolicitation, icmpv4_kind, icmpv6_kind};
 pub use ip::{Ipv4Header, Ipv6FragmentHeader, Ipv6Header, protocol};
 pub use transport::{TcpHeader, UdpHeader, tcp_flags};
 pub use zerocopy::byteorder::network_endian::{U16, U32};

@@ -53,15 +53,10 @@ impl Port {
         let c_name = c_string(CALL, device)?;
         let mut id = 0;
         // SAFETY: the EAL runs; the name is NUL-terminated; one u16 is written.
-        let status =
-            unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+        let status = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
         if status != 0 {
             let known: Vec<String> = all_ids().filter_map(name_of).collect();
-            let known = if known.is_empty() {
-                "none".into()
-            } else {
-                known.join(", ")
-            };
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             return Err(DpdkError::from_status(CALL, status)
                 .with_kind(ErrorKind::PortNotFound)
                 .with_hint(format!("no port {device}; DPDK has: {known}")));
@@ -69,41 +64,26 @@ impl Port {
         Self::claim(eal, id, Vec::new())
     }
 
-    /// Ports that DPDK has, held or not.
-    pub fn count(_eal: &Eal) -> u16 {
-        // SAFETY: the EAL runs; counts attached devices.
-        unsafe { dpdk_sys::rte_eth_dev_count_avail() }
+    /// Ports that DPDK has, held or not; 0 while the EAL does not run.
+    pub fn count() -> u16 {
+        const CALL: &str = "rte_eth_dev_count_avail";
+        // SAFETY: the EAL runs while its handle is held; counts attached devices.
+        crate::eal::running(CALL).map_or(0, |_eal| unsafe { dpdk_sys::rte_eth_dev_count_avail() })
     }
 
     /// Opens every port that is not held yet, in order of their ids.
     pub fn all(eal: &Eal) -> Vec<Self> {
-        all_ids()
-            .filter_map(|id| Self::claim(eal, id, Vec::new()).ok())
-            .collect()
+        all_ids().filter_map(|id| Self::claim(eal, id, Vec::new()).ok()).collect()
     }
 
     pub(crate) fn claim(eal: &Eal, id: u16, rings: Vec<Arc<RingInner>>) -> Result<Self, DpdkError> {
         let eal = Arc::clone(eal.inner());
         if !eal.claim_port(id) {
             let name = name_of(id).unwrap_or_default();
-            return Err(DpdkError::refused(
-                "rte_eth_dev_get_port_by_name",
-                ErrorKind::PortInUse,
-                format!("port {name} is open already"),
-            ));
+            return Err(DpdkError::refused("rte_eth_dev_get_port_by_name", ErrorKind::PortInUse, format!("port {name} is open already")));
         }
-        let inner = PortInner {
-            id,
-            started: AtomicBool::new(false),
-            mempool: std::sync::Mutex::default(),
-            _rings: rings,
-            eal,
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-            reta: None,
-            rss: false,
-        })
+        let inner = PortInner { id, started: AtomicBool::new(false), mempool: std::sync::Mutex::default(), _rings: rings, eal };
+        Ok(Self { inner: Arc::new(inner), reta: None, rss: false })
     }
 
     /// DPDK's number of the port: what [`crate::mbuf::Mbuf::port`] says of its frames.
@@ -123,10 +103,8 @@ impl Port {
             return Ok(());
         }
         // SAFETY: a port that we hold; no queue of it is used before `started` is set below.
-        check("rte_eth_dev_start", unsafe {
-            dpdk_sys::rte_eth_dev_start(id)
-        })
-        .map_err(|error| error.with_hint(format!("port {}", self.name())))?;
+        check("rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })
+            .map_err(|error| error.with_hint(format!("port {}", self.name())))?;
         if let Some((size, queues)) = self.reta {
             config::write_reta(id, size, queues);
         }
@@ -165,28 +143,19 @@ impl Port {
     pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), DpdkError> {
         let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
         // SAFETY: a port that we hold; six bytes are read.
-        let status =
-            unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(self.inner.id, &raw mut address) };
+        let status = unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(self.inner.id, &raw mut address) };
         check("rte_eth_dev_default_mac_addr_set", status).map(drop)
     }
 
     /// Receives these multicast addresses, in place of those set before; a device without such a filter takes all.
     pub fn set_multicast(&mut self, addresses: &[[u8; 6]]) -> Result<(), DpdkError> {
         const CALL: &str = "rte_eth_dev_set_mc_addr_list";
-        let mut list: Vec<_> = addresses
-            .iter()
-            .map(|&addr_bytes| dpdk_sys::rte_ether_addr { addr_bytes })
-            .collect();
-        let count = u32::try_from(list.len())
-            .map_err(|_| DpdkError::from_errno(CALL, nix::errno::Errno::EINVAL as i32))?;
+        let mut list: Vec<_> = addresses.iter().map(|&addr_bytes| dpdk_sys::rte_ether_addr { addr_bytes }).collect();
+        let count = u32::try_from(list.len()).map_err(|_| DpdkError::from_errno(CALL, nix::errno::Errno::EINVAL as i32))?;
         // SAFETY: a port that we hold; `count` addresses are read.
-        let status = unsafe {
-            dpdk_sys::rte_eth_dev_set_mc_addr_list(self.inner.id, list.as_mut_ptr(), count)
-        };
+        let status = unsafe { dpdk_sys::rte_eth_dev_set_mc_addr_list(self.inner.id, list.as_mut_ptr(), count) };
         match check(CALL, status) {
-            Err(error) if error.kind == ErrorKind::Unsupported => {
-                config::all_multicast(self.inner.id)
-            }
+            Err(error) if error.kind == ErrorKind::Unsupported => config::all_multicast(self.inner.id),
             result => result.map(drop),
         }
     }
@@ -199,10 +168,7 @@ impl Port {
 
 impl fmt::Debug for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port")
-            .field("id", &self.id())
-            .field("name", &self.name())
-            .finish()
+        f.debug_struct("Port").field("id", &self.id()).field("name", &self.name()).finish()
     }
 }
 
@@ -212,10 +178,7 @@ impl PortInner {
             return Ok(());
         }
         // SAFETY: a port that we hold, and no queue of it exists: callers make sure.
-        check("rte_eth_dev_stop", unsafe {
-            dpdk_sys::rte_eth_dev_stop(self.id)
-        })
-        .map(drop)
+        check("rte_eth_dev_stop", unsafe { dpdk_sys::rte_eth_dev_stop(self.id) }).map(drop)
     }
 }
 
@@ -233,12 +196,8 @@ impl Drop for PortInner {
 fn all_ids() -> impl Iterator<Item = u16> {
     let next = |from: u16| {
         // SAFETY: looks the id up in a table; any id is allowed.
-        let found = unsafe {
-            dpdk_sys::rte_eth_find_next_owned_by(from, u64::from(dpdk_sys::RTE_ETH_DEV_NO_OWNER))
-        };
-        u16::try_from(found)
-            .ok()
-            .filter(|&id| u32::from(id) < dpdk_sys::RTE_MAX_ETHPORTS)
+        let found = unsafe { dpdk_sys::rte_eth_find_next_owned_by(from, u64::from(dpdk_sys::RTE_ETH_DEV_NO_OWNER)) };
+        u16::try_from(found).ok().filter(|&id| u32::from(id) < dpdk_sys::RTE_MAX_ETHPORTS)
     };
     std::iter::successors(next(0), move |&id| next(id + 1))
 }

@@ -38,20 +38,9 @@ impl Ring {
         let eal = eal::running(CALL)?;
         let c_name = c_string(CALL, name)?;
         // SAFETY: the EAL runs; the name is NUL-terminated and copied by the callee.
-        let raw = unsafe {
-            dpdk_sys::rte_ring_create(
-                c_name.as_ptr(),
-                size,
-                eal::socket_id(socket),
-                dpdk_sys::RING_F_EXACT_SZ,
-            )
-        };
-        let raw = NonNull::new(raw).ok_or_else(|| {
-            DpdkError::last(CALL).with_hint(format!("ring {name} for {size} frames"))
-        })?;
-        Ok(Self {
-            inner: Arc::new(RingInner { raw, _eal: eal }),
-        })
+        let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), size, eal::socket_id(socket), dpdk_sys::RING_F_EXACT_SZ) };
+        let raw = NonNull::new(raw).ok_or_else(|| DpdkError::last(CALL).with_hint(format!("ring {name} for {size} frames")))?;
+        Ok(Self { inner: Arc::new(RingInner { raw, _eal: eal }) })
     }
 
     /// Puts one frame in, or gives it back when the ring is full.
@@ -60,14 +49,7 @@ impl Ring {
         let mbuf = frame.into_raw();
         let pointer = mbuf.as_ptr().cast();
         // SAFETY: the ring is alive; one pointer is read.
-        let put = unsafe {
-            dpdk_sys::rte_ring_enqueue_burst(
-                self.as_ptr(),
-                &raw const pointer,
-                1,
-                std::ptr::null_mut(),
-            )
-        };
+        let put = unsafe { dpdk_sys::rte_ring_enqueue_burst(self.as_ptr(), &raw const pointer, 1, std::ptr::null_mut()) };
         if put == 1 {
             return Ok(());
         }
@@ -81,12 +63,7 @@ impl Ring {
         burst.release_front(|frames, len| {
             // SAFETY: the ring is alive; `len` frames of ours are at `frames`, and release_front forgets those taken.
             let put = unsafe {
-                dpdk_sys::rte_ring_enqueue_burst(
-                    self.as_ptr(),
-                    frames.cast_const().cast(),
-                    u32::from(len),
-                    std::ptr::null_mut(),
-                )
+                dpdk_sys::rte_ring_enqueue_burst(self.as_ptr(), frames.cast_const().cast(), u32::from(len), std::ptr::null_mut())
             };
             put as usize
         })
@@ -97,14 +74,7 @@ impl Ring {
     pub fn dequeue_burst(&self, burst: &mut Burst) -> usize {
         burst.fill(|free, room| {
             // SAFETY: the ring is alive and holds owned frames only; `free` has room for `room` pointers.
-            let got = unsafe {
-                dpdk_sys::rte_ring_dequeue_burst(
-                    self.as_ptr(),
-                    free.cast(),
-                    u32::from(room),
-                    std::ptr::null_mut(),
-                )
-            };
+            let got = unsafe { dpdk_sys::rte_ring_dequeue_burst(self.as_ptr(), free.cast(), u32::from(room), std::ptr::null_mut()) };
             got as usize
         })
     }
@@ -139,14 +109,8 @@ impl Drop for RingInner {
         loop {
             let taken = left.fill(|free, room| {
                 // SAFETY: the ring is alive and holds owned frames only; `free` has room for `room` pointers.
-                let got = unsafe {
-                    dpdk_sys::rte_ring_dequeue_burst(
-                        self.raw.as_ptr(),
-                        free.cast(),
-                        u32::from(room),
-                        std::ptr::null_mut(),
-                    )
-                };
+                let got =
+                    unsafe { dpdk_sys::rte_ring_dequeue_burst(self.raw.as_ptr(), free.cast(), u32::from(room), std::ptr::null_mut()) };
                 got as usize
             });
             if taken == 0 {
@@ -163,7 +127,7 @@ impl Drop for RingInner {
 ///
 /// For tests: what is put into an rx ring is received, what is sent appears in a tx ring. Its name is `net_ring_` and `name`.
 ///
-/// Errors: no or more than 16 rings; name taken.
+/// Errors: no or more than 16 rings; a name that this process used before.
 pub fn ring_port(eal: &Eal, name: &str, rx: &[&Ring], tx: &[&Ring]) -> Result<Port, DpdkError> {
     const CALL: &str = "rte_eth_from_rings";
     /// Most rings per direction (`RTE_PMD_RING_MAX_RX_RINGS`).
@@ -172,11 +136,7 @@ pub fn ring_port(eal: &Eal, name: &str, rx: &[&Ring], tx: &[&Ring]) -> Result<Po
         return Err(DpdkError::refused(
             CALL,
             ErrorKind::InvalidArgument,
-            format!(
-                "{} rx and {} tx rings; from 1 to {MOST} each",
-                rx.len(),
-                tx.len()
-            ),
+            format!("{} rx and {} tx rings; from 1 to {MOST} each", rx.len(), tx.len()),
         ));
     }
     let c_name = c_string(CALL, name)?;
@@ -185,23 +145,10 @@ pub fn ring_port(eal: &Eal, name: &str, rx: &[&Ring], tx: &[&Ring]) -> Result<Po
     let count = |rings: &[&Ring]| u32::try_from(rings.len()).unwrap_or(0);
     // SAFETY: the EAL runs; the arrays hold as many live rings as said, and are copied; the port made below keeps the
     // rings alive.
-    let status = unsafe {
-        dpdk_sys::rte_eth_from_rings(
-            c_name.as_ptr(),
-            rx_pointers.as_ptr(),
-            count(rx),
-            tx_pointers.as_ptr(),
-            count(tx),
-            0,
-        )
-    };
-    let id = u16::try_from(status)
-        .map_err(|_| DpdkError::last(CALL).with_hint(format!("ring port {name}")))?;
-    let rings = rx
-        .iter()
-        .chain(tx)
-        .map(|ring| Arc::clone(&ring.inner))
-        .collect();
+    let status =
+        unsafe { dpdk_sys::rte_eth_from_rings(c_name.as_ptr(), rx_pointers.as_ptr(), count(rx), tx_pointers.as_ptr(), count(tx), 0) };
+    let id = u16::try_from(status).map_err(|_| DpdkError::last(CALL).with_hint(format!("ring port {name}")))?;
+    let rings = rx.iter().chain(tx).map(|ring| Arc::clone(&ring.inner)).collect();
     Port::claim(eal, id, rings)
 }
 

@@ -4,7 +4,7 @@
 //! test binary again, for that one test, and takes the child's exit status as its verdict.
 
 use std::env;
-use std::process::{self, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::eal::{Eal, EalConfig};
 
@@ -13,14 +13,13 @@ const MARKER: &str = "BATON_EAL_TEST";
 
 /// Defines tests that get a running [`Eal`] without huge pages, PCI or files, in a process of their own.
 ///
-/// ```
+/// ```text
 /// dpdk::eal_test! {
 ///     /// With the EAL of `test_support::config()`.
 ///     fn frames_come_home(eal) { let _ = eal; }
 ///     /// With arguments of its own.
 ///     fn null_port_exists(eal, config = |c| c.vdevs.push("net_null0".into())) { let _ = eal; }
 /// }
-/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! eal_test {
@@ -54,7 +53,8 @@ pub fn config() -> EalConfig {
         worker_cores: vec![first, allowed.get(1).copied().unwrap_or(first)],
         no_huge: true,
         memory_mb: Some(64),
-        file_prefix: format!("baton-test-{}", process::id()),
+        // Without shared files, processes of one prefix do not meet, and only one folder is left behind.
+        file_prefix: "baton-test".into(),
         log_level: Some("error".into()),
         extra: vec!["--no-shconf".into()],
         ..EalConfig::default()
@@ -75,11 +75,7 @@ pub fn allowed_cpus() -> Vec<u32> {
 pub fn in_child(path: &str, config: &EalConfig, body: impl FnOnce(Eal)) {
     only_in_child(path, || {
         let eal = Eal::init(config);
-        assert!(
-            eal.is_ok(),
-            "{}",
-            eal.map_or_else(|error| error.to_string(), |_| String::new())
-        );
+        assert!(eal.is_ok(), "{}", eal.map_or_else(|error| error.to_string(), |_| String::new()));
         if let Ok(eal) = eal {
             body(eal);
         }
@@ -98,26 +94,13 @@ pub fn only_in_child(path: &str, body: impl FnOnce()) {
     }
     let output = env::current_exe().and_then(|binary| {
         Command::new(binary)
-            .args([
-                name,
-                "--exact",
-                "--nocapture",
-                "--include-ignored",
-                "--test-threads=1",
-            ])
+            .args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"])
             .env(MARKER, name)
             .stdin(Stdio::null())
             .output()
     });
     assert!(output.is_ok(), "cannot run {name} in a child: {output:?}");
     let Ok(output) = output else { return };
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success() && stdout.contains("1 passed"),
-        "{name} in a child: {}\n{stdout}\n{stderr}",
-        output.status
-    );
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("1 passed"), "{name} in a child: {}\n{stdout}\n{stderr}", output.status);
 }

@@ -1,9 +1,15 @@
 //! How DPDK is started: arguments, checks before, explanations after.
 
-use std::fs;
+use std::env;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use nix::sched::CpuSet;
+use nix::unistd::Uid;
 
 use crate::error::{DpdkError, ErrorKind};
 
@@ -42,16 +48,11 @@ impl EalConfig {
     pub fn arguments(&self) -> Vec<String> {
         let mut lcores = format!("0@{}", self.main_core);
         for (worker, core) in self.worker_cores.iter().enumerate() {
-            lcores.push_str(&format!(",{}@{core}", worker + 1));
+            // Writing to a String cannot fail.
+            let _ = write!(lcores, ",{}@{core}", worker + 1);
         }
-        let program = if self.program.is_empty() {
-            "baton"
-        } else {
-            &self.program
-        };
-        let mut arguments: Vec<String> = [program, "--lcores", &lcores, "--main-lcore", "0"]
-            .map(str::to_owned)
-            .into();
+        let program = if self.program.is_empty() { "baton" } else { &self.program };
+        let mut arguments: Vec<String> = [program, "--lcores", &lcores, "--main-lcore", "0"].map(str::to_owned).into();
         if self.no_huge {
             arguments.push("--no-huge".into());
         } else if self.in_memory {
@@ -89,22 +90,14 @@ impl EalConfig {
             return Err(DpdkError::refused(
                 CALL,
                 ErrorKind::InvalidArgument,
-                format!(
-                    "{} workers; this DPDK has {} threads",
-                    self.worker_cores.len(),
-                    dpdk_sys::RTE_MAX_LCORE
-                ),
+                format!("{} workers; this DPDK has {} threads", self.worker_cores.len(), dpdk_sys::RTE_MAX_LCORE),
             ));
         }
-        let is_allowed = |core: u32| {
-            usize::try_from(core).is_ok_and(|core| allowed.is_set(core).unwrap_or(false))
-        };
+        let is_allowed = |core: u32| usize::try_from(core).is_ok_and(|core| allowed.is_set(core).unwrap_or(false));
         for &core in std::iter::once(&self.main_core).chain(&self.worker_cores) {
             if !is_allowed(core) {
-                let list: Vec<String> = (0..CpuSet::count())
-                    .filter(|&core| allowed.is_set(core).unwrap_or(false))
-                    .map(|core| core.to_string())
-                    .collect();
+                let list: Vec<String> =
+                    (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)).map(|core| core.to_string()).collect();
                 return Err(DpdkError::refused(
                     CALL,
                     ErrorKind::CoreNotAllowed,
@@ -117,7 +110,17 @@ impl EalConfig {
 
     /// Says what was wrong when `rte_eal_init` failed, as far as that can be told from outside.
     pub(super) fn explain(&self, error: DpdkError) -> DpdkError {
-        if !self.no_huge {
+        if let Some(owner) = self.owner_of_prefix() {
+            let prefix = self.prefix();
+            return DpdkError::refused(
+                error.call,
+                ErrorKind::OtherProcess,
+                format!("process {owner} runs DPDK with file prefix {prefix}; stop it, or choose another prefix"),
+            );
+        }
+        let errno = Errno::from_raw(error.errno);
+        // With a device at fault, our own reservation is what took the free pages.
+        if !self.no_huge && !matches!(errno, Errno::ENODEV | Errno::ENOTSUP) {
             let free = free_hugepages_mb();
             let wanted = u64::from(self.memory_mb.unwrap_or(0));
             if free == 0 || free < wanted {
@@ -128,24 +131,36 @@ impl EalConfig {
                 ));
             }
         }
-        match Errno::from_raw(error.errno) {
-            Errno::EAGAIN | Errno::EBUSY if !self.file_prefix.is_empty() => {
-                let prefix = format!(
-                    "is another process running with file prefix {}?",
-                    self.file_prefix
-                );
-                error.with_kind(ErrorKind::OtherProcess).with_hint(prefix)
-            }
+        match errno {
             Errno::ENODEV if !self.vdevs.is_empty() || !self.pci_allow.is_empty() => {
-                let devices = [self.vdevs.as_slice(), self.pci_allow.as_slice()]
-                    .concat()
-                    .join(" ");
-                error
-                    .with_kind(ErrorKind::PortNotFound)
-                    .with_hint(format!("a device could not be opened: {devices}"))
+                let devices = [self.vdevs.as_slice(), self.pci_allow.as_slice()].concat().join(" ");
+                error.with_kind(ErrorKind::PortNotFound).with_hint(format!("a device could not be opened: {devices}"))
             }
             _ => error,
         }
+    }
+
+    fn prefix(&self) -> &str {
+        if self.file_prefix.is_empty() { "rte" } else { &self.file_prefix }
+    }
+
+    /// The process that holds DPDK's lock on our prefix: a write lock on the `config` file in its runtime folder.
+    fn owner_of_prefix(&self) -> Option<i32> {
+        let base = if Uid::effective().is_root() {
+            PathBuf::from("/var/run")
+        } else {
+            env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from)
+        };
+        let file = File::open(base.join("dpdk").join(self.prefix()).join("config")).ok()?;
+        let mut lock = libc::flock {
+            l_type: libc::F_RDLCK.try_into().ok()?,
+            l_whence: libc::SEEK_SET.try_into().ok()?,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+        (i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid)
     }
 }
 
@@ -158,11 +173,7 @@ pub fn free_hugepages_mb() -> u64 {
         .flatten()
         .filter_map(|size| {
             let name = size.file_name().into_string().ok()?;
-            let kib: u64 = name
-                .strip_prefix("hugepages-")?
-                .strip_suffix("kB")?
-                .parse()
-                .ok()?;
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
             let free = fs::read_to_string(size.path().join("free_hugepages")).ok()?;
             Some(kib * free.trim().parse::<u64>().ok()? / 1024)
         })

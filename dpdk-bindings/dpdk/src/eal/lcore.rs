@@ -35,16 +35,9 @@ impl Eal {
     {
         const CALL: &str = "rte_eal_remote_launch";
         if worker >= self.workers {
-            return Err(DpdkError::refused(
-                CALL,
-                ErrorKind::NoSuchWorker,
-                format!("worker {worker} of {}", self.workers),
-            ));
+            return Err(DpdkError::refused(CALL, ErrorKind::NoSuchWorker, format!("worker {worker} of {}", self.workers)));
         }
-        let outcome = Arc::new(Outcome {
-            result: Mutex::new(None),
-            ready: Condvar::new(),
-        });
+        let outcome = Arc::new(Outcome { result: Mutex::new(None), ready: Condvar::new() });
         let tell = Arc::clone(&outcome);
         let job: Job = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(f));
@@ -53,17 +46,11 @@ impl Eal {
         });
         let argument: *mut Job = Box::into_raw(Box::new(job));
         // SAFETY: the lcore exists; `run` takes the job, which lives until then and is Send.
-        let status = unsafe {
-            dpdk_sys::rte_eal_remote_launch(Some(run), argument.cast::<c_void>(), lcore_of(worker))
-        };
+        let status = unsafe { dpdk_sys::rte_eal_remote_launch(Some(run), argument.cast::<c_void>(), lcore_of(worker)) };
         if status != 0 {
             // SAFETY: the launch was refused, so `run` was not and will not be called with it.
             drop(unsafe { Box::from_raw(argument) });
-            return Err(DpdkError::refused(
-                CALL,
-                ErrorKind::WorkerBusy,
-                format!("worker {worker} still runs an earlier function"),
-            ));
+            return Err(DpdkError::refused(CALL, ErrorKind::WorkerBusy, format!("worker {worker} still runs an earlier function")));
         }
         Ok(Lcore { outcome, worker })
     }
@@ -101,11 +88,7 @@ impl<T> Lcore<T> {
             if let Some(result) = result.take() {
                 break result;
             }
-            result = self
-                .outcome
-                .ready
-                .wait(result)
-                .unwrap_or_else(PoisonError::into_inner);
+            result = self.outcome.ready.wait(result).unwrap_or_else(PoisonError::into_inner);
         };
         // The result is told just before the lcore goes back to waiting.
         while is_running(self.worker) {
@@ -117,9 +100,6 @@ impl<T> Lcore<T> {
 
 impl<T> fmt::Debug for Lcore<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lcore")
-            .field("worker", &self.worker)
-            .field("finished", &self.is_finished())
-            .finish()
+        f.debug_struct("Lcore").field("worker", &self.worker).field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }

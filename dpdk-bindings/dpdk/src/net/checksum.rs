@@ -6,10 +6,7 @@
 #[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
     let (quads, rest) = bytes.as_chunks::<4>();
-    let mut total: u64 = quads
-        .iter()
-        .map(|quad| u64::from(u32::from_be_bytes(*quad)))
-        .sum();
+    let mut total: u64 = quads.iter().map(|quad| u64::from(u32::from_be_bytes(*quad))).sum();
     let mut last = [0; 4];
     for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;

@@ -20,9 +20,7 @@ pub mod ether_type {
 }
 
 /// Ethernet II header, 14 bytes (IEEE 802.3 clause 3).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct EthernetHeader {
     /// MAC address of the receiver.
@@ -47,9 +45,7 @@ impl EthernetHeader {
 }
 
 /// What follows an ether type of [`ether_type::VLAN`], 4 bytes (IEEE 802.1Q clause 9.6).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct VlanTag {
     /// Priority (3 bits), drop eligible (1 bit), VLAN id (12 bits).
@@ -78,9 +74,7 @@ pub mod arp_operation {
 }
 
 /// ARP for IPv4 over Ethernet, 28 bytes behind the Ethernet header (RFC 826).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct ArpPacket {
     /// 1 for Ethernet.
@@ -108,13 +102,7 @@ impl ArpPacket {
     pub const LEN: usize = size_of::<Self>();
 
     /// A packet for IPv4 over Ethernet.
-    pub fn new(
-        operation: u16,
-        sender_mac: [u8; 6],
-        sender_ip: Ipv4Addr,
-        target_mac: [u8; 6],
-        target_ip: Ipv4Addr,
-    ) -> Self {
+    pub fn new(operation: u16, sender_mac: [u8; 6], sender_ip: Ipv4Addr, target_mac: [u8; 6], target_ip: Ipv4Addr) -> Self {
         Self {
             hardware_type: U16::new(1),
             protocol_type: U16::new(ether_type::IPV4),
@@ -131,9 +119,6 @@ impl ArpPacket {
     /// Whether the packet is about IPv4 over Ethernet, so that the addresses are where this type says.
     #[inline(always)]
     pub fn is_ipv4_over_ethernet(&self) -> bool {
-        self.hardware_type.get() == 1
-            && self.protocol_type.get() == ether_type::IPV4
-            && self.hardware_len == 6
-            && self.protocol_len == 4
+        self.hardware_type.get() == 1 && self.protocol_type.get() == ether_type::IPV4 && self.hardware_len == 6 && self.protocol_len == 4
     }
 }

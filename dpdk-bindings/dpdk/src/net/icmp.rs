@@ -1,4 +1,4 @@
-//! ICMP, ICMPv6 and neighbour discovery.
+//! ICMP for IPv4 and IPv6, and neighbour discovery.
 
 use zerocopy::byteorder::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -42,9 +42,7 @@ pub mod icmpv6_kind {
 }
 
 /// Start of every ICMP message, 8 bytes (RFC 792).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Icmpv4Header {
     /// What the message is; see [`icmpv4_kind`].
@@ -62,10 +60,8 @@ impl Icmpv4Header {
     pub const LEN: usize = size_of::<Self>();
 }
 
-/// Start of most ICMPv6 messages, 8 bytes (RFC 4443 section 2.1).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+/// Start of most ICMP messages for IPv6, 8 bytes (RFC 4443 section 2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Icmpv6Header {
     /// What the message is; see [`icmpv6_kind`].
@@ -84,9 +80,7 @@ impl Icmpv6Header {
 }
 
 /// Neighbour solicitation without options, 24 bytes (RFC 4861 section 4.3).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct NeighbourSolicitation {
     /// [`icmpv6_kind::NEIGHBOUR_SOLICITATION`].
@@ -107,9 +101,7 @@ impl NeighbourSolicitation {
 }
 
 /// Neighbour advertisement without options, 24 bytes (RFC 4861 section 4.4).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct NeighbourAdvertisement {
     /// [`icmpv6_kind::NEIGHBOUR_ADVERTISEMENT`].
@@ -136,9 +128,7 @@ impl NeighbourAdvertisement {
 }
 
 /// Option of neighbour discovery that carries an Ethernet address, 8 bytes (RFC 4861 section 4.6.1).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct LinkAddressOption {
     /// [`Self::SOURCE`] or [`Self::TARGET`].

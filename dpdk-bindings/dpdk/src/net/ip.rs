@@ -42,9 +42,7 @@ pub mod protocol {
 }
 
 /// IPv4 header without options, 20 bytes (RFC 791 section 3.1).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Ipv4Header {
     /// Version (high 4 bits) and header length in 4-byte words (low 4 bits).
@@ -110,7 +108,7 @@ impl Ipv4Header {
     /// Whether the payload starts with a transport header: no fragment, or the first.
     #[inline(always)]
     pub fn is_first_fragment(&self) -> bool {
-        self.flags_fragment.get() & 0x1fff == 0
+        self.fragment_offset() == 0
     }
 
     /// Sender.
@@ -149,9 +147,7 @@ impl Ipv4Header {
 }
 
 /// IPv6 header, 40 bytes (RFC 8200 section 3).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Ipv6Header {
     /// Version (4 bits), traffic class (8 bits), flow label (20 bits).
@@ -205,9 +201,7 @@ impl Ipv6Header {
 }
 
 /// IPv6 fragment header, 8 bytes (RFC 8200 section 4.5).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Ipv6FragmentHeader {
     /// What follows; see [`protocol`].

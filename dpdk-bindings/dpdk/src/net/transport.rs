@@ -20,9 +20,7 @@ pub mod tcp_flags {
 }
 
 /// TCP header without options, 20 bytes (RFC 9293 section 3.1).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct TcpHeader {
     /// Port of the sender.
@@ -63,9 +61,7 @@ impl TcpHeader {
 }
 
 /// UDP header, 8 bytes (RFC 768).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct UdpHeader {
     /// Port of the sender.

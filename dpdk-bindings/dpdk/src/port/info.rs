@@ -57,9 +57,7 @@ impl Port {
             String::new()
         } else {
             // SAFETY: a driver's name is a string constant of its library, which stays loaded.
-            unsafe { CStr::from_ptr(raw.driver_name) }
-                .to_string_lossy()
-                .into_owned()
+            unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
         };
         // SAFETY: a port that we hold.
         let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) };
@@ -82,19 +80,8 @@ impl Port {
     pub fn link(&self) -> Link {
         let (mut speed_mbps, mut full_duplex, mut up) = (0, 0, 0);
         // SAFETY: a port that we hold; three integers are written. It fails for unknown ports only.
-        unsafe {
-            dpdk_sys::baton_eth_link(
-                self.inner.id,
-                &raw mut speed_mbps,
-                &raw mut full_duplex,
-                &raw mut up,
-            )
-        };
-        Link {
-            up: up != 0,
-            speed_mbps,
-            full_duplex: full_duplex != 0,
-        }
+        unsafe { dpdk_sys::baton_eth_link(self.inner.id, &raw mut speed_mbps, &raw mut full_duplex, &raw mut up) };
+        Link { up: up != 0, speed_mbps, full_duplex: full_duplex != 0 }
     }
 
     /// Largest IP packet in bytes.

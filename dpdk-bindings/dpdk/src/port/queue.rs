@@ -11,19 +11,14 @@ use crate::burst::Burst;
 struct Queue {
     port: Arc<PortInner>,
     id: u16,
-    queue: u16,
+    number: u16,
     /// Whether the port was seen started. It cannot stop again while this queue exists.
     live: bool,
 }
 
 impl Queue {
     fn new(port: &Arc<PortInner>, queue: u16) -> Self {
-        Self {
-            id: port.id,
-            port: Arc::clone(port),
-            queue,
-            live: false,
-        }
+        Self { id: port.id, port: Arc::clone(port), number: queue, live: false }
     }
 
     /// Whether the device may be touched: one load of our own memory once the port has started.
@@ -46,7 +41,7 @@ impl RxQueue {
 
     /// Appends received frames to `burst`, as far as it has room; how many. Nothing before the port has started.
     ///
-    /// Cost: one call of the driver. With a polling driver no system call (net_tap makes one per frame, net_af_packet none).
+    /// Cost: one call of the driver. With a polling driver no system call (`net_tap` makes one per frame, `net_af_packet` none).
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         if !self.0.is_live() || burst.is_full() {
@@ -55,7 +50,7 @@ impl RxQueue {
         burst.fill(|free, room| {
             // SAFETY: the port has started and cannot stop while we exist; the queue was set up and is ours alone; `free`
             // has room for `room` pointers.
-            usize::from(unsafe { dpdk_sys::rte_eth_rx_burst(self.0.id, self.0.queue, free, room) })
+            usize::from(unsafe { dpdk_sys::rte_eth_rx_burst(self.0.id, self.0.number, free, room) })
         })
     }
 
@@ -66,7 +61,7 @@ impl RxQueue {
 
     /// Number of the queue on its port.
     pub fn queue(&self) -> u16 {
-        self.0.queue
+        self.0.number
     }
 }
 
@@ -90,7 +85,7 @@ impl TxQueue {
         burst.release_front(|frames, len| {
             // SAFETY: the port has started and cannot stop while we exist; the queue was set up and is ours alone; `len`
             // frames of ours are at `frames`, and release_front forgets those that the device took.
-            usize::from(unsafe { dpdk_sys::rte_eth_tx_burst(self.0.id, self.0.queue, frames, len) })
+            usize::from(unsafe { dpdk_sys::rte_eth_tx_burst(self.0.id, self.0.number, frames, len) })
         })
     }
 
@@ -101,24 +96,18 @@ impl TxQueue {
 
     /// Number of the queue on its port.
     pub fn queue(&self) -> u16 {
-        self.0.queue
+        self.0.number
     }
 }
 
 impl fmt::Debug for RxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RxQueue")
-            .field("port", &self.0.id)
-            .field("queue", &self.0.queue)
-            .finish()
+        f.debug_struct("RxQueue").field("port", &self.0.id).field("queue", &self.0.number).finish()
     }
 }
 
 impl fmt::Debug for TxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TxQueue")
-            .field("port", &self.0.id)
-            .field("queue", &self.0.queue)
-            .finish()
+        f.debug_struct("TxQueue").field("port", &self.0.id).field("queue", &self.0.number).finish()
     }
 }

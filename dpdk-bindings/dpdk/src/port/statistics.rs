@@ -49,28 +49,25 @@ impl Port {
     pub fn xstats(&self) -> Vec<(String, u64)> {
         let id = self.inner.id;
         // SAFETY: a port that we hold; with no array, only the number is asked for.
-        let Ok(count) =
-            u32::try_from(unsafe { dpdk_sys::rte_eth_xstats_get_names(id, ptr::null_mut(), 0) })
-        else {
+        let Ok(count) = u32::try_from(unsafe { dpdk_sys::rte_eth_xstats_get_names(id, ptr::null_mut(), 0) }) else {
             return Vec::new();
         };
         let capacity = count as usize;
         let mut names = vec![dpdk_sys::rte_eth_xstat_name { name: [0; 64] }; capacity];
         // SAFETY: a port that we hold; at most `count` names are written.
-        let named = unsafe { dpdk_sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), count) };
+        let known = unsafe { dpdk_sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), count) };
         let mut values = vec![dpdk_sys::rte_eth_xstat { id: 0, value: 0 }; capacity];
         // SAFETY: a port that we hold; at most `count` values are written.
-        let valued = unsafe { dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count) };
-        // More than before, or an error: nothing consistent was written.
-        let (Ok(named), Ok(valued)) = (usize::try_from(named), usize::try_from(valued)) else {
+        let read = unsafe { dpdk_sys::rte_eth_xstats_get(id, values.as_mut_ptr(), count) };
+        // An error, or more than a moment ago: nothing consistent was written.
+        let fits = |status: i32| usize::try_from(status).ok().filter(|&count| count <= capacity);
+        let (Some(known), Some(read)) = (fits(known), fits(read)) else {
             return Vec::new();
         };
-        if named > capacity || valued > capacity {
-            return Vec::new();
-        }
+        let names = names.get(..known).unwrap_or_default();
         values
             .iter()
-            .take(valued)
+            .take(read)
             .filter_map(|value| {
                 let name = names.get(usize::try_from(value.id).ok()?)?;
                 Some((crate::error::text(&name.name), value.value))
