@@ -2,6 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
+const NOBODY: [u32; 0] = [];
+
 fn entries(expires: &[u32]) -> Vec<Entry> {
     expires.iter().map(|e| Entry { expires: *e, ..Entry::new_zeroed() }).collect()
 }
@@ -26,7 +28,7 @@ fn entry_ends_within_a_slot_and_never_early() {
         let mut list = entries(&[expires]);
         let mut wheel = linked(Tick(0), &mut list);
         for now in 0..expires {
-            assert_eq!(ended(&mut wheel, &mut list, Tick(now)), [], "{now} of {expires}");
+            assert_eq!(ended(&mut wheel, &mut list, Tick(now)), NOBODY, "{now} of {expires}");
         }
         let in_time = (expires..=expires + (1 << SLOT_BITS)).any(|now| ended(&mut wheel, &mut list, Tick(now)) == [0]);
         assert!(in_time, "{expires}");
@@ -39,7 +41,7 @@ fn longest_timeout_outlasts_many_turns_of_the_wheel() {
     let mut list = entries(&[month]);
     let mut wheel = linked(Tick(0), &mut list);
     for second in 0..31 * 86_400 {
-        assert_eq!(ended(&mut wheel, &mut list, Tick(second * Tick::PER_SECOND)), []);
+        assert_eq!(ended(&mut wheel, &mut list, Tick(second * Tick::PER_SECOND)), NOBODY);
     }
     assert_eq!(ended(&mut wheel, &mut list, Tick(month + 32)), [0]);
 }
@@ -49,9 +51,9 @@ fn clock_may_wrap() {
     let now = Tick(u32::MAX - 500);
     let mut list = entries(&[u32::MAX - 100, 100, 20_000]);
     let mut wheel = linked(now, &mut list);
-    assert_eq!(ended(&mut wheel, &mut list, Tick(u32::MAX - 101)), []);
+    assert_eq!(ended(&mut wheel, &mut list, Tick(u32::MAX - 101)), NOBODY);
     assert_eq!(ended(&mut wheel, &mut list, Tick(0)), [0]);
-    assert_eq!(ended(&mut wheel, &mut list, Tick(99)), []);
+    assert_eq!(ended(&mut wheel, &mut list, Tick(99)), NOBODY);
     assert_eq!(ended(&mut wheel, &mut list, Tick(150)), [1]);
     assert_eq!(ended(&mut wheel, &mut list, Tick(20_032)), [2]);
 }
@@ -86,8 +88,8 @@ fn unlinked_entry_never_ends_wherever_it_stood() {
 fn time_that_stands_still_or_steps_back_ends_nothing() {
     let mut list = entries(&[5_000]);
     let mut wheel = linked(Tick(4_000), &mut list);
-    assert_eq!(ended(&mut wheel, &mut list, Tick(4_000)), []);
-    assert_eq!(ended(&mut wheel, &mut list, Tick(100)), []);
+    assert_eq!(ended(&mut wheel, &mut list, Tick(4_000)), NOBODY);
+    assert_eq!(ended(&mut wheel, &mut list, Tick(100)), NOBODY);
     assert_eq!(ended(&mut wheel, &mut list, Tick(5_100)), [0]);
 }
 
