@@ -88,15 +88,19 @@ class Classic(Lab):
         if self.attach == "af_packet":
             self.plug(self.director, "d0", DIRECTOR_MAC)
             return
-        self.director.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
         self.plug(self.director, "cable", "0e:10:10:10:10:10")
         self.director.ip("link add joint type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+        for device in ("cable", "joint"):
+            self.director.sysctl(f"net.ipv6.conf.{device}.disable_ipv6", 1)
         self.director.ip("link set joint up")
         self.director.ip("link set cable master joint")
 
     def join_tap(self):
         """Joins the TAP that DPDK made to the cable; only with attach="tap", once the director runs."""
         self.director.plain("d0")
+        self.director.sysctl("net.ipv6.conf.d0.disable_ipv6", 1)
+        # A bridge keeps frames for its own ports' addresses: the TAP's kernel side must not have the director's MAC.
+        self.director.ip("link set d0 address 0e:10:10:10:10:11")
         self.director.ip("link set d0 master joint up")
 
     @property
