@@ -12,11 +12,14 @@ const SLOTS: usize = 10;
 /// At this load about one id in a hundred lies outside its first bucket.
 const FILL: usize = 7;
 
+/// The tag of no hash.
+const EMPTY: u16 = 0;
+
 /// One cache line: 16 bits of the hash and the id for each slot, and how many ids had to go further.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// 0 for an empty slot.
+    /// [`EMPTY`] for an empty slot.
     tags: [u16; SLOTS],
     /// How many ids passed this bucket because it was full; at 0 a search ends here.
     passed: u32,
@@ -46,7 +49,7 @@ pub struct IndexFull;
 #[inline]
 const fn tag(hash: u64) -> u16 {
     let tag = (hash >> 48) as u16;
-    if tag == 0 { 1 } else { tag }
+    if tag == EMPTY { 1 } else { tag }
 }
 
 impl Index {
@@ -109,8 +112,9 @@ impl Index {
         let mut at = home;
         let mut steps = 0;
         let slot = loop {
-            if let Some(slot) = self.buckets[at].tags.iter().position(|t| *t == 0) {
-                break slot;
+            let empty = self.buckets[at].slots(EMPTY);
+            if empty != 0 {
+                break empty.trailing_zeros() as usize;
             }
             at = self.after(at);
             steps += 1;
@@ -132,7 +136,7 @@ impl Index {
             let bucket = &mut self.buckets[at];
             let tag = tag(hash);
             if let Some(slot) = bucket.ids.iter().zip(bucket.tags).position(|(i, t)| *i == id && t == tag) {
-                bucket.tags[slot] = 0;
+                bucket.tags[slot] = EMPTY;
                 self.count_passed(home, steps, |passed| passed - 1);
                 return true;
             }
@@ -155,7 +159,7 @@ impl Index {
     /// Forgets every id.
     pub fn clear(&mut self) {
         for bucket in self.buckets.iter_mut() {
-            bucket.tags = [0; SLOTS];
+            bucket.tags = [EMPTY; SLOTS];
             bucket.passed = 0;
         }
     }

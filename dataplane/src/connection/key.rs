@@ -34,20 +34,28 @@ const fn fold(a: u64, b: u64) -> u64 {
     (product & LOW_64) as u64 ^ (product >> 64) as u64
 }
 
+/// One step of `SplitMix64` (Steele, Lea and Flood, 2014): another value for each `n`, with about half its bits set.
+const fn spread(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
 impl Hasher {
-    /// A hash with these keys, which are to come from a secure random source.
+    /// A hash with keys made from `seed`, which is to come from a secure random source.
     pub const fn new(seed: [u64; 4]) -> Self {
-        // An odd multiplier loses nothing of what it multiplies.
-        Self { keys: [seed[0], seed[1], seed[2], seed[3] | 1] }
+        // Spread out first: a key with few bits set would mix badly. An odd multiplier loses nothing of what it multiplies.
+        Self { keys: [spread(seed[0]), spread(seed[1]), spread(seed[2]), spread(seed[3]) | 1] }
     }
 
     /// The hash of `key`: 64 bits, all of them of use. Cost: two multiplications for IPv4, four for IPv6.
     #[inline]
     pub fn hash(&self, key: &Key) -> u64 {
         let [k0, k1, k2, k3] = self.keys;
-        let ports = u64::from(key.client_port) << 32 | u64::from(key.virtual_port) << 16 | u64::from(key.protocol);
+        let ports = (u64::from(key.client_port) << 32) | (u64::from(key.virtual_port) << 16) | u64::from(key.protocol);
         let mixed = if let (Some(client), Some(vip)) = (key.client.as_v4(), key.virtual_.as_v4()) {
-            fold(u64::from(client) << 32 | u64::from(vip) ^ k0, ports ^ k1)
+            fold(((u64::from(client) << 32) | u64::from(vip)) ^ k0, ports ^ k1)
         } else {
             let client = fold((key.client.0 >> 64) as u64 ^ k0, (key.client.0 & LOW_64) as u64 ^ k1);
             let vip = fold((key.virtual_.0 >> 64) as u64 ^ k2, (key.virtual_.0 & LOW_64) as u64 ^ k3);
@@ -93,9 +101,11 @@ mod tests {
 
     #[test]
     fn neighbouring_clients_spread_evenly() {
-        let hasher = Hasher::new([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0x0f1e_2d3c_4b5a_6978, 0x8796_a5b4_c3d2_e1f0]);
-        assert_even(|n| hasher.hash(&v4(n)));
-        assert_even(|n| hasher.hash(&v6(n)));
+        for seed in [[0, 0, 0, 0], [1, 2, 3, 4], [0x0123_4567_89ab_cdef, u64::MAX, 1 << 63, 0x8796_a5b4_c3d2_e1f0]] {
+            let hasher = Hasher::new(seed);
+            assert_even(|n| hasher.hash(&v4(n)));
+            assert_even(|n| hasher.hash(&v6(n)));
+        }
     }
 
     #[test]

@@ -118,11 +118,22 @@ impl ConnectionTable {
         self.index.prefetch(hash);
     }
 
-    /// Asks for the entry that a search for `hash` will most likely read; reads the index line.
+    /// Asks for the entry that a search for `hash` will most likely find, and returns it as a guess for
+    /// [`find_from`](Self::find_from); reads the index line.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if let Some(id) = self.index.candidate(hash) {
-            self.entries.prefetch(id as usize);
+    pub fn prefetch_entry(&self, hash: u64) -> Option<EntryId> {
+        let id = self.index.candidate(hash)?;
+        self.entries.prefetch(id as usize);
+        Some(EntryId(id))
+    }
+
+    /// As [`find`](Self::find), but looks at `guess` first: when it is right, which it nearly always is for a known connection,
+    /// the index is not read again. A guess may be as old as it likes.
+    #[inline]
+    pub fn find_from(&self, guess: Option<EntryId>, hash: u64, key: &Key) -> Option<EntryId> {
+        match guess.and_then(|id| self.entries.get(id.0 as usize)) {
+            Some(entry) if entry.has_key(key) && entry.is_live() => guess,
+            _ => self.find(hash, key),
         }
     }
 

@@ -52,8 +52,14 @@ impl Wheel {
     /// Puts entry `id`, which is in no slot, into the one of its `expires`.
     #[inline]
     pub(super) fn link(&mut self, entries: &mut [Entry], id: u32) {
+        self.link_ahead(entries, id, 0);
+    }
+
+    /// As [`link`](Self::link), but at least `least` slots ahead.
+    #[inline]
+    fn link_ahead(&mut self, entries: &mut [Entry], id: u32, least: u32) {
         let ahead = number(entries[id as usize].expires()).wrapping_sub(self.cursor) & NUMBERS;
-        let ahead = if ahead > NUMBERS / 2 { 0 } else { ahead.min(SLOTS - 1) };
+        let ahead = if ahead > NUMBERS / 2 { 0 } else { ahead }.clamp(least, SLOTS - 1);
         let slot = self.cursor.wrapping_add(ahead) % SLOTS;
         let next = std::mem::replace(&mut self.heads[slot as usize], id);
         let entry = &mut entries[id as usize];
@@ -94,7 +100,8 @@ impl Wheel {
             if now.has_reached(entries[id as usize].expires()) {
                 return Some(id);
             }
-            self.link(entries, id);
+            // Never into the same slot again, whatever its moment: adopted entries may say anything.
+            self.link_ahead(entries, id, 1);
         }
         None
     }

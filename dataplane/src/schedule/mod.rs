@@ -92,4 +92,6 @@ const fn takes_new(member: &Member) -> bool {
 }
 
 #[cfg(test)]
+mod recorded_tests;
+#[cfg(test)]
 mod test_members;

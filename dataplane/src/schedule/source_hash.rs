@@ -56,3 +56,45 @@ impl SourceHash {
         (0..=u8::MAX).find_map(|offset| owner(bucket(pick.client, port, home.wrapping_add(offset))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::test_members::{member, members};
+
+    fn picks(table: &SourceHash, members: &[Member]) -> Vec<Option<usize>> {
+        let pick = |n: u32| Pick { members, client: Address::v4(0xc633_6400 + n), client_port: 1000, virtual_address: Address::v4(1) };
+        (0..200).map(|n| table.pick(&pick(n))).collect()
+    }
+
+    #[test]
+    fn buckets_are_taken_in_a_row_by_weight_over_and_over() {
+        let table = SourceHash::new(false, false, &members(&[2, 0, 1]));
+        assert_eq!(table.buckets[..9], [0, 0, 1, 2, 0, 0, 1, 2, 0]);
+        let many = members(&[1; 400]);
+        assert_eq!(SourceHash::new(false, false, &many).buckets[255], 255);
+        assert_eq!(SourceHash::new(false, false, &members(&[u32::MAX, 1])).buckets[255], 0);
+    }
+
+    #[test]
+    fn client_without_a_taking_server_gets_none_unless_fallback_finds_another() {
+        let list = members(&[1, 0]);
+        let strict = picks(&SourceHash::new(false, false, &list), &list);
+        assert!(strict.contains(&None) && strict.contains(&Some(0)) && !strict.contains(&Some(1)));
+        assert!(picks(&SourceHash::new(false, true, &list), &list).iter().all(|p| *p == Some(0)));
+        let none = [member(0, 0)];
+        assert_eq!(picks(&SourceHash::new(false, true, &none), &none)[0], None);
+        assert_eq!(picks(&SourceHash::new(false, true, &[]), &[])[0], None);
+    }
+
+    #[test]
+    fn port_counts_only_with_sh_port() {
+        let list = members(&[1, 1, 1]);
+        let spread = |table: &SourceHash| {
+            let pick = |port| Pick { members: &list, client: Address::v4(7), client_port: port, virtual_address: Address::v4(1) };
+            (0..100).filter_map(|port| table.pick(&pick(port))).collect::<std::collections::HashSet<_>>().len()
+        };
+        assert_eq!(spread(&SourceHash::new(false, false, &list)), 1);
+        assert_eq!(spread(&SourceHash::new(true, false, &list)), 3);
+    }
+}

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use crate::eal::{Eal, EalConfig};
 
+pub mod allocations;
+
 /// Set in the child, to the name of the one test to run there.
 const MARKER: &str = "BATON_EAL_TEST";
 
