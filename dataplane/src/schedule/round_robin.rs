@@ -25,6 +25,8 @@ impl RoundRobin {
     }
 
     /// Stays at the member picked last or, if that was removed, at the nearest one before it that is left.
+    ///
+    /// IPVS does so at each change; when several come in one step, servers added in that step do not count.
     pub(super) fn members_changed(&mut self, old: &[Member], new: &[Member]) {
         let Some(last) = self.last else { return };
         let upto = old.get(..=last).unwrap_or(old);
@@ -87,7 +89,61 @@ mod tests {
         assert_eq!(rr, RoundRobin::default());
     }
 
+    /// A linked list with a position in it, as IPVS keeps it: ids, newest first, and the id last picked.
+    #[derive(Default)]
+    struct LinkedList {
+        list: Vec<(u32, u32)>,
+        last: Option<u32>,
+    }
+
+    impl LinkedList {
+        fn pick(&mut self) -> Option<u32> {
+            let after =
+                self.list.iter().skip_while(|(id, _)| self.last.is_some_and(|last| *id != last)).skip(usize::from(self.last.is_some()));
+            let picked = after.chain(&self.list).find(|(_, weight)| *weight > 0).map(|(id, _)| *id);
+            self.last = picked.or(self.last);
+            picked
+        }
+
+        fn remove(&mut self, id: u32) {
+            if let Some(at) = self.list.iter().position(|(i, _)| *i == id) {
+                if self.last == Some(id) {
+                    self.last = at.checked_sub(1).map(|before| self.list[before].0);
+                }
+                self.list.remove(at);
+            }
+        }
+
+        fn members(&self) -> Vec<Member> {
+            self.list.iter().map(|(id, weight)| member(*id, *weight)).collect()
+        }
+    }
+
     proptest! {
+        /// Servers come and go between picks, one at a time.
+        #[test]
+        fn picks_are_those_of_a_linked_list(
+            steps in prop::collection::vec((0usize..6, prop::option::of((any::<bool>(), 0u32..6, 0u32..3))), 0..60),
+        ) {
+            let (mut rr, mut model, mut list) = (RoundRobin::default(), LinkedList::default(), Vec::new());
+            for (count, change) in steps {
+                if let Some((add, id, weight)) = change {
+                    if !add {
+                        model.remove(id);
+                    } else if model.list.iter().all(|(i, _)| *i != id) {
+                        model.list.insert(0, (id, weight));
+                    }
+                }
+                let new = model.members();
+                rr.members_changed(&list, &new);
+                list = new;
+                for _ in 0..count {
+                    let picked = rr.pick(&list).map(|place| list[place].server.0);
+                    prop_assert_eq!(picked, model.pick());
+                }
+            }
+        }
+
         /// Seen from any moment, each member that takes new connections gets one of the next that many.
         #[test]
         fn every_server_gets_its_turn(weights in prop::collection::vec(0u32..3, 0..20), warm_up in 0usize..50) {

@@ -26,8 +26,10 @@ fn insert(table: &mut ConnectionTable, key: &Key, state: State, seconds: u32, no
 fn find(table: &ConnectionTable, key: &Key) -> Option<EntryId> {
     let hash = table.hash(key);
     table.prefetch_bucket(hash);
-    table.prefetch_entry(hash);
-    table.find(hash, key)
+    let found = table.find(hash, key);
+    let guesses = [None, table.prefetch_entry(hash), Some(EntryId(0)), Some(EntryId(u32::MAX)), found];
+    assert!(guesses.into_iter().all(|guess| table.find_from(guess, hash, key) == found));
+    found
 }
 
 fn expire(table: &mut ConnectionTable, now: Tick) -> Vec<Key> {
@@ -67,6 +69,15 @@ fn full_table_takes_no_more_and_a_removed_place_is_used_again() {
     assert_eq!(find(&table, &client(1)), None);
     assert_eq!(insert(&mut table, &client(3), State::Established, 900, Tick(0)), Ok(ids[1]));
     assert_eq!((table.len(), find(&table, &client(0)), find(&table, &client(3))), (3, Some(ids[0]), Some(ids[1])));
+}
+
+#[test]
+fn guess_at_a_removed_entry_finds_nothing() {
+    let mut table = table(3, 3);
+    let id = insert(&mut table, &client(0), State::Established, 900, Tick(0)).unwrap();
+    table.remove(id);
+    assert!(table.entry(id).has_key(&client(0)), "the place still holds the bytes");
+    assert_eq!(table.find_from(Some(id), table.hash(&client(0)), &client(0)), None);
 }
 
 #[test]
