@@ -191,7 +191,7 @@ impl Rig {
     }
 }
 
-/// Two ports: `lan` on 10.10.24.0/24 and fd00:10::/64, `far` on 10.20.0.0/16.
+/// Two ports: `lan` on 10.10.24.0/24 and `fd00:10::/64`, `far` on 10.20.0.0/16.
 pub(crate) fn links() -> Vec<Link> {
     let link = |name: &str, networks: &[&str], last| Link {
         name: name.to_owned(),
