@@ -1,1 +1,125 @@
 //! The command line.
+
+pub mod client;
+pub mod console;
+pub mod ipvsadm;
+
+pub mod args;
+pub mod connections;
+pub mod get;
+pub mod realserver;
+pub mod settings;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command, ConnectionsAction, SettingsAction, What};
+use client::{Client, ClientError, Endpoint};
+use console::Console;
+use ipvsadm::Program;
+
+/// Runs the program with the process's own arguments: `baton`, or one of ipvsadm's programs when called by that name.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut console = Console::standard();
+    let code = dispatch(&arguments, &mut console);
+    match console.finish() {
+        None => code,
+        Some(error) => {
+            console.complain(format_args!("cannot write: {error}"));
+            if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
+        }
+    }
+}
+
+/// Runs the program with `arguments`, the first of which is its name; the exit code.
+pub fn dispatch(arguments: &[OsString], console: &mut Console<'_>) -> ExitCode {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    if let Some(program) = name.as_deref().and_then(Program::named) {
+        let rest: Vec<String> = arguments[1..].iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let api = std::env::var("BATON_API").unwrap_or_else(|_| args::DEFAULT_API.to_owned());
+        return match api.parse() {
+            Ok(endpoint) => foreign(program, endpoint, &rest, console).into(),
+            Err(error) => {
+                console.complain(format_args!("BATON_API: {error}"));
+                255.into()
+            }
+        };
+    }
+    match Cli::try_parse_from(arguments) {
+        Ok(Cli { command: Command::Run(file), .. }) => crate::run::run(&file.config),
+        Ok(Cli { command: Command::Check(file), .. }) => crate::config::check(&file.config),
+        Ok(cli) => carry_out(cli, console).into(),
+        Err(error) if error.use_stderr() => {
+            console.complain(error.to_string().trim_end());
+            2.into()
+        }
+        Err(error) => {
+            console.write(error);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
+    let api = cli.api;
+    match cli.command {
+        Command::Run(_) | Command::Check(_) => 0,
+        Command::Ipvsadm(line) => foreign(Program::Ipvsadm, api, &line.arguments, console),
+        Command::IpvsadmSave(line) => foreign(Program::Save, api, &line.arguments, console),
+        Command::IpvsadmRestore(line) => foreign(Program::Restore, api, &line.arguments, console),
+        Command::Get(get) => with(api, console, |client, console| {
+            let output = get.output;
+            match &get.what {
+                What::Services => get::services(client, output, console),
+                What::Connections { filter, limit } => get::connections(client, filter, *limit, output, console),
+                What::Workers => get::workers(client, output, console),
+                What::Ports => get::ports(client, output, console),
+                What::Neighbours => get::neighbours(client, output, console),
+            }
+            .map(|()| 0)
+        }),
+        Command::Connections(line) => with(api, console, |client, console| match &line.action {
+            ConnectionsAction::Flush { filter, yes } => connections::flush(client, filter, *yes, console),
+        }),
+        Command::Settings(line) => with(api, console, |client, console| match &line.action {
+            SettingsAction::Get { names, output } => settings::get(client, names, *output, console),
+            SettingsAction::Set { changes } => settings::set(client, changes, console),
+            SettingsAction::Reset => settings::reset(client, console),
+        }),
+        Command::RealServer(line) => realserver::run(&line.action, console),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "baton", &mut text);
+            console.write(String::from_utf8_lossy(&text));
+            0
+        }
+    }
+}
+
+fn foreign(program: Program, endpoint: Endpoint, arguments: &[String], console: &mut Console<'_>) -> u8 {
+    match Client::new(endpoint) {
+        Ok(client) => program.run(&client, arguments, console),
+        Err(error) => {
+            console.complain(format_args!("cannot start: {error}"));
+            255
+        }
+    }
+}
+
+fn with(endpoint: Endpoint, console: &mut Console<'_>, run: impl FnOnce(&Client, &mut Console<'_>) -> Result<u8, ClientError>) -> u8 {
+    let client = match Client::new(endpoint) {
+        Ok(client) => client,
+        Err(error) => {
+            console.complain(format_args!("cannot start: {error}"));
+            return 1;
+        }
+    };
+    run(&client, console).unwrap_or_else(|error| {
+        console.complain(error);
+        1
+    })
+}

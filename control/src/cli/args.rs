@@ -1,0 +1,252 @@
+//! The command line as clap reads it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::client::Endpoint;
+use super::connections::Filter;
+use super::get::Output;
+
+/// Where the API is unless something else is said.
+pub const DEFAULT_API: &str = "unix:/run/baton/baton.sock";
+
+/// Baton: a Linux Virtual Server director on DPDK.
+#[derive(Parser, Debug)]
+#[command(
+    name = "baton",
+    version,
+    about,
+    after_help = "Example:\n  baton run --config /etc/baton/baton.toml\n  baton ipvsadm -A -t 10.10.24.88:80 -s rr\n  baton ipvsadm -a -t 10.10.24.88:80 -r 10.10.24.21 -g\n  baton get services"
+)]
+pub struct Cli {
+    /// Where the director's API is: unix:PATH or http://HOST:PORT
+    #[arg(long, global = true, env = "BATON_API", default_value = DEFAULT_API, value_name = "URL")]
+    pub api: Endpoint,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the director
+    #[command(after_help = "Example:\n  baton run --config /etc/baton/baton.toml")]
+    Run(ConfigFile),
+    /// Check a configuration: every fault at once, with line and column
+    #[command(after_help = "Example:\n  baton check --config /etc/baton/baton.toml")]
+    Check(ConfigFile),
+    /// ipvsadm's own command line
+    #[command(
+        disable_help_flag = true,
+        after_help = "Example:\n  baton ipvsadm -A -t 10.10.24.88:80 -s rr\n  baton ipvsadm -a -t 10.10.24.88:80 -r 10.10.24.21 -g\n  baton ipvsadm -ln\n\nAll of ipvsadm's options: baton ipvsadm -h. A link named ipvsadm to this program works the same."
+    )]
+    Ipvsadm(Foreign),
+    /// Save all rules to standard output, as ipvsadm-save
+    #[command(name = "ipvsadm-save", disable_help_flag = true, after_help = "Example:\n  baton ipvsadm-save -n > rules")]
+    IpvsadmSave(Foreign),
+    /// Replace all rules by those on standard input, as ipvsadm-restore, but all or none
+    #[command(name = "ipvsadm-restore", disable_help_flag = true, after_help = "Example:\n  baton ipvsadm-restore < rules")]
+    IpvsadmRestore(Foreign),
+    /// Show what the director does
+    #[command(after_help = "Example:\n  baton get services\n  baton get connections --client 198.51.100.7 -o json")]
+    Get(Get),
+    /// End connection entries
+    #[command(after_help = "Example:\n  baton connections flush --service tcp:10.10.24.88:80")]
+    Connections(Connections),
+    /// Show and change settings, by IPVS's sysctl names
+    #[command(after_help = "Example:\n  baton settings set sloppy_tcp=1 timeout_tcp=600")]
+    Settings(Settings),
+    /// Prepare this machine to be a real server
+    #[command(
+        name = "realserver",
+        after_help = "Example:\n  baton realserver apply --vip 10.10.24.88\n  baton realserver check --vip 10.10.24.88"
+    )]
+    RealServer(RealServer),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  baton completions bash > /etc/bash_completion.d/baton")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A configuration file.
+#[derive(Args, Debug)]
+pub struct ConfigFile {
+    /// The configuration, baton.toml
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Arguments that another grammar reads.
+#[derive(Args, Debug)]
+pub struct Foreign {
+    /// ipvsadm's options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub arguments: Vec<String>,
+}
+
+/// `baton get`.
+#[derive(Args, Debug)]
+pub struct Get {
+    /// What to show.
+    #[command(subcommand)]
+    pub what: What,
+    /// How to show it
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// What there is to get.
+#[derive(Subcommand, Debug)]
+pub enum What {
+    /// Virtual services and their real servers
+    #[command(after_help = "Example:\n  baton get services -o json")]
+    Services,
+    /// Connection entries
+    #[command(after_help = "Example:\n  baton get connections --service tcp:10.10.24.88:80 --limit 20")]
+    Connections {
+        /// Which ones.
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Workers, and the version of the configuration that each one runs
+    #[command(after_help = "Example:\n  baton get workers")]
+    Workers,
+    /// Ports
+    #[command(after_help = "Example:\n  baton get ports -o json")]
+    Ports,
+    /// Neighbours: real servers and gateways with their MACs
+    #[command(after_help = "Example:\n  baton get neighbours")]
+    Neighbours,
+}
+
+/// `baton connections`.
+#[derive(Args, Debug)]
+pub struct Connections {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: ConnectionsAction,
+}
+
+/// What can be done with connection entries.
+#[derive(Subcommand, Debug)]
+pub enum ConnectionsAction {
+    /// End them: the next packet of each is scheduled anew, or dropped
+    #[command(after_help = "Example:\n  baton connections flush --service tcp:10.10.24.88:80\n  baton connections flush --yes")]
+    Flush {
+        /// Which ones.
+        #[command(flatten)]
+        filter: Filter,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// `baton settings`.
+#[derive(Args, Debug)]
+pub struct Settings {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: SettingsAction,
+}
+
+/// What can be done with settings.
+#[derive(Subcommand, Debug)]
+pub enum SettingsAction {
+    /// Show settings
+    #[command(after_help = "Example:\n  baton settings get\n  baton settings get sloppy_tcp")]
+    Get {
+        /// Which ones; all when none is named
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// How to show them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Change settings, all that are named or none
+    #[command(after_help = "Example:\n  baton settings set sloppy_tcp=1 expire_nodest_conn=1")]
+    Set {
+        /// NAME=VALUE
+        #[arg(value_name = "NAME=VALUE", required = true)]
+        changes: Vec<String>,
+    },
+    /// Put every setting back to its default
+    #[command(after_help = "Example:\n  baton settings reset")]
+    Reset,
+}
+
+/// `baton realserver`.
+#[derive(Args, Debug)]
+pub struct RealServer {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: RealServerAction,
+}
+
+/// What can be done on a real server.
+#[derive(Subcommand, Debug)]
+pub enum RealServerAction {
+    /// Put the VIP on a device and keep the kernel from answering ARP for it
+    #[command(
+        after_help = "Example:\n  baton realserver apply --vip 10.10.24.88\n  baton realserver apply --vip 10.10.24.88 --vip fd00:10::88 --print"
+    )]
+    Apply {
+        /// What it is to be.
+        #[command(flatten)]
+        host: Host,
+        /// Print the commands and the files that make it last, and change nothing
+        #[arg(long)]
+        print: bool,
+    },
+    /// Say line by line what is right, what is wrong and what mends it; exit code 1 when anything is wrong
+    #[command(after_help = "Example:\n  baton realserver check --vip 10.10.24.88")]
+    Check {
+        /// What it is to be.
+        #[command(flatten)]
+        host: Host,
+    },
+    /// Put back what apply changed
+    #[command(after_help = "Example:\n  baton realserver undo")]
+    Undo {
+        /// Where apply wrote down what was there before
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+    },
+}
+
+/// What a real server is to be.
+#[derive(Args, Clone, Debug)]
+pub struct Host {
+    /// The VIP that it serves; can be given more than once
+    #[arg(long = "vip", value_name = "VIP", required = true, value_parser = vip)]
+    pub vips: Vec<IpAddr>,
+    /// The device that carries the VIP
+    #[arg(long, value_name = "DEVICE", default_value = "lo")]
+    pub dev: String,
+    /// The interface that requests come in by; found by addresses and default route when not given
+    #[arg(long = "interface", value_name = "INTERFACE")]
+    pub interfaces: Vec<String>,
+    /// The device that tunnelled requests come out of, where the method is tunnel
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, default_missing_value = "tunl0")]
+    pub tunnel: Option<String>,
+    /// Where apply writes down what was there before [default: /run/baton/realserver.json]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+}
+
+fn vip(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "expected an IPv4 or IPv6 address, such as 10.10.24.88".to_owned())?;
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast {
+        return Err("a VIP is a unicast address of a network, not a loopback, multicast, broadcast or unspecified one".to_owned());
+    }
+    Ok(address)
+}

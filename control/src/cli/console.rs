@@ -1,0 +1,139 @@
+//! Where a command reads from and writes to: the process's own streams, or buffers in tests.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Read, Write};
+
+/// Standard input, output and error of one command.
+///
+/// Writes never fail loudly: when the reader of the output goes away (`baton get connections | head`), the rest is
+/// dropped and [`Console::closed`] turns true so that long listings stop. Any other failure is kept for
+/// [`Console::finish`].
+pub struct Console<'a> {
+    input: Box<dyn Read + 'a>,
+    out: Box<dyn Write + 'a>,
+    err: Box<dyn Write + 'a>,
+    interactive: bool,
+    closed: bool,
+    failure: Option<io::Error>,
+}
+
+impl Console<'static> {
+    /// The process's own streams, output buffered by line blocks.
+    pub fn standard() -> Self {
+        let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
+        let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
+        console.interactive = interactive;
+        console
+    }
+}
+
+impl<'a> Console<'a> {
+    /// A console over the given streams; nobody is there to answer questions.
+    pub fn new(input: impl Read + 'a, out: impl Write + 'a, err: impl Write + 'a) -> Self {
+        Self { input: Box::new(input), out: Box::new(out), err: Box::new(err), interactive: false, closed: false, failure: None }
+    }
+
+    /// Writes a piece of output as it is.
+    pub fn write(&mut self, text: impl fmt::Display) {
+        if self.closed {
+            return;
+        }
+        if let Err(error) = write!(self.out, "{text}") {
+            self.give_up(error);
+        }
+    }
+
+    /// Writes a line of output.
+    pub fn line(&mut self, text: impl fmt::Display) {
+        self.write(format_args!("{text}\n"));
+    }
+
+    /// Writes a line to standard error, after everything that was written before it.
+    pub fn complain(&mut self, text: impl fmt::Display) {
+        self.flush();
+        // Nowhere is left to report a standard error that cannot be written.
+        let _ = writeln!(self.err, "{text}");
+    }
+
+    /// Whether nobody reads the output any more.
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
+
+    /// All of standard input as text; bytes that are not UTF-8 become U+FFFD.
+    pub fn read_all(&mut self) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        self.input.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Asks a question; `None` when nobody is there to answer.
+    pub fn confirm(&mut self, question: &str) -> Option<bool> {
+        if !self.interactive {
+            return None;
+        }
+        self.flush();
+        let _ = write!(self.err, "{question} [y/N] ");
+        let _ = self.err.flush();
+        let mut answer = Vec::new();
+        let mut byte = [0u8; 1];
+        while matches!(self.input.read(&mut byte), Ok(1)) && byte[0] != b'\n' {
+            answer.push(byte[0]);
+        }
+        Some(matches!(answer.first(), Some(b'y' | b'Y')))
+    }
+
+    /// Writes out what is buffered; the first write that failed for another reason than a reader who left.
+    pub fn finish(&mut self) -> Option<io::Error> {
+        self.flush();
+        self.failure.take()
+    }
+
+    fn flush(&mut self) {
+        if self.closed {
+            return;
+        }
+        if let Err(error) = self.out.flush() {
+            self.give_up(error);
+        }
+    }
+
+    fn give_up(&mut self, error: io::Error) {
+        self.closed = true;
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.failure = Some(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Gone(io::ErrorKind);
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_who_left_is_no_failure() {
+        let mut console = Console::new(io::empty(), Gone(io::ErrorKind::BrokenPipe), io::sink());
+        console.line("one");
+        assert!(console.closed());
+        assert!(console.finish().is_none());
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failure() {
+        let mut console = Console::new(io::empty(), Gone(io::ErrorKind::StorageFull), io::sink());
+        console.line("one");
+        assert_eq!(console.finish().map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
+    }
+}

@@ -1,0 +1,55 @@
+//! `ipvsadm -h` and `ipvsadm -v`.
+
+/// What `-v` prints: the version whose behaviour this is, in the words that scripts look for.
+pub const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";
+
+/// What `-h` prints.
+pub fn text() -> String {
+    format!("{VERSION}\n{USAGE}")
+}
+
+const USAGE: &str = "\
+Usage:
+  ipvsadm -A|E SERVICE [-s SCHEDULER] [-o]      add or edit a virtual service
+  ipvsadm -D SERVICE                            delete a virtual service
+  ipvsadm -C                                    delete all virtual services
+  ipvsadm -a|e SERVICE -r SERVER [-g] [-w N]    add or edit a real server
+  ipvsadm -d SERVICE -r SERVER                  delete a real server
+  ipvsadm -L|l [SERVICE] [LISTING]              list services
+  ipvsadm -L -c [-n]                            list connection entries
+  ipvsadm -L --timeout                          list timeouts
+  ipvsadm --set TCP TCPFIN UDP                  set timeouts in seconds, 0 leaves one as it is
+  ipvsadm -Z [SERVICE]                          zero counters
+  ipvsadm -S [-n]                               save rules to standard output
+  ipvsadm -R                                    restore rules from standard input, all or none
+  ipvsadm -h, -v                                help, version
+
+SERVICE:
+  -t, --tcp-service HOST:PORT                   a TCP service
+  -u, --udp-service HOST:PORT                   a UDP service
+                                                HOST is an address or a name; IPv6: [ADDRESS]:PORT
+SERVER:
+  -r, --real-server HOST[:PORT]                 without PORT, the service's
+
+Options of services and real servers:
+  -s, --scheduler SCHEDULER                     rr, wrr, lc or wlc (default)
+  -o, --ops                                     one-packet scheduling, UDP only
+  -g, --gatewaying                              direct routing (default); the port is the service's
+  -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
+
+LISTING:
+  -n, --numeric                                 addresses and ports as numbers
+  --stats, --rate                               totals; rates a second
+  --thresholds, --persistent-conn, --tun-info   other columns
+  -X, --exact                                   numbers in full instead of K, M, G, T
+  --nosort                                      in the order of adding
+
+Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f), tunnels (-i),
+masquerading (-m), thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
+
+Examples:
+  ipvsadm -A -t 10.10.24.88:80 -s rr
+  ipvsadm -a -t 10.10.24.88:80 -r 10.10.24.21 -g -w 2
+  ipvsadm -ln
+  ipvsadm-save -n > rules; ipvsadm-restore < rules
+";

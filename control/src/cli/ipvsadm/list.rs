@@ -1,0 +1,224 @@
+//! ipvsadm's listings and saved rules, to the character: scripts read them.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::names::Names;
+use super::request::{Columns, Listing};
+use crate::model::{Connection, Method, Protocol, Rates, RealServer, Scheduler, Service, ServiceKey, Settings, Stats};
+
+/// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per
+/// worker and configured, and scripts only skip the line.
+pub const HEADER: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
+
+/// The two lines above the connection entries.
+pub const CONNECTIONS_TITLE: &str = "IPVS connection entries\npro expire state       source             virtual            destination\n";
+
+/// How one listing shows addresses and numbers.
+pub struct Style<'a> {
+    /// `None`: numbers only.
+    pub names: Option<&'a Names>,
+    /// Which columns.
+    pub columns: Columns,
+    /// Whole numbers instead of K, M, G and T.
+    pub exact: bool,
+    /// Whether services and real servers are sorted.
+    pub sorted: bool,
+}
+
+impl<'a> Style<'a> {
+    /// The style that a `-L` line asks for.
+    pub fn of(listing: &Listing, names: &'a Names) -> Self {
+        Self { names: (!listing.numeric).then_some(names), columns: listing.columns, exact: listing.exact, sorted: listing.sorted }
+    }
+
+    /// The two lines above the services.
+    pub fn title(&self) -> String {
+        let under = "  -> RemoteAddress:Port";
+        let head = "Prot LocalAddress:Port";
+        match self.columns {
+            Columns::Plain => format!("{head} Scheduler Flags\n{under}           Forward Weight ActiveConn InActConn\n"),
+            Columns::TunInfo => {
+                format!("{head} Scheduler Flags\n{under}           Forward TunnelInfo    Weight ActiveConn InActConn\n")
+            }
+            Columns::Stats => {
+                format!("{head:<33} {:>8} {:>8} {:>8} {:>8} {:>8}\n{under}\n", "Conns", "InPkts", "OutPkts", "InBytes", "OutBytes")
+            }
+            Columns::Rate => {
+                format!("{head:<33} {:>8} {:>8} {:>8} {:>8} {:>8}\n{under}\n", "CPS", "InPPS", "OutPPS", "InBPS", "OutBPS")
+            }
+            Columns::Thresholds => {
+                format!("{head:<33} {:<10} {:<10} {:<10} {:<10}\n{under}\n", "Uthreshold", "Lthreshold", "ActiveConn", "InActConn")
+            }
+            Columns::PersistentConn => {
+                format!("{head:<33} {:<9} {:<11} {:<10} {:<10}\n{under}\n", "Weight", "PersistConn", "ActiveConn", "InActConn")
+            }
+        }
+    }
+
+    /// A service and its real servers, a line each.
+    pub fn service(&self, service: &Service) -> String {
+        let mut text = self.service_line(service);
+        for server in &*self.servers(service) {
+            let _ = write!(text, "  -> {:<28}", clip(self.name(server.address, server.port, service.protocol), server.address, 28));
+            self.server_columns(&mut text, server);
+        }
+        text
+    }
+
+    fn service_line(&self, service: &Service) -> String {
+        let shown = self.name(service.address, service.port, service.protocol);
+        let name = clip(format!("{:<4} {shown}", upper(service.protocol)), service.address, 33);
+        match self.columns {
+            Columns::Stats => format!("{name:<33}{}\n", self.largest(&totals(&service.stats))),
+            Columns::Rate => format!("{name:<33}{}\n", self.largest(&rates(&service.rates))),
+            _ => {
+                let flags = if service.one_packet { " ops" } else { "" };
+                format!("{name} {}{flags}\n", scheduler_name(service.scheduler))
+            }
+        }
+    }
+
+    fn server_columns(&self, text: &mut String, server: &RealServer) {
+        let RealServer { weight, active_connections: active, inactive_connections: inactive, .. } = server;
+        let forward = match server.method {
+            Method::DirectRouting => "Route",
+            Method::Tunnel => "Tunnel",
+            Method::Masquerading => "Masq",
+        };
+        let _ = match self.columns {
+            Columns::Plain => writeln!(text, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
+            Columns::TunInfo => writeln!(text, " {forward:<7} {:<13} {weight:<6} {active:<10} {inactive:<10}", ""),
+            Columns::Stats => writeln!(text, "{}", self.largest(&totals(&server.stats))),
+            Columns::Rate => {
+                let [cps, in_packets, out_packets, in_bytes, out_bytes] = rates(&server.rates);
+                let bytes = self.largest(&[in_bytes, out_bytes]);
+                writeln!(text, " {cps:>8} {in_packets:>8} {out_packets:>8}{bytes}")
+            }
+            Columns::Thresholds => writeln!(text, " {:<10} {:<10} {active:<10} {inactive:<10}", 0, 0),
+            Columns::PersistentConn => writeln!(text, " {weight:<9} {:<11} {active:<10} {inactive:<10}", 0),
+        };
+    }
+
+    /// A service and its real servers as lines for `-R`.
+    pub fn rules(&self, service: &Service) -> String {
+        let option = match service.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        let name = self.name(service.address, service.port, service.protocol);
+        let flags = if service.one_packet { " -o" } else { "" };
+        let mut text = format!("-A {option} {name} -s {}{flags}\n", scheduler_name(service.scheduler));
+        for server in &*self.servers(service) {
+            let forward = match server.method {
+                Method::DirectRouting => "-g",
+                Method::Tunnel => "-i",
+                Method::Masquerading => "-m",
+            };
+            let tunnel = if server.method == Method::Tunnel { " --tun-type ipip" } else { "" };
+            let real = self.name(server.address, server.port, service.protocol);
+            let _ = writeln!(text, "-a {option} {name} -r {real} {forward} -w {}{tunnel}", server.weight);
+        }
+        text
+    }
+
+    /// A connection entry.
+    pub fn connection(&self, entry: &Connection) -> String {
+        let show = |at: SocketAddr| self.name(at.ip(), at.port(), entry.protocol);
+        let left = std::time::Duration::try_from_secs_f64(entry.expires_in).unwrap_or_default().as_secs();
+        let expire = format!("{:02}:{:02}", left / 60, left % 60);
+        format!(
+            "{:<3} {expire:<6} {:<11} {:<18} {:<18} {}\n",
+            upper(entry.protocol),
+            entry.state,
+            show(entry.client),
+            show(entry.virtual_address),
+            show(entry.server)
+        )
+    }
+
+    /// The services in the order in which they are listed: IPv4 before IPv6, TCP before UDP, then address and port.
+    pub fn order<'s>(&self, services: &'s [Service]) -> Vec<&'s Service> {
+        let mut ordered: Vec<&Service> = services.iter().collect();
+        if self.sorted {
+            ordered.sort_by_key(|service| (service.address.is_ipv6(), service.protocol, service.address, service.port));
+        }
+        ordered
+    }
+
+    fn servers<'s>(&self, service: &'s Service) -> Cow<'s, [RealServer]> {
+        if !self.sorted {
+            return Cow::Borrowed(&service.real_servers);
+        }
+        let mut sorted = service.real_servers.clone();
+        sorted.sort_by_key(|server| (server.address, server.port));
+        Cow::Owned(sorted)
+    }
+
+    fn name(&self, address: IpAddr, port: u16, protocol: Protocol) -> String {
+        match self.names {
+            Some(names) => names.address_port(address, port, protocol),
+            None => SocketAddr::new(address, port).to_string(),
+        }
+    }
+
+    fn largest(&self, numbers: &[u64]) -> String {
+        numbers.iter().map(|&number| if self.exact { exact(number) } else { scaled(number) }).collect()
+    }
+}
+
+/// `Timeout (tcp tcpfin udp): 900 120 300`.
+pub fn timeouts(settings: &Settings) -> String {
+    format!("Timeout (tcp tcpfin udp): {} {} {}\n", settings.timeout_tcp, settings.timeout_tcpfin, settings.timeout_udp)
+}
+
+/// The scheduler's name, as `-s` takes it.
+pub fn scheduler_name(scheduler: Scheduler) -> String {
+    serde_json::to_value(scheduler).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The id that the API knows a service by, ready for a path.
+pub fn path_of(key: ServiceKey) -> String {
+    format!("services/{}", crate::cli::client::encode(&key.to_string()))
+}
+
+fn upper(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    }
+}
+
+/// Cuts long names of IPv4 hosts at the column's width, as ipvsadm does; IPv6 is never cut.
+fn clip(name: String, address: IpAddr, width: usize) -> String {
+    if address.is_ipv6() { name } else { name.chars().take(width).collect() }
+}
+
+fn totals(stats: &Stats) -> [u64; 5] {
+    [stats.connections, stats.in_packets, stats.out_packets, stats.in_bytes, stats.out_bytes]
+}
+
+fn rates(rates: &Rates) -> [u64; 5] {
+    [rates.connections, rates.in_packets, rates.out_packets, rates.in_bytes, rates.out_bytes]
+}
+
+/// Nine columns wide: whole below 100 million, then thousands, millions, (American) billions and trillions.
+fn scaled(number: u64) -> String {
+    match number {
+        0..100_000_000 => format!("{number:>9}"),
+        100_000_000..1_000_000_000 => format!("{:>8}K", number / 1_000),
+        1_000_000_000..100_000_000_000 => format!("{:>8}M", number / 1_000_000),
+        100_000_000_000..100_000_000_000_000 => format!("{:>8}G", number / 1_000_000_000),
+        _ => format!("{:>8}T", number / 1_000_000_000_000),
+    }
+}
+
+/// All digits after at least one blank, at least nine columns.
+fn exact(number: u64) -> String {
+    format!(" {number:>8}")
+}
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+mod tests;
