@@ -51,7 +51,11 @@ fn unread(rejection: &BytesRejection) -> Rejection {
     }
 }
 
+/// Every body is an object. A list would be taken for an object's fields in their order, an empty one for an empty object.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Rejection::malformed("the body is not a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());

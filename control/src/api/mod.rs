@@ -17,9 +17,10 @@ mod system;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::response::Response;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -101,6 +102,7 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(refuse_web_pages))
         .layer(axum::middleware::map_response_with_state(app.clone(), add_revision))
         .with_state(app)
 }
@@ -116,6 +118,17 @@ async fn unknown_route(uri: Uri) -> Rejection {
 async fn unknown_method(method: Method, uri: Uri) -> Rejection {
     let detail = format!("{} cannot be {method}; the Allow header lists what it can", uri.path());
     Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+/// A web page that someone looks at on this machine must not change anything over the loopback address. Browsers name the
+/// page in `Origin`; no other client does.
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    match request.headers().get(header::ORIGIN) {
+        None => next.run(request).await,
+        Some(_) => {
+            Rejection::new(StatusCode::FORBIDDEN, "web-page", "requests by web pages (with an Origin header) are refused").into_response()
+        }
+    }
 }
 
 async fn add_revision(State(app): State<App>, mut response: Response) -> Response {

@@ -221,3 +221,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Held<I> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,10 @@ impl Director {
         let mut answers = Vec::new();
         for worker in 0..self.worker_count() {
             let order = Box::new(Flush { filter: query.filter(), removed: 0 });
-            answers.push((worker, self.ask(worker, order, Outbox::ask_flush, deadline).await?));
+            let asked = self.ask(worker, order, Outbox::ask_flush, deadline).await;
+            // Once another worker has its order, this is no longer a request that changed nothing.
+            let asked = asked.map_err(|e| if answers.is_empty() { e } else { Error::Timeout(format!("{e}; other workers end theirs")) });
+            answers.push((worker, asked?));
         }
         let mut removed = 0;
         for (worker, answer) in answers {

@@ -27,8 +27,8 @@ pub(super) struct Touched {
     pub(super) settings: bool,
     /// Something that the document shows: the revision grows.
     pub(super) document: bool,
-    /// Real servers that were added.
-    pub(super) added: Vec<u32>,
+    /// Real servers that were added or must be asked for their MAC: whoever changed them waits a moment for it.
+    pub(super) awaited: Vec<u32>,
 }
 
 /// The desired state.
@@ -243,7 +243,7 @@ impl Desired {
         record.dismissed = None;
         count(&mut self.addresses, key.address);
         self.touched.servers.insert(server);
-        self.touched.added.push(server);
+        self.touched.awaited.push(server);
         self.find_next_hop(server);
         Some(server)
     }
@@ -272,6 +272,7 @@ impl Desired {
             if old.mac.is_none() {
                 self.stop_asking(server, hop);
             }
+            self.touched.awaited.push(server);
             self.find_next_hop(server);
         }
         true

@@ -117,8 +117,8 @@ struct Committed {
     /// The number of the change that all workers are to run.
     number: u64,
     revision: u64,
-    /// Real servers that were added.
-    added: Vec<u32>,
+    /// Real servers whose MACs are waited for.
+    awaited: Vec<u32>,
 }
 
 impl Director {
@@ -210,7 +210,7 @@ impl Director {
     /// Gives what was touched to the workers and to the kernel beside us.
     fn commit(&self, inner: &mut Inner) -> Committed {
         let Some(change) = inner.desired.take_change(&self.0.base) else {
-            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, added: Vec::new() };
+            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new() };
         };
         inner.revision += u64::from(change.document);
         for outbox in &mut inner.outboxes {
@@ -231,7 +231,7 @@ impl Director {
         }
         self.0.progress.send_replace(());
         self.0.wake.notify_one();
-        Committed { number: change.number, revision: inner.revision, added: change.added }
+        Committed { number: change.number, revision: inner.revision, awaited: change.awaited }
     }
 
     /// Whether anything moved, and whether anything is still to come.
@@ -287,5 +287,7 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+mod convergence_tests;
 #[cfg(test)]
 mod tests;

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_silence_is_counted_from_its_beginning() {
         let mut neighbours = Neighbours::new(vec![], 10);
-        let start = UNIX_EPOCH + Duration::from_secs(60);
+        let start = UNIX_EPOCH + Duration::from_mins(1);
         assert_eq!(neighbours.ask(HOP, start), None);
         assert!(!neighbours.set(HOP, None, start + Duration::from_secs(9), |_| true));
         assert_eq!(neighbours.reason(&HOP, "lan"), "no answer to ARP on port lan for 10.10.24.21 since 1970-01-01T00:01:00Z");

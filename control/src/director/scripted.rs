@@ -43,6 +43,12 @@ impl Tables {
                 Some(new) => self.servers.insert(id.0, new),
                 None => self.servers.remove(&id.0),
             };
+            if let Some(old) = server
+                && old.stats.active() > 0
+            {
+                let now = self.servers.get(&id.0).expect("a place that entries refer to is kept");
+                assert!(Arc::ptr_eq(&old.stats, &now.stats), "a place that entries refer to goes to no other");
+            }
         }
         if batch.locals.is_some() {
             std::mem::swap(&mut self.locals, &mut batch.locals);
@@ -141,30 +147,34 @@ fn turn_until_stopped(mut end: WorkerEnd, shared: &Shared) {
     while !end.is_stopped() {
         if !shared.asleep.load(Ordering::SeqCst) {
             end.report().turns.add(1);
-            while let Some(command) = end.take() {
-                let mut tables = shared.tables.lock().unwrap();
-                let reply = match command {
-                    Command::Apply(mut batch) => {
-                        tables.apply(&mut batch);
-                        end.report().version.set(batch.version);
-                        Reply::Applied(batch)
-                    }
-                    Command::Connections(mut page) => {
-                        tables.fill(&mut page);
-                        Reply::Connections(page)
-                    }
-                    Command::Flush(mut flush) => {
-                        let before = tables.rows.len();
-                        tables.rows.retain(|row| !matches(&flush.filter, row));
-                        flush.removed = (before - tables.rows.len()) as u64;
-                        Reply::Flushed(flush)
-                    }
-                };
-                end.report().connections.set(tables.rows.len() as u64);
-                end.reply(reply).expect("no more is asked than may be answered");
-            }
+            turn(&mut end, &mut shared.tables.lock().unwrap());
         }
         std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Does all that the control plane asked for.
+pub(crate) fn turn(end: &mut WorkerEnd, tables: &mut Tables) {
+    while let Some(command) = end.take() {
+        let reply = match command {
+            Command::Apply(mut batch) => {
+                tables.apply(&mut batch);
+                end.report().version.set(batch.version);
+                Reply::Applied(batch)
+            }
+            Command::Connections(mut page) => {
+                tables.fill(&mut page);
+                Reply::Connections(page)
+            }
+            Command::Flush(mut flush) => {
+                let before = tables.rows.len();
+                tables.rows.retain(|row| !matches(&flush.filter, row));
+                flush.removed = (before - tables.rows.len()) as u64;
+                Reply::Flushed(flush)
+            }
+        };
+        end.report().connections.set(tables.rows.len() as u64);
+        end.reply(reply).expect("no more is asked than may be answered");
     }
 }
 
@@ -191,7 +201,7 @@ impl Rig {
     }
 }
 
-/// Two ports: `lan` on 10.10.24.0/24 and fd00:10::/64, `far` on 10.20.0.0/16.
+/// Two ports: `lan` on 10.10.24.0/24 and `fd00:10::/64`, `far` on 10.20.0.0/16.
 pub(crate) fn links() -> Vec<Link> {
     let link = |name: &str, networks: &[&str], last| Link {
         name: name.to_owned(),

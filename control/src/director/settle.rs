@@ -9,7 +9,7 @@ use super::{Committed, Director, Error, Inner};
 /// How long a write waits for the workers.
 const WORKERS: Duration = Duration::from_secs(2);
 
-/// How long a write that added a real server waits for its MAC.
+/// How long a write waits for the MACs of real servers that it added.
 const MAC: Duration = Duration::from_millis(300);
 
 impl Director {
@@ -26,11 +26,11 @@ impl Director {
         self.workers_run(committed.number, committed.revision, start + WORKERS).await?;
         let missing = |inner: &Inner| {
             committed
-                .added
+                .awaited
                 .iter()
                 .any(|id| inner.desired.servers.is_present(*id) && inner.desired.servers.get(*id).is_some_and(|r| r.next_hop.is_none()))
         };
-        if committed.added.is_empty() {
+        if committed.awaited.is_empty() {
             return Ok(());
         }
         // A MAC that does not come is no fault of the request: the listing shows what the real server lacks.

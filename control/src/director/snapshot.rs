@@ -30,8 +30,8 @@ pub(super) struct Change {
     pub(super) hops: Vec<(Hop, bool)>,
     /// The document changed.
     pub(super) document: bool,
-    /// Real servers that were added.
-    pub(super) added: Vec<u32>,
+    /// Real servers whose MACs are waited for.
+    pub(super) awaited: Vec<u32>,
 }
 
 impl Desired {
@@ -39,7 +39,7 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
-        let Touched { services, servers, vips, hops, settings, document, added } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, settings, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
         if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !document && !first {
             return None;
@@ -53,7 +53,7 @@ impl Desired {
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
-            added,
+            awaited,
         };
         self.next_change += 1;
         Some(change)

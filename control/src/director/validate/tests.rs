@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::super::scripted::{document, links};
 use super::*;
 
-fn faults(service: Value) -> Vec<(String, String)> {
+fn faults(service: &Value) -> Vec<(String, String)> {
     validate(&document(json!({"services": [service]})), &links()).into_iter().map(|f| (f.pointer, f.detail)).collect()
 }
 
@@ -69,7 +69,7 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ),
     ];
     for (set, value, pointer, says) in table {
-        let found = faults(with(set, value.clone()));
+        let found = faults(&with(set, value.clone()));
         let expected = format!("/services/0{pointer}");
         assert!(found.iter().any(|(at, detail)| *at == expected && detail.contains(says)), "{set} = {value}: {found:?}");
     }
@@ -77,20 +77,20 @@ fn every_rule_names_the_field_and_what_is_allowed() {
 
 #[test]
 fn a_real_server_across_routers_is_told_which_networks_are_near() {
-    let found = faults(with("/real_servers/0/address", json!("192.0.2.1")));
+    let found = faults(&with("/real_servers/0/address", json!("192.0.2.1")));
     assert!(found[0].1.contains("10.10.24.0/24 on lan") && found[0].1.contains("10.20.0.0/16 on far"), "{found:?}");
 }
 
 #[test]
 fn a_port_that_differs_is_told_the_services_port() {
-    let found = faults(with("/real_servers/0/port", json!(8080)));
+    let found = faults(&with("/real_servers/0/port", json!(8080)));
     assert!(found[0].1.contains("8080") && found[0].1.contains("80:"), "{found:?}");
 }
 
 #[test]
 fn duplicates_are_refused() {
     let twice = json!([{"address": "10.10.24.21"}, {"address": "10.10.24.21", "port": 80}]);
-    let found = faults(with("/real_servers", twice));
+    let found = faults(&with("/real_servers", twice));
     assert_eq!(found.iter().map(|f| f.0.as_str()).collect::<Vec<_>>(), ["/services/0/real_servers/1"]);
 
     let found = validate(&document(json!({"services": [good(), good()]})), &links());

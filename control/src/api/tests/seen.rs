@@ -1,0 +1,141 @@
+//! What the API shows of workers, ports and itself.
+
+use dataplane::verdict::Verdict;
+
+use super::*;
+
+#[tokio::test]
+async fn workers_ports_and_neighbours_are_listed() {
+    let api = Api::with(Rig::new(2));
+    api.add_web().await;
+    let report = api.rig.workers[1].control().report();
+    report.verdicts[1].add(Verdict::Forwarded, 5);
+    report.verdicts[0].add(Verdict::Short, 2);
+    report.received[0].add(7);
+    let workers = api.get("/api/v1/workers").await.json();
+    assert_eq!((&workers[1]["core"], &workers[1]["version"], &workers[1]["capacity"]), (&json!(3), &json!(1), &json!(LIMITS.connections)));
+    assert_eq!((&workers[1]["verdicts"], &workers[1]["received"]), (&json!({"forwarded": 5, "short": 2}), &json!(7)));
+    assert_eq!(api.get("/api/v1/workers?all=true").await.json()[0]["verdicts"].as_object().unwrap().len(), Verdict::COUNT);
+    let ports = api.get("/api/v1/ports").await.json();
+    assert_eq!((&ports[1]["name"], &ports[1]["verdicts"]), (&json!("far"), &json!({"forwarded": 5})));
+    assert_eq!(api.get("/api/v1/neighbours").await.json()[0]["state"], "incomplete");
+}
+
+#[tokio::test]
+async fn metrics_name_services_as_node_exporter_does() {
+    let api = Api::new();
+    api.add_web().await;
+    api.rig.workers[0].control().report().verdicts[0].add(Verdict::Forwarded, 11);
+    let server = api.rig.workers[0].real_server("10.10.24.21").unwrap();
+    server.stats.share(0).active.increment();
+    server.stats.share(0).traffic.in_bytes.add(1_234);
+    let answer = api.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let labels = r#"local_address="10.10.24.88",local_port="80",remote_address="10.10.24.21",remote_port="80",proto="TCP""#;
+    for line in [
+        "baton_build_info{version=\"9.9.9\"} 1".to_owned(),
+        "baton_revision 1".to_owned(),
+        "baton_worker_version{worker=\"0\"} 1".to_owned(),
+        "baton_frames_total{worker=\"0\",port=\"lan\",verdict=\"forwarded\"} 11".to_owned(),
+        "baton_frames_total{worker=\"0\",port=\"far\",verdict=\"short\"} 0".to_owned(),
+        "baton_port_missed_frames_total{port=\"lan\"} 7".to_owned(),
+        "baton_service_connections_total{local_address=\"10.10.24.88\",local_port=\"80\",proto=\"TCP\"} 0".to_owned(),
+        format!("baton_real_server_connections_active{{{labels}}} 1"),
+        format!("baton_real_server_incoming_bytes_total{{{labels}}} 1234"),
+        format!("baton_real_server_state{{{labels},state=\"ready\"}} 1"),
+        format!("baton_real_server_state{{{labels},state=\"no-mac\"}} 0"),
+        "# EOF".to_owned(),
+    ] {
+        assert!(answer.text().lines().any(|l| l == line), "{line} is not in\n{}", answer.text());
+    }
+    let names: Vec<&str> = answer.text().lines().filter(|l| l.starts_with("# TYPE ")).collect();
+    assert!(names.iter().all(|l| l.starts_with("# TYPE baton_")), "{names:?}");
+}
+
+#[tokio::test]
+async fn health_follows_the_workers() {
+    let api = Api::new();
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if api.get("/readyz").await.status == StatusCode::OK {
+            break;
+        }
+    }
+    assert_eq!((api.get("/livez").await.text(), api.get("/readyz").await.text()), ("ok\n", "ok\n"));
+    api.rig.workers[0].sleep(true);
+    assert_problem(&api.post("/api/v1/services", web()).await, 504, "timeout");
+    assert_problem(&api.get("/readyz").await, 503, "not-ready");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_problem(&api.get("/livez").await, 503, "not-live");
+}
+
+#[tokio::test]
+async fn the_description_covers_every_route_and_resolves() {
+    let api = Api::new();
+    let described = api.get("/api/v1/openapi.json").await;
+    assert_eq!(described.header("content-type"), "application/json");
+    let described = described.json();
+    let paths = described["paths"].as_object().unwrap();
+    let routes: Vec<String> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().filter(|k| *k != "parameters").map(move |method| format!("{method} {path}"))
+        })
+        .collect();
+    let mut expected: Vec<String> = [
+        ("/api/v1/services", "get post delete"),
+        ("/api/v1/services/{id}", "get put patch delete"),
+        ("/api/v1/services/{id}/real-servers", "get post"),
+        ("/api/v1/services/{id}/real-servers/{server}", "get put patch delete"),
+        ("/api/v1/services/zero", "post"),
+        ("/api/v1/services/{id}/zero", "post"),
+        ("/api/v1/connections", "get delete"),
+        ("/api/v1/workers", "get"),
+        ("/api/v1/ports", "get"),
+        ("/api/v1/neighbours", "get"),
+        ("/api/v1/settings", "get patch delete"),
+        ("/api/v1/config", "get put"),
+        ("/api/v1/openapi.json", "get"),
+        ("/metrics", "get"),
+        ("/livez", "get"),
+        ("/readyz", "get"),
+    ]
+    .iter()
+    .flat_map(|(path, methods)| methods.split(' ').map(move |m| format!("{m} {path}")))
+    .collect();
+    let mut routes = routes;
+    routes.sort();
+    expected.sort();
+    assert_eq!(routes, expected);
+
+    let text = described.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(described["components"]["schemas"].get(reference).is_some(), "{reference} is not described");
+    }
+    let service = &described["components"]["schemas"]["ServiceSpec"]["properties"];
+    assert!(service["address"]["type"] == "string" && service["real_servers"]["type"] == "array", "{service}");
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(k, _)| *k != "parameters") {
+            let responses = operation["responses"].as_object().unwrap();
+            if path.contains("/v1/") && ["post", "put", "patch"].contains(&method.as_str()) && !path.ends_with("/zero") {
+                assert!(responses["422"]["content"].get("application/problem+json").is_some(), "{method} {path}");
+            }
+            assert!(operation["summary"].is_string(), "{method} {path} says what it does");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_services_with_ten_real_servers_each_fit_one_request() {
+    let limits = crate::director::Limits { services: 16_384, real_servers: 131_072, ..LIMITS };
+    let api = Api::with(Rig::with(1, 8, limits, None));
+    let servers: Vec<Value> = (21..=30).map(near).collect();
+    let services: Vec<Value> = (0..10_000_u32)
+        .map(|i| json!({"protocol": "tcp", "address": format!("10.10.{}.88", 100 + i / 1_000), "port": 1 + i % 1_000, "real_servers": servers}))
+        .collect();
+    let answer = api.put("/api/v1/config", json!({"services": services})).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    assert_eq!(api.rig.workers[0].tables().servers.len(), 100_000);
+    let text = api.get("/metrics").await;
+    assert!(text.text().lines().any(|l| l == "baton_series_left_out 90000"), "per real server for 10 000 of them only");
+}
