@@ -70,25 +70,42 @@ fn router(document: Shared) -> Router {
     Router::new().nest("/api/v1", v1).with_state(document)
 }
 
-type Answer = Result<Response, Response>;
+type Answer = Result<Response, Refused>;
 
-fn problem(status: StatusCode, code: &str) -> Response {
-    let problem = Problem {
-        kind: format!("/problems/{code}"),
-        title: code.to_owned(),
-        status: status.as_u16(),
-        detail: format!("it is {code}"),
-        errors: Vec::new(),
-    };
-    (status, Json(problem)).into_response()
+struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    errors: Vec<Fault>,
 }
 
-fn find(document: &mut Document, id: &str) -> Result<usize, Response> {
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: format!("/problems/{}", self.code),
+            title: self.code.to_owned(),
+            status: self.status.as_u16(),
+            detail: format!("it is {}", self.code),
+            errors: self.errors,
+        };
+        (self.status, Json(problem)).into_response()
+    }
+}
+
+fn problem(status: StatusCode, code: &'static str) -> Refused {
+    Refused { status, code, errors: Vec::new() }
+}
+
+fn invalid(pointer: &str, detail: String) -> Refused {
+    let errors = vec![Fault { pointer: pointer.to_owned(), detail }];
+    Refused { status: StatusCode::UNPROCESSABLE_ENTITY, code: "invalid", errors }
+}
+
+fn find(document: &mut Document, id: &str) -> Result<usize, Refused> {
     let key: ServiceKey = id.parse().map_err(|_| problem(StatusCode::NOT_FOUND, "no-such-service"))?;
     document.services.iter().position(|service| service.key() == key).ok_or_else(|| problem(StatusCode::NOT_FOUND, "no-such-service"))
 }
 
-fn find_server(service: &ServiceSpec, at: &str) -> Result<usize, Response> {
+fn find_server(service: &ServiceSpec, at: &str) -> Result<usize, Refused> {
     let at: SocketAddr = at.parse().map_err(|_| problem(StatusCode::NOT_FOUND, "no-such-real-server"))?;
     let of = |server: &RealServerSpec| SocketAddr::new(server.address, server.port.unwrap_or(service.port));
     let found = service.real_servers.iter().position(|server| of(server) == at);
@@ -180,9 +197,7 @@ async fn add_server(State(state): State<Shared>, Path(id): Path<String>, Json(sp
     let service = &mut document.services[index];
     if spec.address.to_string().starts_with("192.0.2.") {
         let detail = format!("{} is on no connected network: a tunnel or masquerading would reach it", spec.address);
-        let errors = vec![Fault { pointer: "/address".to_owned(), detail }];
-        let problem = Problem { kind: "/problems/invalid".into(), title: "Invalid".into(), status: 422, detail: "1 fault".into(), errors };
-        return Err((StatusCode::UNPROCESSABLE_ENTITY, Json(problem)).into_response());
+        return Err(invalid("/address", detail));
     }
     if find_server(service, &SocketAddr::new(spec.address, spec.port.unwrap_or(service.port)).to_string()).is_ok() {
         return Err(problem(StatusCode::CONFLICT, "real-server-exists"));
@@ -212,12 +227,10 @@ async fn delete_server(State(state): State<Shared>, Path((id, at)): Path<(String
 async fn replace(State(state): State<Shared>, Json(document): Json<Document>) -> Answer {
     let wrong = document.services.iter().enumerate().find_map(|(service, spec)| {
         let server = spec.real_servers.iter().position(|server| server.address.to_string().starts_with("192.0.2."))?;
-        Some(Fault { pointer: format!("/services/{service}/real_servers/{server}/address"), detail: "on no connected network".to_owned() })
+        Some(format!("/services/{service}/real_servers/{server}/address"))
     });
-    if let Some(fault) = wrong {
-        let errors = vec![fault];
-        let problem = Problem { kind: "/problems/invalid".into(), title: "Invalid".into(), status: 422, detail: "1 fault".into(), errors };
-        return Err((StatusCode::UNPROCESSABLE_ENTITY, Json(problem)).into_response());
+    if let Some(pointer) = wrong {
+        return Err(invalid(&pointer, "on no connected network".to_owned()));
     }
     *state.lock() = document.clone();
     Ok(Json(document).into_response())
