@@ -18,6 +18,8 @@ use crate::verdict::VerdictCounters;
 pub struct LocalAddresses {
     /// Every VIP and DIP with the ports (a bit each) on which it is answered.
     pub addresses: hashbrown::HashMap<Address, u64>,
+    /// The VIPs among them.
+    pub vips: hashbrown::HashSet<Address>,
     /// Every MAC of our own, in port order.
     pub macs: Vec<[u8; 6]>,
 }

@@ -5,9 +5,24 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod answer;
+pub mod classify;
 pub mod command;
+pub mod connection;
+pub mod forward;
+pub mod icmp_error;
+pub mod lanes;
+pub mod limiter;
+pub mod link;
+pub mod orders;
+pub mod parse;
+pub mod rules;
+pub mod schedule;
 pub mod service;
 pub mod settings;
 pub mod stats;
+pub mod tcp;
 pub mod tick;
+pub mod track;
 pub mod verdict;
+pub mod worker;

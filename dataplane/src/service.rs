@@ -57,6 +57,13 @@ pub enum SchedulerKind {
     LeastConnections,
     /// Weighted least connections.
     WeightedLeastConnections,
+    /// Source hashing, with the flags `sh-port` and `sh-fallback`.
+    SourceHash {
+        /// The client's port counts too.
+        port: bool,
+        /// Another real server is tried when the client's own takes no new connections.
+        fallback: bool,
+    },
 }
 
 /// Where a frame for a real server leaves: the port and the destination MAC.

@@ -34,7 +34,7 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
     pub expire_nodest_conn: bool,
-    /// When a SYN on an ended entry is scheduled anew: bit 0 for `TIME_WAIT` and `CLOSE`, bit 2 also for `FIN_WAIT` in direct routing.
+    /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT` in direct routing.
     pub conn_reuse_mode: u8,
     /// Default timeouts.
     pub timeouts: Timeouts,

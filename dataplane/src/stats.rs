@@ -72,7 +72,7 @@ pub struct Traffic {
 pub struct ServerShare {
     /// What passed.
     pub traffic: Traffic,
-    /// Active connections, as IPVS counts them (lvs.md 2.1: ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK).
+    /// Active connections, as IPVS counts them (`ESTABLISHED`, `SYN_SENT`, `SYN_RECV`, `SYNACK`).
     pub active: Gauge,
     /// All other entries.
     pub inactive: Gauge,

@@ -12,6 +12,7 @@ impl Tick {
 
     /// The moment `seconds` later; at most 248 days, beyond which a moment would seem to be in the past.
     #[inline]
+    #[must_use]
     pub const fn after_seconds(self, seconds: u32) -> Self {
         Self(self.0.wrapping_add(seconds.saturating_mul(Self::PER_SECOND)))
     }

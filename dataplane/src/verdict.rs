@@ -50,6 +50,8 @@ verdicts! {
     OwnSource => "own_source",
     /// An ARP or neighbour discovery message that breaks its own rules (RFC 826, RFC 4861).
     BadNeighbourMessage => "bad_neighbour_message",
+    /// A question to the whole link about an address that is not ours.
+    NotForUs => "not_for_us",
     /// A fragment that we could not place.
     Fragment => "fragment",
     /// No real server takes new connections; the client gets ICMP port unreachable, rate limited.
@@ -72,8 +74,6 @@ verdicts! {
     ExceptionRate => "exception_rate",
     /// The ring to the kernel is full.
     ExceptionFull => "exception_full",
-    /// More echo requests or solicitations than the limit allows.
-    AnswerRate => "answer_rate",
     /// The port took no more frames.
     TxFull => "tx_full",
 }

@@ -1,1 +1,291 @@
 //! The desired state and what the workers make of it.
+//!
+//! [`Director`] is the only way in. A change is validated, becomes part of the desired state (`desired.rs`), is made into
+//! snapshots for the workers (`snapshot.rs`), which reach each of them through an outbox of its own (`outbox.rs`), and is
+//! written to the state file (`store.rs`). A write answers when all of that has happened.
+
+mod connections;
+mod desired;
+mod error;
+mod listing;
+pub mod mac;
+mod meter;
+mod neighbours;
+mod outbox;
+mod persist;
+mod places;
+mod records;
+mod room;
+#[cfg(test)]
+pub(crate) mod scripted;
+mod settle;
+mod snapshot;
+mod store;
+mod validate;
+mod workers;
+mod writes;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use dataplane::command::ControlEnd;
+use dataplane::settings::Settings;
+use ipnet::IpNet;
+use tokio::sync::{Notify, watch};
+
+pub use connections::{ConnectionQuery, Cursor, MAX_CONNECTIONS};
+pub use error::Error;
+pub use listing::{Observation, ServerSample, ServiceSample};
+pub use store::{EARLIER_VERSIONS, Store, StoreError};
+pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
+
+use crate::model::Document;
+use desired::Desired;
+use outbox::Outbox;
+use persist::Persistence;
+use workers::Pulse;
+
+/// A port as the director needs to know it; in the configuration's order.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Our address on each network that it is connected to, with the prefix length.
+    pub networks: Vec<IpNet>,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// The longest IP packet that it sends, in bytes.
+    pub mtu: u16,
+}
+
+/// How much the workers' tables hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connection entries of each worker; for listings only.
+    pub connections: u32,
+    /// Virtual services.
+    pub services: u32,
+    /// Real servers, counted once for every service that they are in; removed ones count until their connections end.
+    pub real_servers: u32,
+}
+
+/// What the director wants of the kernel beside us.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// The VIPs, for every port.
+    pub vips: BTreeSet<IpAddr>,
+    /// Neighbours whose MACs are needed: index of the port, address.
+    pub neighbours: BTreeSet<(u16, IpAddr)>,
+}
+
+/// How often workers are looked at.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// The longest pause between two looks at the replies of workers that have something to answer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The desired state, the workers that run it, and the file that keeps it; cheap to clone, all clones are one.
+#[derive(Clone)]
+pub struct Director(Arc<Shared>);
+
+struct Shared {
+    /// Held for moments only, never across an await.
+    inner: Mutex<Inner>,
+    links: Arc<[Link]>,
+    limits: Limits,
+    base: Settings,
+    wanted: watch::Sender<Wanted>,
+    /// Changes whenever a worker has applied something or a MAC became known.
+    progress: watch::Sender<()>,
+    /// There is something to send or to hear.
+    wake: Notify,
+    persistence: Persistence,
+}
+
+struct Inner {
+    desired: Desired,
+    outboxes: Vec<Outbox>,
+    pulses: Vec<Pulse>,
+    revision: u64,
+}
+
+/// What a request changed.
+#[derive(Debug)]
+struct Committed {
+    /// The number of the change that all workers are to run.
+    number: u64,
+    revision: u64,
+    /// Real servers that were added.
+    added: Vec<u32>,
+}
+
+impl Director {
+    /// A director without services; the workers' first batch, with our own addresses and the settings, is on its way when this returns.
+    ///
+    /// `base` gives what REST cannot change (TTL, rates); `store` is where changes are kept, if anywhere.
+    pub fn new(links: Vec<Link>, workers: Vec<ControlEnd>, limits: Limits, base: Settings, store: Option<Store>) -> Self {
+        let links: Arc<[Link]> = links.into();
+        let inner = Inner {
+            desired: Desired::new(Arc::clone(&links), workers.len(), limits),
+            pulses: workers.iter().map(|_| Pulse::new()).collect(),
+            outboxes: workers.into_iter().map(Outbox::new).collect(),
+            revision: 0,
+        };
+        let director = Self(Arc::new(Shared {
+            inner: Mutex::new(inner),
+            links,
+            limits,
+            base,
+            wanted: watch::Sender::default(),
+            progress: watch::Sender::default(),
+            wake: Notify::new(),
+            persistence: Persistence::new(store),
+        }));
+        director.commit(&mut director.lock());
+        director
+    }
+
+    /// Takes over a document at start, from the state file or from baton.toml, with its revision; does not wait for the workers.
+    pub fn restore(&self, document: &Document) -> Result<(), Error> {
+        validate::check_document(document, &self.0.links).into_result()?;
+        let mut inner = self.lock();
+        inner.check_document_room(document)?;
+        inner.replace_all(document);
+        inner.revision = document.revision;
+        inner.desired.touched.document = false;
+        self.commit(&mut inner);
+        drop(inner);
+        self.0.persistence.set_stored(document.revision);
+        Ok(())
+    }
+
+    /// What the kernel beside us is to carry and to resolve, now and after every change.
+    pub fn wanted(&self) -> watch::Receiver<Wanted> {
+        self.0.wanted.subscribe()
+    }
+
+    /// Notes a neighbour's MAC, or that it is not known any more.
+    pub fn set_neighbour(&self, port: u16, address: IpAddr, mac: Option<[u8; 6]>) {
+        let mut inner = self.lock();
+        inner.desired.set_neighbour((port, address), mac, SystemTime::now());
+        self.commit(&mut inner);
+    }
+
+    /// The revision of the document: grows by one with every change of it.
+    pub fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// Moves commands and replies, frees what was replaced, estimates rates and lets go of what was removed, until it is dropped.
+    pub async fn run(self) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats = 0_u64;
+        let mut pause = Duration::ZERO;
+        loop {
+            let (moved, busy) = self.pump();
+            pause = if moved { Duration::from_millis(1) } else { (pause * 2).clamp(Duration::from_millis(1), LONGEST_PAUSE) };
+            tokio::select! {
+                _ = beat.tick() => {
+                    self.look_at_workers();
+                    beats += 1;
+                    if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
+                        self.estimate().await;
+                        self.retire();
+                        self.store_again();
+                    }
+                }
+                () = self.0.wake.notified() => pause = Duration::ZERO,
+                () = tokio::time::sleep(pause), if busy => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what was touched to the workers and to the kernel beside us.
+    fn commit(&self, inner: &mut Inner) -> Committed {
+        let Some(change) = inner.desired.take_change(&self.0.base) else {
+            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, added: Vec::new() };
+        };
+        inner.revision += u64::from(change.document);
+        for outbox in &mut inner.outboxes {
+            outbox.add(&change, inner.revision);
+            outbox.pump();
+        }
+        if !change.vips.is_empty() || !change.hops.is_empty() {
+            self.0.wanted.send_if_modified(|wanted| {
+                let vips =
+                    change.vips.iter().filter(|(a, come)| if *come { wanted.vips.insert(*a) } else { wanted.vips.remove(a) }).count();
+                let hops = change
+                    .hops
+                    .iter()
+                    .filter(|(h, come)| if *come { wanted.neighbours.insert(*h) } else { wanted.neighbours.remove(h) })
+                    .count();
+                vips + hops > 0
+            });
+        }
+        self.0.progress.send_replace(());
+        self.0.wake.notify_one();
+        Committed { number: change.number, revision: inner.revision, added: change.added }
+    }
+
+    /// Whether anything moved, and whether anything is still to come.
+    fn pump(&self) -> (bool, bool) {
+        let mut inner = self.lock();
+        let moved = inner.outboxes.iter_mut().map(Outbox::pump).filter(|moved| *moved).count() > 0;
+        let busy = inner.outboxes.iter().any(Outbox::is_busy);
+        drop(inner);
+        if moved {
+            self.0.progress.send_replace(());
+        }
+        (moved, busy)
+    }
+
+    /// One step of the rate estimators, in slices, so that requests and replies get their turn.
+    async fn estimate(&self) {
+        const SLICE: u32 = 4_096;
+        let mut from = 0;
+        loop {
+            let more = {
+                let mut inner = self.lock();
+                let Desired { services, servers, .. } = &mut inner.desired;
+                for id in from..from + SLICE {
+                    if let Some(record) = services.get_mut(id) {
+                        record.meter.estimate(record.stats.sum());
+                    }
+                    if let Some(record) = servers.get_mut(id) {
+                        record.meter.estimate(record.stats.sum());
+                    }
+                }
+                from += SLICE;
+                from < services.len().max(servers.len())
+            };
+            if !more {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn retire(&self) {
+        let mut inner = self.lock();
+        let applied = inner.applied_by_all();
+        inner.desired.retire(applied);
+        self.commit(&mut inner);
+    }
+}
+
+impl Inner {
+    /// The number of the last change that every worker runs.
+    fn applied_by_all(&self) -> u64 {
+        self.outboxes.iter().map(Outbox::applied).min().unwrap_or(self.desired.next_change - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

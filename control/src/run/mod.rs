@@ -1,1 +1,57 @@
-//! The daemon.
+//! The daemon: what `baton run` does, from the configuration to the last line of the log.
+//!
+//! [`run`] reads the configuration, then `daemon` wires the parts: what can be checked beforehand (`preflight`, `locks`), DPDK
+//! (`plan`), the ports (`devices`), the workers (`workers`), the desired state, the kernel beside us, the API; and takes them
+//! apart again when a signal comes.
+
+pub mod cpus;
+mod daemon;
+mod devices;
+mod error;
+mod facts;
+mod initial;
+mod locks;
+mod logging;
+mod pci;
+mod plan;
+mod preflight;
+mod signals;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub use error::StartError;
+
+use crate::config;
+
+/// Runs the director with this configuration until a signal ends it.
+///
+/// Ends with 0 after SIGTERM or SIGINT, and with 1 when it cannot start or go on; the last line on stderr says why and what
+/// mends it.
+pub fn run(file: &Path) -> ExitCode {
+    logging::start();
+    let cpus = cpus::allowed();
+    let config = match config::load(file, &cpus) {
+        Ok(config) => config,
+        Err(faults) => {
+            // Who reads stderr may be gone; the exit code still says it.
+            let _ = writeln!(std::io::stderr().lock(), "{faults}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tracing::info!("baton {} starts with {}", env!("CARGO_PKG_VERSION"), file.display());
+    for note in cpus::notes(&config) {
+        tracing::warn!("{note}");
+    }
+    match daemon::run(file, &config, &cpus) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,64 @@
+# Baton. `make demo` shows it, `make test` tests it; see README.md.
+
+SHELL := /bin/bash
+PYTHON := /usr/bin/python3
+CARGO ?= cargo
+# Network namespaces, raw sockets and DPDK need root; building does not.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BATON,CI,NO_COLOR,PATH")
+BATON := target/release/baton
+# Tests that make namespaces run as root even when a user builds.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
+
+.PHONY: help demo demo-end test lint units e2e recordings bench build deps rust clean
+
+help:
+	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
+	@echo "make demo-end      ends what KEEP=1 left running (LAB=its name)"
+	@echo "make test          everything that CI runs: lint, units, e2e, recordings"
+	@echo "make lint          formatting and clippy"
+	@echo "make units         unit, property and binding tests"
+	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
+	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
+	@echo "make bench         speed, next to dpdk-testpmd"
+	@echo "make build         target/release/baton"
+	@echo "make deps          Debian packages that building and testing need"
+	@echo "make clean         removes what was built"
+
+demo: build
+	@$(SUDO) $(PYTHON) -I tests/demo.py $(if $(filter-out 0,$(KEEP)),--keep)
+
+demo-end:
+	@$(SUDO) $(PYTHON) -I tests/demo.py --end "$(LAB)"
+
+test: lint units e2e recordings
+
+lint: deps rust
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+units: deps rust
+	$(CARGO) test --workspace --locked
+
+e2e: build
+	$(SUDO) $(PYTHON) -m pytest tests/e2e $(ARGS)
+
+recordings: build
+	$(SUDO) $(PYTHON) -m pytest tests/oracle $(ARGS)
+
+bench: build
+	@$(SUDO) $(PYTHON) tests/bench.py $(ARGS)
+
+build: deps rust
+	$(CARGO) build --release --locked --package control --bin baton
+
+deps:
+	@tests/deps.sh
+
+rust:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "cargo is missing. Install Rust with:" >&2; \
+	  echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$$HOME/.cargo/env\"" >&2; exit 1; }
+
+clean:
+	$(CARGO) clean

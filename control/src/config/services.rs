@@ -1,0 +1,88 @@
+//! `[[service]]` and `[[service.real_server]]`: the services to begin with.
+//!
+//! Only the shape is read here. What makes a service sound is [`crate::director::validate`]'s to say, the same for this file,
+//! for the API and for the state file; its pointers are turned into places in the text.
+
+use std::net::IpAddr;
+
+use super::faults::Collector;
+use super::reader::{Item, Section};
+use crate::model::{Method, Protocol, RealServerSpec, Scheduler, ServiceSpec};
+
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const SCHEDULERS: &[(&str, Scheduler)] = &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc)];
+const METHODS: &[(&str, Method)] =
+    &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
+
+pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<ServiceSpec> {
+    let mut services = Vec::new();
+    for mut section in root.take_sections("service", faults) {
+        let place = Place { pointer: format!("/services/{}", services.len()) };
+        let service = read_service(&mut section, &place, faults);
+        section.finish(faults);
+        services.extend(service);
+    }
+    services
+}
+
+/// Where the value being read will be in the document.
+struct Place {
+    pointer: String,
+}
+
+impl Place {
+    /// Remembers where the value of the document's field `field` was given.
+    fn note<'d>(&self, field: &str, item: Item<'d>, faults: &mut Collector<'_>) -> Item<'d> {
+        faults.place(format!("{}/{field}", self.pointer), item.path.clone(), item.span.clone());
+        item
+    }
+}
+
+fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceSpec> {
+    let protocol = section
+        .need("protocol", "\"tcp\" or \"udp\"", faults)
+        .and_then(|item| place.note("protocol", item, faults).choice(faults, PROTOCOLS));
+    let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
+    let port = section
+        .need("port", "the vport, 1 to 65535", faults)
+        .and_then(|item| place.note("port", item, faults).number(faults, 1..=u16::MAX));
+    let scheduler = section.take("scheduler").and_then(|item| place.note("scheduler", item, faults).choice(faults, SCHEDULERS));
+    let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
+    let mut real_servers = Vec::new();
+    for mut entry in section.take_sections("real_server", faults) {
+        let place = Place { pointer: format!("{}/real_servers/{}", place.pointer, real_servers.len()) };
+        faults.place(place.pointer.clone(), entry.path().to_owned(), entry.span());
+        let real_server = read_real_server(&mut entry, &place, faults);
+        entry.finish(faults);
+        real_servers.extend(real_server);
+    }
+    faults.place(place.pointer.clone(), section.path().to_owned(), section.span());
+    Some(ServiceSpec {
+        protocol: protocol?,
+        address: address?,
+        port: port?,
+        scheduler: scheduler.unwrap_or_default(),
+        one_packet: one_packet.unwrap_or_default(),
+        real_servers,
+    })
+}
+
+const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";
+/// The largest weight: IPVS keeps weights in a signed 32-bit number.
+const LARGEST_WEIGHT: u32 = 2_147_483_647;
+
+fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<RealServerSpec> {
+    let address: Option<IpAddr> =
+        section.need("address", "the RIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
+    let port = section.take("port").and_then(|item| place.note("port", item, faults).number(faults, 1..=u16::MAX));
+    let weight = section.take("weight").and_then(|item| place.note("weight", item, faults).number(faults, 0..=LARGEST_WEIGHT));
+    let method = section.take("method").and_then(|item| place.note("method", item, faults).choice(faults, METHODS));
+    let mac = section.take("mac").and_then(|item| place.note("mac", item, faults).text(faults, "a MAC such as \"02:00:00:00:00:15\""));
+    Some(RealServerSpec {
+        address: address?,
+        port,
+        weight: weight.unwrap_or(1),
+        method: method.unwrap_or_default(),
+        mac: mac.map(str::to_owned),
+    })
+}

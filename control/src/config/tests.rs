@@ -1,0 +1,255 @@
+//! Configurations that are sound, and every fault with its place.
+
+use super::*;
+use crate::model::{Method, Protocol, Scheduler};
+
+const CPUS: &[u32] = &[0, 1, 2, 3];
+
+fn read(text: &str) -> Result<Config, ConfigFaults> {
+    parse(text, Path::new("baton.toml"), CPUS)
+}
+
+/// A sound port for texts that are about something else.
+const PORT: &str = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.10.24.10/24\", \"fd00:10::10/64\"]\n";
+
+/// Every fault of `text` as `LINE:COLUMN key` and what it says.
+fn faults(text: &str) -> Vec<(String, String)> {
+    let faults = read(text).expect_err("the text is at fault");
+    faults.faults().iter().map(|f| (format!("{}:{} {}", f.line, f.column, f.key), f.detail.clone())).collect()
+}
+
+#[test]
+fn configuration_of_the_manual_is_read_as_it_stands() {
+    let config = read(include_str!("../../../configs/baton-vdev.toml")).unwrap_or_else(|faults| panic!("{faults}"));
+    let port = &config.ports[0];
+    assert_eq!((port.name.as_str(), port.device.to_string().as_str()), ("lan", "net_af_packet0,iface=d0"));
+    assert_eq!(port.device.port_name(), "net_af_packet0");
+    assert_eq!(port.device.kernel_interface(), Some("d0"));
+    assert_eq!(port.addresses, ["10.10.24.10/24".parse::<IpNet>().unwrap(), "fd00:10::10/64".parse().unwrap()]);
+    assert_eq!(port.gateways, ["10.10.24.1".parse::<IpAddr>().unwrap(), "fd00:10::1".parse().unwrap()]);
+    assert_eq!(config.workers, Workers { cores: vec![1], idle: Idle::Adaptive });
+    assert_eq!((config.control.core, config.control.listen), (0, None));
+    assert_eq!((config.eal.no_huge, config.eal.memory.map(ByteSize::mebibytes)), (true, Some(1024)));
+    assert_eq!(config.forwarding.ttl, Ttl::Decrement);
+}
+
+#[test]
+fn configuration_for_a_nic_is_read_as_it_stands() {
+    let config = read(include_str!("../../../configs/baton.toml")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.ports[0].device, Device::Pci("0000:03:00.0".to_owned()));
+    assert!(!config.eal.no_huge);
+}
+
+#[test]
+fn every_key_that_the_example_shows_is_known() {
+    // Commented-out keys and headers are `# key = value` and `# [header]`; prose never looks like either.
+    let key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let shown = |line: &str| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || key(rest)).unwrap_or(line).to_owned();
+    let text: Vec<String> = include_str!("../../../configs/baton.toml").lines().map(shown).collect();
+    let config = read(&text.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((config.ports[0].neighbours.len(), config.services[0].real_servers.len()), (1, 1));
+    assert_eq!((config.limits, config.settings), (Limits::default(), Settings::default()), "what is shown is the default");
+    assert_eq!(config.eal.file_prefix.as_deref(), Some("baton"));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = read("[[port]]\nname = \"lan\"\ndevice = \"03:00.1\"\n").unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.ports[0].device.port_name(), "0000:03:00.1");
+    assert_eq!((config.control.core, config.workers.cores.as_slice()), (0, &[1][..]));
+    assert_eq!(config.control.socket, PathBuf::from("/run/baton/baton.sock"));
+    assert_eq!(config.control.state, PathBuf::from("/var/lib/baton/state.json"));
+    assert_eq!(config.eal, Eal::default());
+    assert_eq!(config.forwarding.ttl, Ttl::Preserve);
+    assert_eq!((config.limits, config.limits.half_open()), (Limits::default(), 262_144));
+    assert_eq!((config.settings, config.services.len()), (Settings::default(), 0));
+}
+
+#[test]
+fn default_cores_are_chosen_from_those_that_are_allowed() {
+    let of = |cpus: &[u32], more: &str| {
+        let config = parse(&format!("{PORT}{more}"), Path::new("baton.toml"), cpus).unwrap_or_else(|faults| panic!("{faults}"));
+        (config.control.core, config.workers.cores)
+    };
+    assert_eq!(of(&[4, 6, 7], ""), (4, vec![6]));
+    assert_eq!(of(&[0], ""), (0, vec![0]));
+    assert_eq!(of(&[0, 1], "[control]\ncore = 1\n"), (1, vec![0]));
+}
+
+#[test]
+fn services_are_read_whole() {
+    let text = format!(
+        "{PORT}[settings]\nsloppy_tcp = 1\ntimeout_udp = 30\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
+         scheduler = \"wrr\"\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\n[[service.real_server]]\n\
+         address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n"
+    );
+    let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((config.settings.sloppy_tcp, config.settings.timeout_udp, config.settings.timeout_tcp), (1, 30, 900));
+    let service = &config.services[0];
+    assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Wrr, false));
+    let weights: Vec<_> = service.real_servers.iter().map(|rs| (rs.address.to_string(), rs.weight, rs.method, rs.mac.clone())).collect();
+    assert_eq!(
+        weights,
+        [
+            ("10.10.24.21".to_owned(), 0, Method::DirectRouting, None),
+            ("10.10.24.22".to_owned(), 1, Method::DirectRouting, Some("02:00:00:00:00:16".to_owned()))
+        ]
+    );
+}
+
+#[test]
+fn every_value_is_refused_with_its_place() {
+    // Text behind PORT (4 lines), where the fault is, part of what it says.
+    let table = [
+        ("[wokers]\ncores = [1]\n", "5:2 wokers", "unknown key; did you mean 'workers'? allowed here: control, eal, forwarding"),
+        (
+            "[control]\ncore = 0\nsockets = \"/x\"\n",
+            "7:1 control.sockets",
+            "did you mean 'socket'? allowed here: core, listen, socket, state",
+        ),
+        ("[workers]\ncores = 1\n", "6:9 workers.cores", "1 is an integer: expected a list"),
+        ("[workers]\ncores = []\n", "6:9 workers.cores", "at least one core"),
+        ("[workers]\ncores = [1, \"2\"]\n", "6:13 workers.cores[1]", "\"2\" is a string: expected a whole number from 0 to 1023"),
+        ("[workers]\ncores = [-1]\n", "6:10 workers.cores[0]", "-1 is not allowed: expected a whole number from 0 to 1023"),
+        ("[workers]\nidle = \"sleep\"\n", "6:8 workers.idle", "\"sleep\" is not allowed: expected one of \"adaptive\", \"poll\""),
+        ("[control]\nsocket = \"baton.sock\"\n", "6:10 control.socket", "absolute path"),
+        ("[control]\nlisten = \"0.0.0.0:80\"\n", "6:10 control.listen", "no authentication yet"),
+        ("[control]\nlisten = \"127.0.0.1\"\n", "6:10 control.listen", "an address and a port"),
+        ("[control]\nlisten = \"[::1]:0\"\n", "6:10 control.listen", "1 to 65535"),
+        ("[control]\nstate = true\n", "6:9 control.state", "true is a boolean: expected an absolute path"),
+        ("[eal]\nno_huge = \"yes\"\n", "6:11 eal.no_huge", "\"yes\" is a string: expected true or false"),
+        ("[eal]\nmemory = \"1T\"\n", "6:10 eal.memory", "\"512M\" or \"1G\""),
+        ("[eal]\nmemory = 1024\n", "6:10 eal.memory", "1024 is an integer"),
+        ("[eal]\nfile_prefix = \"a/b\"\n", "6:15 eal.file_prefix", "1 to 32 letters"),
+        ("[eal]\nargs = [\"-l\", \"1\"]\n", "6:9 eal.args[0]", "the key for it is workers.cores"),
+        ("[forwarding]\nttl = \"keep\"\n", "6:7 forwarding.ttl", "expected one of \"preserve\", \"decrement\""),
+        ("[limits]\nconnections = 10\n", "6:15 limits.connections", "from 1024 to 268435456"),
+        ("[limits]\nhalf_open_percent = 101\n", "6:21 limits.half_open_percent", "from 1 to 100"),
+        ("[settings]\nsloppy_tcp = 2\n", "6:14 settings.sloppy_tcp", "from 0 to 1"),
+        ("[settings]\ntimeout_tcp = 0\n", "6:15 settings.timeout_tcp", "from 1 to 2678400"),
+        ("[[port]]\nname = \"lan\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "another port has this name"),
+        ("[[port]]\nname = \"wan/0\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "1 to 15 letters"),
+        ("[[port]]\nname = \"lo\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "the kernel uses this name"),
+        ("[[port]]\nname = \"wan\"\ndevice = \"net_null0\"\n", "7:10 port[1].device", "port 'lan' has this device already"),
+        ("[[port]]\nname = \"wan\"\ndevice = \"eth1\"\n", "7:10 port[1].device", "a PCI address such as"),
+        ("[[port]]\nname = \"wan\"\ndevice = \"net_af_packet1\"\n", "7:10 port[1].device", "iface=NAME"),
+        ("[[port]]\nname = \"wan\"\n", "5:1 port[1].device", "missing: a PCI address"),
+        ("[[port]]\ndevice = \"net_null1\"\n", "5:1 port[1].name", "missing: the port's name"),
+        ("mtu = 100\n", "5:7 port[0].mtu", "from 1280 to 9600"),
+        ("gateways = [\"10.10.25.1\"]\n", "5:13 port[0].gateways[0]", "connected networks (10.10.24.0/24, fd00:10::/64)"),
+        ("gateways = [\"10.10.24.10\"]\n", "5:13 port[0].gateways[0]", "the port's own address"),
+        ("gateways = [\"10.10.24.1\", \"10.10.24.2\"]\n", "5:27 port[0].gateways[1]", "one gateway of each family"),
+        ("[[port.neighbour]]\naddress = \"10.10.24.9\"\nmac = \"01:00:5e:00:00:01\"\n", "7:7 port[0].neighbour[0].mac", "a unicast MAC"),
+        ("[[port.neighbour]]\naddress = \"10.9.24.9\"\nmac = \"02:00:00:00:00:01\"\n", "6:11 port[0].neighbour[0].address", "connected"),
+        ("[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n", "6:12 service[0].protocol", "\"tcp\", \"udp\""),
+        ("[[service]]\nprotocol = \"tcp\"\naddress = \"vip\"\nport = 80\n", "7:11 service[0].address", "an IPv4 or IPv6 address"),
+        ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n", "5:1 service[0].port", "missing: the vport"),
+        ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 1 to 65535"),
+        ("[service]\nprotocol = \"tcp\"\n", "5:1 service", "each under its own [[service]]"),
+    ];
+    for (text, place, says) in table {
+        let found = faults(&format!("{PORT}{text}"));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert_eq!(found[0].0, place, "{text}");
+        assert!(found[0].1.contains(says), "{text}: {}", found[0].1);
+    }
+}
+
+#[test]
+fn own_addresses_that_no_host_can_have_are_refused() {
+    let table = [
+        ("10.10.24.10", "the length of its network's prefix"),
+        ("10.10.24.0/24", "the network's own address"),
+        ("10.10.24.255/24", "the network's broadcast address"),
+        ("10.10.24.10/0", "the whole Internet"),
+        ("127.0.0.1/8", "loopback"),
+        ("224.0.0.1/4", "multicast"),
+        ("ff02::1/64", "multicast"),
+        ("::ffff:1.2.3.4/96", "write an IPv4 address as such"),
+        ("::/64", "unspecified"),
+    ];
+    for (address, says) in table {
+        let found = faults(&format!("[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"{address}\"]\n"));
+        assert_eq!(found.len(), 1, "{address}: {found:?}");
+        assert_eq!(found[0].0, "4:14 port[0].addresses[0]");
+        assert!(found[0].1.contains(says), "{address}: {}", found[0].1);
+    }
+    assert!(read("[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.10.24.10/31\"]\n").is_ok(), "RFC 3021");
+}
+
+#[test]
+fn one_fault_hides_no_other() {
+    let text = "[[port]]\nname = \"lan\"\ndevice = \"nothing\"\naddresses = [\"10.10.24.10\", 7]\ncolour = \"red\"\n\
+                [workers]\ncores = [\"a\", 1, 5000]\n[control]\nlisten = \"8.8.8.8:1\"\ncore = 1.5\n[[service]]\nport = 0\n";
+    let places: Vec<String> = faults(text).into_iter().map(|(place, _)| place).collect();
+    assert_eq!(
+        places,
+        [
+            "3:10 port[0].device",
+            "4:14 port[0].addresses[0]",
+            "4:29 port[0].addresses[1]",
+            "5:1 port[0].colour",
+            "7:10 workers.cores[0]",
+            "7:18 workers.cores[2]",
+            "9:10 control.listen",
+            "10:8 control.core",
+            "11:1 service[0].protocol",
+            "11:1 service[0].address",
+            "12:8 service[0].port",
+        ]
+    );
+}
+
+#[test]
+fn faults_of_syntax_hide_no_faults_of_values() {
+    let found = faults("[[port]]\nname = \"lan\ndevice = \"nothing\"\n[control]\ncore = 1\ncore = 2\nlisten = 5\n");
+    let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(places, ["2:12 ", "3:10 port[0].device", "6:1 ", "7:10 control.listen"]);
+    assert!(found[2].1.contains("duplicate key"), "{}", found[2].1);
+}
+
+#[test]
+fn open_list_is_one_fault() {
+    let found = faults(&format!("{PORT}[workers]\ncores = [1, 2\n[control]\ncore = 0\nsocket = \"/run/x\"\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0.starts_with("7:"), "{found:?}");
+}
+
+#[test]
+fn faults_of_services_stand_at_their_values() {
+    let text = format!(
+        "{PORT}[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.87\"\nport = 0\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n\
+         port = 80\n[[service.real_server]]\naddress = \"10.10.24.21\"\n[[service.real_server]]\naddress = \"10.99.0.1\"\n\
+         [[service.real_server]]\naddress = \"10.10.24.22\"\nmethod = \"tunnel\"\n"
+    );
+    let places: Vec<String> = faults(&text).into_iter().map(|(place, _)| place).collect();
+    assert_eq!(places, ["8:8 service[0].port", "16:11 service[1].real_server[1].address", "19:10 service[1].real_server[2].method"]);
+}
+
+#[test]
+fn fault_is_shown_with_its_line_marked() {
+    let text = read(&format!("{PORT}[forwarding]\n\tttl = \"keep\" # häh\n")).expect_err("not allowed").to_string();
+    assert_eq!(
+        text,
+        "baton.toml:6:8: forwarding.ttl: \"keep\" is not allowed: expected one of \"preserve\", \"decrement\"\n \
+         6 | \tttl = \"keep\" # häh\n   | \t      ^^^^^^"
+    );
+}
+
+#[test]
+fn file_that_cannot_be_read_is_named() {
+    let text = load(Path::new("/nonexistent/baton.toml"), CPUS).expect_err("not there").to_string();
+    assert_eq!(text, "/nonexistent/baton.toml: cannot read it: No such file or directory (os error 2)");
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let whole = include_str!("../../../configs/baton-vdev.toml");
+    for cut in (0..whole.len()).filter(|at| whole.is_char_boundary(*at)) {
+        drop(read(&whole[..cut]));
+        drop(read(&whole[cut..]));
+    }
+    for odd in ["", "\u{feff}", "[[port]]\n[[port]]\n", "port = [[[[]]]]", "port = [1, {}]", "a.b.c = 1\na = 2", "\0", "é = 'é"] {
+        drop(read(odd));
+    }
+}

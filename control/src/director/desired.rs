@@ -1,0 +1,339 @@
+//! The desired state: the only truth that changes, and what each change touches.
+//!
+//! Everything here is synchronous and takes what validation let through. A change marks what it touched; `snapshot.rs`
+//! makes of that what the workers get.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use dataplane::service::NextHop;
+
+use super::neighbours::{Hop, Neighbours};
+use super::places::Places;
+use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceRecord};
+use super::validate::link_for;
+use super::{Limits, Link};
+use crate::model::{Scheduler, ServiceKey, Settings};
+
+/// What a change touched since it was last taken.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) services: BTreeSet<u32>,
+    pub(super) servers: BTreeSet<u32>,
+    pub(super) vips: HashSet<IpAddr>,
+    pub(super) hops: HashSet<Hop>,
+    pub(super) settings: bool,
+    /// Something that the document shows: the revision grows.
+    pub(super) document: bool,
+    /// Real servers that were added.
+    pub(super) added: Vec<u32>,
+}
+
+/// The desired state.
+#[derive(Debug)]
+pub(super) struct Desired {
+    pub(super) links: Arc<[Link]>,
+    pub(super) workers: usize,
+    pub(super) services: Places<ServiceKey, ServiceRecord>,
+    pub(super) servers: Places<ServerKey, ServerRecord>,
+    /// Services in the order in which they were added.
+    pub(super) order: BTreeMap<u64, u32>,
+    /// Every VIP with the number of services that have it.
+    pub(super) vips: HashMap<IpAddr, u32>,
+    /// Every real server's address with the number of real servers that have it.
+    pub(super) addresses: HashMap<IpAddr, u32>,
+    /// Whose MAC depends on which neighbour.
+    pub(super) hops: HashMap<Hop, BTreeSet<u32>>,
+    pub(super) neighbours: Neighbours,
+    pub(super) settings: Settings,
+    pub(super) touched: Touched,
+    /// The number that the next change gets.
+    pub(super) next_change: u64,
+    last_order: u64,
+    last_list_revision: u64,
+}
+
+impl Desired {
+    pub(super) fn new(links: Arc<[Link]>, workers: usize, limits: Limits) -> Self {
+        let own = links.iter().map(|l| l.mac).collect();
+        Self {
+            links,
+            workers,
+            services: Places::new(limits.services),
+            servers: Places::new(limits.real_servers),
+            order: BTreeMap::new(),
+            vips: HashMap::new(),
+            addresses: HashMap::new(),
+            hops: HashMap::new(),
+            neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
+            settings: Settings::default(),
+            touched: Touched { settings: true, ..Touched::default() },
+            next_change: 1,
+            last_order: 0,
+            last_list_revision: 0,
+        }
+    }
+
+    /// Adds a service that is not there, or makes an existing one what `accepted` says; `false` when no place is free.
+    ///
+    /// What stays the same is not touched, so connections and counters go on. Cost: linear in the old and new members.
+    pub(super) fn put_service(&mut self, accepted: &Accepted<'_>) -> bool {
+        let key = accepted.spec.key();
+        let Some(id) = self.services.find(&key).or_else(|| self.add_service(key)) else { return false };
+        self.edit_service(id, accepted.spec.scheduler, accepted.spec.one_packet);
+        self.put_members(id, &accepted.servers)
+    }
+
+    fn add_service(&mut self, key: ServiceKey) -> Option<u32> {
+        let workers = self.workers;
+        let id = self.services.claim(key, |_| ServiceRecord::new(workers))?;
+        self.last_order += 1;
+        let record = self.services.get_mut(id)?;
+        record.order = self.last_order;
+        record.members.clear();
+        self.order.insert(self.last_order, id);
+        if count(&mut self.vips, key.address) {
+            self.touched.vips.insert(key.address);
+        }
+        self.touched.services.insert(id);
+        self.touched.document = true;
+        self.list_changed(id);
+        Some(id)
+    }
+
+    pub(super) fn remove_service(&mut self, id: u32) {
+        let Some(place) = self.services.place(id) else { return };
+        let (key, order) = (place.key, place.record.order);
+        let members = self.services.get_mut(id).map(|r| std::mem::take(&mut r.members)).unwrap_or_default();
+        for server in members {
+            self.server_leaves(server);
+        }
+        self.services.leave(id, self.next_change);
+        self.order.remove(&order);
+        if discount(&mut self.vips, key.address) {
+            self.touched.vips.insert(key.address);
+        }
+        self.touched.services.insert(id);
+        self.touched.document = true;
+    }
+
+    /// Changes a service's own settings. The scheduler starts anew only when it is another, as in the kernel.
+    pub(super) fn edit_service(&mut self, id: u32, scheduler: Scheduler, one_packet: bool) {
+        let Some(record) = self.services.get_mut(id) else { return };
+        let (other_scheduler, other_mode) = (record.scheduler != scheduler, record.one_packet != one_packet);
+        record.scheduler = scheduler;
+        record.one_packet = one_packet;
+        if other_scheduler {
+            self.list_changed(id);
+        }
+        if other_scheduler || other_mode {
+            self.touched.services.insert(id);
+            self.touched.document = true;
+        }
+    }
+
+    /// Makes `wanted` the service's real servers, in this order; `false` when no place is free for one of them.
+    fn put_members(&mut self, id: u32, wanted: &[(ServerKey, ServerFields)]) -> bool {
+        let old = self.services.get_mut(id).map(|r| std::mem::take(&mut r.members)).unwrap_or_default();
+        let keys: HashSet<&ServerKey> = wanted.iter().map(|(key, _)| key).collect();
+        for &server in &old {
+            if self.servers.place(server).is_some_and(|p| !keys.contains(&p.key)) {
+                self.server_leaves(server);
+            }
+        }
+        let mut members = Vec::with_capacity(wanted.len());
+        let (mut complete, mut edited) = (true, false);
+        for (key, fields) in wanted {
+            if let Some(server) = self.servers.find(key) {
+                edited |= self.edit_fields(server, *fields);
+                members.push(server);
+            } else if let Some(server) = self.server_comes(id, *key, *fields) {
+                members.push(server);
+            } else {
+                complete = false;
+            }
+        }
+        if edited || members != old {
+            self.list_changed(id);
+            self.touched.document = true;
+        }
+        if let Some(record) = self.services.get_mut(id) {
+            record.members = members;
+        }
+        complete
+    }
+
+    /// Adds a real server that is not there; `false` when no place is free.
+    pub(super) fn add_server(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> bool {
+        let Some(server) = self.server_comes(service, key, fields) else { return false };
+        if let Some(record) = self.services.get_mut(service) {
+            record.members.push(server);
+        }
+        self.list_changed(service);
+        self.touched.document = true;
+        true
+    }
+
+    /// Sets a real server's fields. The scheduler notices even if they are what they were, as it does in the kernel (`ipvsadm -e`).
+    pub(super) fn edit_server(&mut self, server: u32, fields: ServerFields) {
+        let service = self.servers.get(server).map(|r| r.service);
+        self.touched.document |= self.edit_fields(server, fields);
+        if let Some(service) = service {
+            self.list_changed(service);
+        }
+    }
+
+    pub(super) fn remove_server(&mut self, server: u32) {
+        let Some(service) = self.servers.get(server).map(|r| r.service) else { return };
+        if let Some(record) = self.services.get_mut(service) {
+            record.members.retain(|m| *m != server);
+        }
+        self.server_leaves(server);
+        self.list_changed(service);
+        self.touched.document = true;
+    }
+
+    pub(super) fn set_settings(&mut self, settings: Settings) {
+        if self.settings != settings {
+            self.settings = settings;
+            self.touched.settings = true;
+            self.touched.document = true;
+        }
+    }
+
+    /// Puts the services into the order of `keys`, all of which are present.
+    pub(super) fn reorder(&mut self, keys: impl Iterator<Item = ServiceKey>) {
+        let ids: Vec<u32> = keys.filter_map(|k| self.services.find(&k)).collect();
+        if self.order.values().eq(ids.iter()) {
+            return;
+        }
+        self.order.clear();
+        for id in ids {
+            self.last_order += 1;
+            self.order.insert(self.last_order, id);
+            if let Some(record) = self.services.get_mut(id) {
+                record.order = self.last_order;
+            }
+        }
+        self.touched.document = true;
+    }
+
+    /// Notes what the kernel told about a neighbour.
+    pub(super) fn set_neighbour(&mut self, hop: Hop, told: Option<[u8; 6]>, now: SystemTime) {
+        let hops = &self.hops;
+        if !self.neighbours.set(hop, told, now, |h| hops.contains_key(h)) {
+            return;
+        }
+        let mac = self.neighbours.mac(&hop);
+        for server in self.hops.get(&hop).into_iter().flatten().copied().collect::<Vec<_>>() {
+            self.set_next_hop(server, mac);
+        }
+    }
+
+    fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
+        let link = link_for(&self.links, key.address).map_or(0, |(index, _)| index);
+        let (workers, hop) = (self.workers, (link, key.address));
+        let server = self.servers.claim(key, |_| ServerRecord::new(service, fields, hop, workers))?;
+        let record = self.servers.get_mut(server)?;
+        record.service = service;
+        record.fields = fields;
+        record.hop = hop;
+        record.dismissed = None;
+        count(&mut self.addresses, key.address);
+        self.touched.servers.insert(server);
+        self.touched.added.push(server);
+        self.find_next_hop(server);
+        Some(server)
+    }
+
+    fn server_leaves(&mut self, server: u32) {
+        let Some(record) = self.servers.get(server) else { return };
+        let (hop, asked) = (record.hop, record.fields.mac.is_none());
+        if asked {
+            self.stop_asking(server, hop);
+        }
+        discount(&mut self.addresses, hop.1);
+        self.servers.leave(server, self.next_change);
+        self.touched.servers.insert(server);
+    }
+
+    /// Whether that changed anything.
+    fn edit_fields(&mut self, server: u32, fields: ServerFields) -> bool {
+        let Some(record) = self.servers.get_mut(server) else { return false };
+        let old = std::mem::replace(&mut record.fields, fields);
+        let hop = record.hop;
+        if old == fields {
+            return false;
+        }
+        self.touched.servers.insert(server);
+        if old.mac != fields.mac {
+            if old.mac.is_none() {
+                self.stop_asking(server, hop);
+            }
+            self.find_next_hop(server);
+        }
+        true
+    }
+
+    /// Takes the static MAC, or asks for it.
+    fn find_next_hop(&mut self, server: u32) {
+        let Some(record) = self.servers.get(server) else { return };
+        let hop = record.hop;
+        let mac = record.fields.mac.or_else(|| {
+            self.hops.entry(hop).or_default().insert(server);
+            self.touched.hops.insert(hop);
+            self.neighbours.ask(hop, SystemTime::now())
+        });
+        self.set_next_hop(server, mac);
+    }
+
+    fn stop_asking(&mut self, server: u32, hop: Hop) {
+        if let Some(waiting) = self.hops.get_mut(&hop) {
+            waiting.remove(&server);
+            if waiting.is_empty() {
+                self.hops.remove(&hop);
+                self.touched.hops.insert(hop);
+            }
+        }
+    }
+
+    fn set_next_hop(&mut self, server: u32, mac: Option<[u8; 6]>) {
+        let Some(record) = self.servers.get_mut(server) else { return };
+        let port = record.hop.0;
+        let mtu = self.links.get(usize::from(port)).map_or(0, |l| l.mtu);
+        let next_hop = mac.map(|mac| NextHop { port, mac, mtu });
+        if record.next_hop != next_hop {
+            record.next_hop = next_hop;
+            self.touched.servers.insert(server);
+            self.touched.services.insert(record.service);
+        }
+    }
+
+    fn list_changed(&mut self, service: u32) {
+        self.last_list_revision += 1;
+        if let Some(record) = self.services.get_mut(service) {
+            record.list_revision = self.last_list_revision;
+        }
+        self.touched.services.insert(service);
+    }
+}
+
+/// One more; whether it is the first.
+fn count(counts: &mut HashMap<IpAddr, u32>, address: IpAddr) -> bool {
+    let n = counts.entry(address).or_default();
+    *n += 1;
+    *n == 1
+}
+
+/// One fewer; whether it was the last.
+fn discount(counts: &mut HashMap<IpAddr, u32>, address: IpAddr) -> bool {
+    if let Some(n) = counts.get_mut(&address) {
+        *n -= 1;
+        if *n > 0 {
+            return false;
+        }
+    }
+    counts.remove(&address).is_some()
+}

@@ -1,0 +1,180 @@
+//! The desired state as documents, listings and metrics show it.
+
+use std::net::SocketAddr;
+
+use dataplane::stats::TrafficSum;
+
+use super::records::ServerKey;
+use super::{Director, Error, Inner, mac};
+use crate::model::{Document, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services};
+
+/// A virtual service's counters, never zeroed, for metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceSample {
+    /// Which.
+    pub key: ServiceKey,
+    /// What passed.
+    pub sum: TrafficSum,
+}
+
+/// A real server's counters, never zeroed, for metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerSample {
+    /// Its service.
+    pub service: ServiceKey,
+    /// RIP and rport.
+    pub server: SocketAddr,
+    /// Its weight.
+    pub weight: u32,
+    /// What it is fit for.
+    pub state: RealServerState,
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// What passed.
+    pub sum: TrafficSum,
+}
+
+/// Everything that metrics tell about services.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// Services, at most as many as asked for.
+    pub services: Vec<ServiceSample>,
+    /// Real servers of those, at most as many as asked for.
+    pub servers: Vec<ServerSample>,
+    /// Services and real servers that were left out.
+    pub left_out: u64,
+}
+
+impl Director {
+    /// The whole configuration. Cost: a copy of it.
+    pub fn document(&self) -> Document {
+        let inner = self.lock();
+        let services = inner.desired.order.values().filter_map(|id| inner.service_spec(*id)).collect();
+        Document { revision: inner.revision, settings: inner.desired.settings, services }
+    }
+
+    /// All virtual services as they are.
+    pub fn services(&self) -> Services {
+        let inner = self.lock();
+        Services { revision: inner.revision, services: inner.desired.order.values().filter_map(|id| inner.service_view(*id)).collect() }
+    }
+
+    /// One virtual service as it is.
+    pub fn service(&self, key: ServiceKey) -> Result<Service, Error> {
+        let inner = self.lock();
+        let id = inner.find_service(key)?;
+        inner.service_view(id).ok_or(Error::NoSuchService(key))
+    }
+
+    /// One real server as it is.
+    pub fn real_server(&self, service: ServiceKey, server: SocketAddr) -> Result<RealServer, Error> {
+        let inner = self.lock();
+        inner.find_service(service)?;
+        let key = ServerKey { service, address: server.ip(), port: server.port() };
+        inner.desired.servers.find(&key).and_then(|id| inner.server_view(id)).ok_or(Error::NoSuchRealServer(service, server))
+    }
+
+    /// The counters of at most `most` services and `most` real servers.
+    pub fn observe(&self, most: usize) -> Observation {
+        let inner = self.lock();
+        let mut all = Observation::default();
+        for place in inner.desired.order.values().filter_map(|id| inner.desired.services.place(*id)) {
+            if all.services.len() >= most {
+                all.left_out += 1 + place.record.members.len() as u64;
+                continue;
+            }
+            all.services.push(ServiceSample { key: place.key, sum: place.record.stats.sum() });
+            for member in place.record.members.iter().filter_map(|id| inner.desired.servers.place(*id)) {
+                if all.servers.len() >= most {
+                    all.left_out += 1;
+                    continue;
+                }
+                let record = &member.record;
+                all.servers.push(ServerSample {
+                    service: place.key,
+                    server: member.key.socket(),
+                    weight: record.fields.weight,
+                    state: state(record.fields.weight, record.next_hop.is_some()),
+                    active: record.stats.active(),
+                    inactive: record.stats.inactive(),
+                    sum: record.stats.sum(),
+                });
+            }
+        }
+        all
+    }
+}
+
+impl Inner {
+    pub(super) fn service_spec(&self, id: u32) -> Option<ServiceSpec> {
+        let place = self.desired.services.place(id)?;
+        let members = place.record.members.iter().filter_map(|m| self.desired.servers.place(*m));
+        Some(ServiceSpec {
+            protocol: place.key.protocol,
+            address: place.key.address,
+            port: place.key.port,
+            scheduler: place.record.scheduler,
+            one_packet: place.record.one_packet,
+            real_servers: members
+                .map(|m| RealServerSpec {
+                    address: m.key.address,
+                    port: Some(m.key.port),
+                    weight: m.record.fields.weight,
+                    method: m.record.fields.method,
+                    mac: m.record.fields.mac.map(mac::format),
+                })
+                .collect(),
+        })
+    }
+
+    fn service_view(&self, id: u32) -> Option<Service> {
+        let place = self.desired.services.place(id)?;
+        Some(Service {
+            id: place.key.to_string(),
+            protocol: place.key.protocol,
+            address: place.key.address,
+            port: place.key.port,
+            scheduler: place.record.scheduler,
+            one_packet: place.record.one_packet,
+            stats: place.record.meter.stats(place.record.stats.sum()),
+            rates: place.record.meter.rates(),
+            real_servers: place.record.members.iter().filter_map(|m| self.server_view(*m)).collect(),
+        })
+    }
+
+    fn server_view(&self, id: u32) -> Option<RealServer> {
+        let place = self.desired.servers.place(id)?;
+        let record = &place.record;
+        let link = self.desired.links.get(usize::from(record.hop.0)).map(|l| l.name.clone());
+        let state = state(record.fields.weight, record.next_hop.is_some());
+        Some(RealServer {
+            id: place.key.socket().to_string(),
+            address: place.key.address,
+            port: place.key.port,
+            weight: record.fields.weight,
+            method: record.fields.method,
+            mac: record.next_hop.map(|h| mac::format(h.mac)),
+            state,
+            reason: match state {
+                RealServerState::Ready => None,
+                RealServerState::Quiescent => Some("its weight is 0: it keeps its connections and gets no new ones".to_owned()),
+                RealServerState::NoMac => Some(self.desired.neighbours.reason(&record.hop, link.as_deref().unwrap_or("?"))),
+            },
+            link,
+            active_connections: record.stats.active(),
+            inactive_connections: record.stats.inactive(),
+            stats: record.meter.stats(record.stats.sum()),
+            rates: record.meter.rates(),
+        })
+    }
+}
+
+fn state(weight: u32, reachable: bool) -> RealServerState {
+    match (reachable, weight) {
+        (false, _) => RealServerState::NoMac,
+        (true, 0) => RealServerState::Quiescent,
+        (true, _) => RealServerState::Ready,
+    }
+}

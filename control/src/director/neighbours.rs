@@ -1,0 +1,139 @@
+//! What the kernel told about the MACs of real servers.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::mac;
+
+/// A neighbour: the port that it is on and its address.
+pub(super) type Hop = (u16, IpAddr);
+
+#[derive(Debug)]
+struct Known {
+    mac: Option<[u8; 6]>,
+    /// A MAC that was told and cannot be used, and why.
+    refused: Option<([u8; 6], &'static str)>,
+    /// Since when it is as it is.
+    since: SystemTime,
+}
+
+/// The MACs that are known, and since when the others are missed.
+///
+/// What is no longer asked for is kept too: a real server that is removed and added again within a moment must not wait
+/// for news that nobody has. Beyond the capacity, those are forgotten.
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    known: HashMap<Hop, Known>,
+    own: Vec<[u8; 6]>,
+    capacity: usize,
+}
+
+impl Neighbours {
+    pub(super) fn new(own: Vec<[u8; 6]>, capacity: usize) -> Self {
+        Self { known: HashMap::new(), own, capacity }
+    }
+
+    /// Notes what the kernel told at `now`; whether that changes the MAC.
+    pub(super) fn set(&mut self, hop: Hop, told: Option<[u8; 6]>, now: SystemTime, asked: impl Fn(&Hop) -> bool) -> bool {
+        if self.known.len() >= self.capacity && !self.known.contains_key(&hop) {
+            self.known.retain(|hop, _| asked(hop));
+        }
+        let refused = told.and_then(|m| mac::unfit(m, self.own.iter().copied()).map(|why| (m, why)));
+        let mac = if refused.is_some() { None } else { told };
+        let entry = self.known.entry(hop).or_insert(Known { mac: None, refused: None, since: now });
+        let changed = entry.mac != mac;
+        if changed || entry.refused != refused {
+            *entry = Known { mac, refused, since: now };
+        }
+        changed
+    }
+
+    /// Notes that the MAC is wanted from `now` on, and gives it if it is known.
+    pub(super) fn ask(&mut self, hop: Hop, now: SystemTime) -> Option<[u8; 6]> {
+        self.known.entry(hop).or_insert(Known { mac: None, refused: None, since: now }).mac
+    }
+
+    pub(super) fn mac(&self, hop: &Hop) -> Option<[u8; 6]> {
+        self.known.get(hop)?.mac
+    }
+
+    /// Why there is no MAC, in words.
+    pub(super) fn reason(&self, hop: &Hop, link: &str) -> String {
+        let address = hop.1;
+        let question = if address.is_ipv4() { "ARP" } else { "neighbour solicitation" };
+        match self.known.get(hop) {
+            Some(Known { refused: Some((told, why)), since, .. }) => {
+                format!("{address} answered on port {link} with MAC {}, which {why}, since {}", mac::format(*told), utc(*since))
+            }
+            Some(Known { since, .. }) => format!("no answer to {question} on port {link} for {address} since {}", utc(*since)),
+            None => format!("no answer to {question} on port {link} for {address}"),
+        }
+    }
+}
+
+/// A moment as RFC 3339 writes it, to the second, in UTC.
+pub(super) fn utc(moment: SystemTime) -> String {
+    let seconds = moment.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days counted from 1 March of year 0, so that a leap day is the last of its year; 146 097 days are 400 years.
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day_of_month = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOP: Hop = (0, IpAddr::V4(std::net::Ipv4Addr::new(10, 10, 24, 21)));
+
+    #[test]
+    fn moments_are_written_as_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn the_silence_is_counted_from_its_beginning() {
+        let mut neighbours = Neighbours::new(vec![], 10);
+        let start = UNIX_EPOCH + Duration::from_secs(60);
+        assert_eq!(neighbours.ask(HOP, start), None);
+        assert!(!neighbours.set(HOP, None, start + Duration::from_secs(9), |_| true));
+        assert_eq!(neighbours.reason(&HOP, "lan"), "no answer to ARP on port lan for 10.10.24.21 since 1970-01-01T00:01:00Z");
+    }
+
+    #[test]
+    fn our_own_mac_is_no_answer() {
+        let own = [2, 0, 0, 0, 0xd0, 0];
+        let mut neighbours = Neighbours::new(vec![own], 10);
+        assert!(!neighbours.set(HOP, Some(own), UNIX_EPOCH, |_| true));
+        assert_eq!(neighbours.mac(&HOP), None);
+        assert!(neighbours.reason(&HOP, "lan").contains("one of the director's own"), "{}", neighbours.reason(&HOP, "lan"));
+        assert!(neighbours.set(HOP, Some([2, 0, 0, 0, 0, 1]), UNIX_EPOCH, |_| true));
+    }
+
+    #[test]
+    fn beyond_the_capacity_only_what_is_asked_for_is_kept() {
+        let mut neighbours = Neighbours::new(vec![], 2);
+        let hop = |last| (0, IpAddr::from([10, 0, 0, last]));
+        for last in 1..=3 {
+            neighbours.set(hop(last), Some([2, 0, 0, 0, 0, last]), UNIX_EPOCH, |h| *h == hop(1));
+        }
+        assert_eq!((neighbours.mac(&hop(1)).is_some(), neighbours.mac(&hop(2)), neighbours.mac(&hop(3)).is_some()), (true, None, true));
+    }
+}

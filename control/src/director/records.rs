@@ -1,0 +1,111 @@
+//! Virtual services and real servers as the desired state holds them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use dataplane::service::NextHop;
+use dataplane::stats::{ServerStats, ServiceStats};
+
+use super::meter::Meter;
+use super::neighbours::Hop;
+use crate::model::{Method, RealServerSpec, Scheduler, ServiceKey, ServiceSpec};
+
+/// What a real server is the same by, whenever it returns.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct ServerKey {
+    pub(super) service: ServiceKey,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+}
+
+impl ServerKey {
+    /// The key of `spec` in `service`: a port that is left out is the service's.
+    pub(super) fn new(service: ServiceKey, spec: &RealServerSpec) -> Self {
+        Self { service, address: spec.address, port: spec.port.unwrap_or(service.port) }
+    }
+
+    pub(super) fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// A virtual service; its key is kept with its place.
+#[derive(Debug)]
+pub(super) struct ServiceRecord {
+    pub(super) scheduler: Scheduler,
+    pub(super) one_packet: bool,
+    /// Its rank among the services, in the order in which they were added.
+    pub(super) order: u64,
+    /// Differs from every earlier value whenever a scheduler must notice a change; never used twice.
+    pub(super) list_revision: u64,
+    /// Its real servers' places, in the order in which they were added.
+    pub(super) members: Vec<u32>,
+    pub(super) stats: Arc<ServiceStats>,
+    pub(super) meter: Meter,
+}
+
+impl ServiceRecord {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            scheduler: Scheduler::default(),
+            one_packet: false,
+            order: 0,
+            list_revision: 0,
+            members: Vec::new(),
+            stats: Arc::new(ServiceStats::new(workers)),
+            meter: Meter::default(),
+        }
+    }
+}
+
+/// What can be edited of a real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ServerFields {
+    pub(super) weight: u32,
+    pub(super) method: Method,
+    pub(super) mac: Option<[u8; 6]>,
+}
+
+/// A real server; its key is kept with its place.
+#[derive(Debug)]
+pub(super) struct ServerRecord {
+    /// Its service's place.
+    pub(super) service: u32,
+    pub(super) fields: ServerFields,
+    /// The port that its frames leave by and the address that is asked for its MAC.
+    pub(super) hop: Hop,
+    pub(super) next_hop: Option<NextHop>,
+    /// The change by which the workers were told to forget it; `None` while they know it.
+    pub(super) dismissed: Option<u64>,
+    pub(super) stats: Arc<ServerStats>,
+    pub(super) meter: Meter,
+}
+
+impl ServerRecord {
+    pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
+        Self { service, fields, hop, next_hop: None, dismissed: None, stats: Arc::new(ServerStats::new(workers)), meter: Meter::default() }
+    }
+
+    /// Whether any worker's connection table refers to it.
+    pub(super) fn is_referred_to(&self) -> bool {
+        self.stats.active() > 0 || self.stats.inactive() > 0
+    }
+}
+
+/// A service that passed validation, with what its real servers' texts mean.
+pub(super) struct Accepted<'a> {
+    pub(super) spec: &'a ServiceSpec,
+    pub(super) servers: Vec<(ServerKey, ServerFields)>,
+}
+
+impl<'a> Accepted<'a> {
+    pub(super) fn new(spec: &'a ServiceSpec) -> Self {
+        let key = spec.key();
+        Self { spec, servers: spec.real_servers.iter().map(|s| (ServerKey::new(key, s), fields(s))).collect() }
+    }
+}
+
+/// The fields of a spec that passed validation; a MAC that cannot be read would count as none.
+pub(super) fn fields(spec: &RealServerSpec) -> ServerFields {
+    ServerFields { weight: spec.weight, method: spec.method, mac: spec.mac.as_deref().and_then(super::mac::parse) }
+}

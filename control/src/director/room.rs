@@ -1,0 +1,63 @@
+//! Whether the workers' tables have places for what a request adds.
+
+use std::collections::HashSet;
+
+use super::records::{Accepted, ServerKey};
+use super::{Error, Inner};
+use crate::model::{Document, Fault, ServiceKey, ServiceSpec};
+
+impl Inner {
+    /// Makes the desired state what `document`, which is valid and has room, says; what is the same is not touched.
+    pub(super) fn replace_all(&mut self, document: &Document) {
+        let desired = &mut self.desired;
+        desired.set_settings(document.settings);
+        let keys: HashSet<ServiceKey> = document.services.iter().map(ServiceSpec::key).collect();
+        let gone: Vec<u32> =
+            desired.order.values().copied().filter(|id| desired.services.place(*id).is_some_and(|p| !keys.contains(&p.key))).collect();
+        for id in gone {
+            desired.remove_service(id);
+        }
+        for spec in &document.services {
+            desired.put_service(&Accepted::new(spec));
+        }
+        desired.reorder(document.services.iter().map(ServiceSpec::key));
+    }
+
+    pub(super) fn check_document_room(&self, document: &Document) -> Result<(), Error> {
+        let accepted: Vec<Accepted<'_>> = document.services.iter().map(Accepted::new).collect();
+        let services: Vec<ServiceKey> = document.services.iter().map(ServiceSpec::key).collect();
+        let servers: Vec<ServerKey> = accepted.iter().flat_map(|a| a.servers.iter().map(|(key, _)| *key)).collect();
+        let mut faults = Vec::new();
+        for (what, limit, have) in [
+            ("virtual services", self.desired.services.capacity(), services.len()),
+            ("real servers", self.desired.servers.capacity(), servers.len()),
+        ] {
+            if have > limit as usize {
+                let key = what.replace(' ', "_").replace("virtual_", "");
+                faults.push(Fault {
+                    pointer: "/services".to_owned(),
+                    detail: format!("the document has {have} {what}: allowed are {limit} (limits.{key})"),
+                });
+            }
+        }
+        if faults.is_empty() { self.check_room(&services, &servers) } else { Err(Error::Invalid(faults)) }
+    }
+
+    /// Whether all of these, of which some may be there already, can be there at once.
+    pub(super) fn check_room(&self, services: &[ServiceKey], servers: &[ServerKey]) -> Result<(), Error> {
+        if !self.desired.services.has_room_for(services.iter()) {
+            return Err(full("virtual services", "services", self.desired.services.capacity(), self.desired.services.leaving().count()));
+        }
+        if !self.desired.servers.has_room_for(servers.iter()) {
+            return Err(full("real servers", "real_servers", self.desired.servers.capacity(), self.desired.servers.leaving().count()));
+        }
+        Ok(())
+    }
+}
+
+fn full(what: &str, key: &str, limit: u32, leaving: usize) -> Error {
+    Error::Busy(format!(
+        "all {limit} places for {what} are taken (limits.{key}), {leaving} of them by removed ones that connections still refer to: \
+         remove some, or flush those connections and try again in some seconds"
+    ))
+}

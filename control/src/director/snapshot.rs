@@ -1,0 +1,193 @@
+//! From the desired state to what the workers get: immutable snapshots of what a change touched.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dataplane::address::Address;
+use dataplane::command::LocalAddresses;
+use dataplane::service as worker;
+use dataplane::service::{ServerId, ServiceId};
+use dataplane::settings as paths;
+
+use super::desired::{Desired, Touched};
+use super::neighbours::Hop;
+use super::places::Presence;
+use crate::model::{Method, Protocol, Scheduler, ServiceKey};
+
+/// What one change comes to, for all workers and for the kernel beside us.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Its number: one more than that of the change before.
+    pub(super) number: u64,
+    pub(super) services: Vec<(ServiceId, Option<Arc<worker::VirtualService>>)>,
+    pub(super) servers: Vec<(ServerId, Option<Arc<worker::RealServer>>)>,
+    pub(super) locals: Option<Arc<LocalAddresses>>,
+    pub(super) settings: Option<paths::Settings>,
+    /// VIPs that appeared (`true`) or are gone.
+    pub(super) vips: Vec<(IpAddr, bool)>,
+    /// Neighbours that are wanted from now on (`true`) or no longer.
+    pub(super) hops: Vec<(Hop, bool)>,
+    /// The document changed.
+    pub(super) document: bool,
+    /// Real servers that were added.
+    pub(super) added: Vec<u32>,
+}
+
+impl Desired {
+    /// Takes what was touched since the last call; `None` when nothing was.
+    ///
+    /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
+    pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
+        let Touched { services, servers, vips, hops, settings, document, added } = std::mem::take(&mut self.touched);
+        let first = self.next_change == 1;
+        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !document && !first {
+            return None;
+        }
+        let change = Change {
+            number: self.next_change,
+            services: services.into_iter().map(|id| (ServiceId(id), self.service_snapshot(id))).collect(),
+            servers: servers.into_iter().map(|id| (ServerId(id), self.server_snapshot(id))).collect(),
+            locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
+            settings: settings.then(|| self.settings_for_workers(base)),
+            vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
+            hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
+            document,
+            added,
+        };
+        self.next_change += 1;
+        Some(change)
+    }
+
+    fn service_snapshot(&self, id: u32) -> Option<Arc<worker::VirtualService>> {
+        let place = self.services.place(id).filter(|p| p.presence == Presence::Present)?;
+        let record = &place.record;
+        // IPVS puts each new real server before the others, so its schedulers begin with the newest.
+        let members = record.members.iter().rev().filter_map(|server| {
+            let member = self.servers.get(*server)?;
+            Some(worker::Member {
+                server: ServerId(*server),
+                weight: member.fields.weight,
+                reachable: member.next_hop.is_some(),
+                stats: Arc::clone(&member.stats),
+            })
+        });
+        Some(Arc::new(worker::VirtualService {
+            id: ServiceId(id),
+            key: key_for_workers(place.key),
+            scheduler: scheduler_for_workers(record.scheduler),
+            one_packet: record.one_packet,
+            revision: record.list_revision,
+            members: members.collect(),
+            timeouts: None,
+            stats: Arc::clone(&record.stats),
+        }))
+    }
+
+    /// A real server stays in the workers' tables after its removal, until no entry refers to it.
+    fn server_snapshot(&self, id: u32) -> Option<Arc<worker::RealServer>> {
+        let place = self.servers.place(id)?;
+        let record = &place.record;
+        let available = place.presence == Presence::Present;
+        if !available && (record.dismissed.is_some() || matches!(place.presence, Presence::Remembered(_))) {
+            return None;
+        }
+        Some(Arc::new(worker::RealServer {
+            id: ServerId(id),
+            address: Address::from(place.key.address),
+            port: place.key.port,
+            method: method_for_workers(record.fields.method),
+            available,
+            weight: record.fields.weight,
+            next_hop: record.next_hop,
+            stats: Arc::clone(&record.stats),
+        }))
+    }
+
+    fn locals(&self) -> LocalAddresses {
+        let mut locals = LocalAddresses { macs: self.links.iter().map(|l| l.mac).collect(), ..LocalAddresses::default() };
+        let every_port = self.links.iter().zip(0_u32..64).fold(0, |bits, (_, port)| bits | 1_u64 << port);
+        locals.addresses.reserve(self.vips.len() + self.links.len());
+        for vip in self.vips.keys() {
+            locals.addresses.insert(Address::from(*vip), every_port);
+        }
+        for (link, port) in self.links.iter().zip(0_u32..64) {
+            for network in &link.networks {
+                *locals.addresses.entry(Address::from(network.addr())).or_default() |= 1 << port;
+            }
+        }
+        locals
+    }
+
+    fn settings_for_workers(&self, base: &paths::Settings) -> paths::Settings {
+        let s = &self.settings;
+        paths::Settings {
+            sloppy_tcp: s.sloppy_tcp != 0,
+            expire_nodest_conn: s.expire_nodest_conn != 0,
+            conn_reuse_mode: s.conn_reuse_mode,
+            timeouts: paths::Timeouts { tcp: s.timeout_tcp, tcp_fin: s.timeout_tcpfin, udp: s.timeout_udp },
+            ..*base
+        }
+    }
+
+    /// Lets go of what was removed, as far as nobody refers to it any more, once every worker runs change `applied`.
+    ///
+    /// A removed real server goes in two steps: when its last entry has ended the workers are told to forget it, and when
+    /// they have, its place is free for another. Cost: linear in what was removed and is not yet gone.
+    pub(super) fn retire(&mut self, applied: u64) {
+        let mut held: HashSet<u32> = HashSet::new();
+        for id in self.servers.leaving().collect::<Vec<_>>() {
+            let Some(place) = self.servers.place(id) else { continue };
+            let Presence::Leaving(removed_by) = place.presence else { continue };
+            match place.record.dismissed {
+                Some(dismissed_by) if dismissed_by <= applied => self.servers.remember(id),
+                None if removed_by <= applied && !place.record.is_referred_to() => {
+                    held.insert(place.record.service);
+                    let number = self.next_change;
+                    if let Some(record) = self.servers.get_mut(id) {
+                        record.dismissed = Some(number);
+                    }
+                    self.touched.servers.insert(id);
+                }
+                _ => {
+                    held.insert(place.record.service);
+                }
+            }
+        }
+        for id in self.services.leaving().collect::<Vec<_>>() {
+            let gone = self.services.place(id).is_some_and(|p| matches!(p.presence, Presence::Leaving(by) if by <= applied));
+            if gone && !held.contains(&id) {
+                self.services.remember(id);
+            }
+        }
+    }
+}
+
+/// The packet path's protocol.
+pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
+    match protocol {
+        Protocol::Tcp => worker::Protocol::Tcp,
+        Protocol::Udp => worker::Protocol::Udp,
+    }
+}
+
+fn key_for_workers(key: ServiceKey) -> worker::ServiceKey {
+    worker::ServiceKey { protocol: protocol_for_workers(key.protocol), address: Address::from(key.address), port: key.port }
+}
+
+fn scheduler_for_workers(scheduler: Scheduler) -> worker::SchedulerKind {
+    match scheduler {
+        Scheduler::Rr => worker::SchedulerKind::RoundRobin,
+        Scheduler::Wrr => worker::SchedulerKind::WeightedRoundRobin,
+        Scheduler::Lc => worker::SchedulerKind::LeastConnections,
+        Scheduler::Wlc => worker::SchedulerKind::WeightedLeastConnections,
+    }
+}
+
+fn method_for_workers(method: Method) -> worker::Method {
+    match method {
+        Method::DirectRouting => worker::Method::DirectRouting,
+        Method::Tunnel => worker::Method::Tunnel,
+        Method::Masquerading => worker::Method::Masquerading,
+    }
+}

@@ -1,0 +1,316 @@
+//! The rules that a document must keep, whether it comes over REST, from the state file or from baton.toml.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Error, Link, mac};
+use crate::model::{Document, Fault, Method, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
+
+/// The heaviest weight that ipvsadm(8) takes.
+pub const MAX_WEIGHT: u32 = 2_147_483_647;
+
+/// The longest timeout that `ipvsadm --set` takes, in seconds: 31 days.
+pub const MAX_TIMEOUT: u32 = 31 * 24 * 60 * 60;
+
+/// Every rule that `document` breaks on a director with these links, with pointers such as `/services/0/real_servers/1/address`.
+///
+/// Cost: linear in the document.
+pub fn validate(document: &Document, links: &[Link]) -> Vec<Fault> {
+    check_document(document, links).faults
+}
+
+/// What was found wrong.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    faults: Vec<Fault>,
+    unbuilt: usize,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
+    }
+
+    fn add_unbuilt(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.unbuilt += 1;
+        self.add(pointer, detail);
+    }
+
+    /// "Not built" only when nothing else is wrong: otherwise the document is invalid whatever gets built.
+    pub(super) fn into_result(self) -> Result<(), Error> {
+        if self.faults.is_empty() {
+            Ok(())
+        } else if self.unbuilt == self.faults.len() {
+            Err(Error::NotBuilt(self.faults))
+        } else {
+            Err(Error::Invalid(self.faults))
+        }
+    }
+}
+
+/// A place in a document, written as a JSON pointer only when there is a fault to report.
+#[derive(Clone, Copy, Default)]
+pub(super) struct At {
+    service: Option<usize>,
+    server: Option<usize>,
+}
+
+impl At {
+    fn service(index: usize) -> Self {
+        Self { service: Some(index), server: None }
+    }
+
+    fn server(self, index: usize) -> Self {
+        Self { server: Some(index), ..self }
+    }
+
+    fn field(self, name: &str) -> String {
+        format!("{self}/{name}")
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.service {
+            write!(f, "/services/{index}")?;
+        }
+        if let Some(index) = self.server {
+            write!(f, "/real_servers/{index}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a service is judged against.
+pub(super) trait Surroundings {
+    /// The ports.
+    fn links(&self) -> &[Link];
+    /// Whether an address is a VIP of any service.
+    fn is_vip(&self, address: IpAddr) -> bool;
+    /// Whether an address is a real server's of any other service, so that it cannot become a VIP.
+    fn is_real_server(&self, address: IpAddr) -> bool;
+}
+
+/// A document is judged against itself.
+struct Whole<'a> {
+    links: &'a [Link],
+    vips: HashSet<IpAddr>,
+}
+
+impl Surroundings for Whole<'_> {
+    fn links(&self) -> &[Link] {
+        self.links
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.vips.contains(&address)
+    }
+
+    /// A VIP that is also a real server's address is reported once, at the real server.
+    fn is_real_server(&self, _: IpAddr) -> bool {
+        false
+    }
+}
+
+/// The port whose connected network holds `address`: the longest prefix, then the first in the configuration.
+pub(super) fn link_for(links: &[Link], address: IpAddr) -> Option<(u16, &Link)> {
+    let mut best: Option<(u8, u16, &Link)> = None;
+    for (index, link) in (0_u16..).zip(links) {
+        let longest = link.networks.iter().filter(|n| n.contains(&address)).map(IpNet::prefix_len).max();
+        if let Some(length) = longest
+            && best.is_none_or(|(other, ..)| length > other)
+        {
+            best = Some((length, index, link));
+        }
+    }
+    best.map(|(_, index, link)| (index, link))
+}
+
+pub(super) fn check_document(document: &Document, links: &[Link]) -> Findings {
+    let mut found = Findings::default();
+    check_settings(&document.settings, "/settings", &mut found);
+    let around = Whole { links, vips: document.services.iter().map(|s| s.address).collect() };
+    let mut first: HashMap<ServiceKey, usize> = HashMap::with_capacity(document.services.len());
+    for (index, service) in document.services.iter().enumerate() {
+        let at = At::service(index);
+        if let Some(earlier) = first.insert(service.key(), index) {
+            found.add(
+                at.to_string(),
+                format!("virtual service {} is already at /services/{earlier}: a service may stand only once", service.key()),
+            );
+        }
+        check_service(service, at, &around, &mut found);
+    }
+    found
+}
+
+pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings) {
+    let mut at_most = |name: &str, value: u8, max: u8| {
+        if value > max {
+            found.add(format!("{at}/{name}"), format!("{name} is {value}: allowed are 0 to {max}"));
+        }
+    };
+    at_most("sloppy_tcp", settings.sloppy_tcp, 1);
+    at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
+    at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
+    for (name, value) in
+        [("timeout_tcp", settings.timeout_tcp), ("timeout_tcpfin", settings.timeout_tcpfin), ("timeout_udp", settings.timeout_udp)]
+    {
+        if !(1..=MAX_TIMEOUT).contains(&value) {
+            found.add(format!("{at}/{name}"), format!("{name} is {value} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
+        }
+    }
+}
+
+pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
+    if service.port == 0 {
+        found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
+    }
+    if let Some(why) = unfit_vip(service.address, around) {
+        found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
+    }
+    if service.one_packet && service.protocol == Protocol::Tcp {
+        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a TCP connection needs an entry");
+    }
+    let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
+    for (index, server) in service.real_servers.iter().enumerate() {
+        let at = at.server(index);
+        if !seen.insert((server.address, server.port.unwrap_or(service.port))) {
+            found.add(at.to_string(), format!("real server {} stands twice in virtual service {}", server.address, service.key()));
+        }
+        check_server(service.key(), server, at, around, found);
+    }
+}
+
+pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
+    if server.weight > MAX_WEIGHT {
+        found.add(at.field("weight"), format!("weight is {}: allowed are 0 (quiescent) to {MAX_WEIGHT}", server.weight));
+    }
+    if server.port == Some(0) {
+        found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
+    }
+    if let Some(text) = &server.mac {
+        match mac::parse(text) {
+            None => found.add(at.field("mac"), format!("mac is '{text}': expected six pairs of hexadecimal digits like 02:00:00:00:00:15")),
+            Some(given) => {
+                if let Some(why) = mac::unfit(given, around.links().iter().map(|l| l.mac)) {
+                    found.add(at.field("mac"), format!("{text} {why}: allowed is the MAC of the real server's own interface"));
+                }
+            }
+        }
+    }
+    if let Some(why) = unfit_address(server.address) {
+        found.add(at.field("address"), format!("{} cannot be a real server: it is {why}", server.address));
+    } else if let Some(link) = own_address(around.links(), server.address) {
+        found.add(
+            at.field("address"),
+            format!("{} cannot be a real server: it is the director's own address on port {}", server.address, link.name),
+        );
+    } else if server.address == service.address || around.is_vip(server.address) {
+        found.add(
+            at.field("address"),
+            format!("{} cannot be a real server: it is a VIP, which the director itself answers for", server.address),
+        );
+    } else {
+        match server.method {
+            Method::DirectRouting => check_direct_routing(service, server, at, around.links(), found),
+            Method::Tunnel => found
+                .add_unbuilt(at.field("method"), "the tunnel forwarding method (ipvsadm -i) is not built yet: allowed is direct-routing"),
+            Method::Masquerading => {
+                found.add_unbuilt(
+                    at.field("method"),
+                    "the masquerading forwarding method (ipvsadm -m) is not built yet: allowed is direct-routing",
+                );
+            }
+        }
+    }
+}
+
+fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
+    if let Some(port) = server.port
+        && port != service.port
+        && port != 0
+    {
+        let detail = format!(
+            "port is {port}, the virtual service's is {}: direct routing leaves the port as it is, so leave it out or use masquerading, which can change it",
+            service.port
+        );
+        found.add(at.field("port"), detail);
+    }
+    if server.address.is_ipv4() != service.address.is_ipv4() {
+        let (one, other) = if server.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        let detail = format!(
+            "{} is {one}, the VIP {} is {other}: with direct routing both must be of one family; tunnel can mix them",
+            server.address, service.address
+        );
+        found.add(at.field("address"), detail);
+        return;
+    }
+    let Some((_, link)) = link_for(links, server.address) else {
+        let detail = format!(
+            "{} is on no network that a port is connected to ({}): direct routing needs the real server on the same link; across routers use tunnel or masquerading",
+            server.address,
+            networks(links)
+        );
+        found.add(at.field("address"), detail);
+        return;
+    };
+    if let Some(why) = end_of_network(link, server.address) {
+        found.add(at.field("address"), format!("{} cannot be a real server: it is {why} on port {}", server.address, link.name));
+    }
+}
+
+fn unfit_vip(address: IpAddr, around: &dyn Surroundings) -> Option<String> {
+    if let Some(why) = unfit_address(address) {
+        return Some(format!("it is {why}"));
+    }
+    if let Some(link) = own_address(around.links(), address) {
+        return Some(format!(
+            "it is the director's own address on port {}, whose traffic belongs to the kernel; use another address of that network",
+            link.name
+        ));
+    }
+    if let Some((_, link)) = link_for(around.links(), address)
+        && let Some(why) = end_of_network(link, address)
+    {
+        return Some(format!("it is {why} on port {}", link.name));
+    }
+    around.is_real_server(address).then(|| "it is the address of a real server".to_owned())
+}
+
+/// What an address is when no host can be reached by it from elsewhere.
+fn unfit_address(address: IpAddr) -> Option<&'static str> {
+    match address {
+        a if a.is_unspecified() => Some("the unspecified address"),
+        a if a.is_loopback() => Some("a loopback address"),
+        a if a.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address; write it as IPv4"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address"),
+        _ => None,
+    }
+}
+
+fn own_address(links: &[Link], address: IpAddr) -> Option<&Link> {
+    links.iter().find(|l| l.networks.iter().any(|n| n.addr() == address))
+}
+
+/// Whether `address` names a whole network of `link`: its first or last IPv4 address, below /31 (RFC 3021).
+fn end_of_network(link: &Link, address: IpAddr) -> Option<&'static str> {
+    link.networks.iter().find_map(|network| match network {
+        IpNet::V4(v4) if v4.prefix_len() < 31 && IpAddr::V4(v4.network()) == address => Some("the network's address"),
+        IpNet::V4(v4) if v4.prefix_len() < 31 && IpAddr::V4(v4.broadcast()) == address => Some("the network's broadcast address"),
+        _ => None,
+    })
+}
+
+fn networks(links: &[Link]) -> String {
+    let all: Vec<String> = links.iter().flat_map(|l| l.networks.iter().map(|n| format!("{} on {}", n.trunc(), l.name))).collect();
+    if all.is_empty() { "no port has an address".to_owned() } else { all.join(", ") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! The changes that REST offers: each is checked against the desired state, made at once, and answered when it is settled.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::records::{Accepted, ServerKey, fields};
+use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
+use super::{Committed, Director, Error, Inner, Link, mac};
+use crate::model::{Document, RealServer, RealServerPatch, RealServerSpec, Service, ServiceKey, ServicePatch, ServiceSpec, Settings};
+
+impl Director {
+    /// Adds a virtual service with its real servers (`ipvsadm -A`).
+    pub async fn create_service(&self, spec: &ServiceSpec) -> Result<Service, Error> {
+        let key = spec.key();
+        let committed = self.change(|inner| {
+            if inner.desired.services.find(&key).is_some() {
+                return Err(Error::ServiceExists(key));
+            }
+            inner.put_service(spec)
+        })?;
+        self.settle(committed).await?;
+        self.service(key)
+    }
+
+    /// Adds a virtual service or makes an existing one what `spec` says; whether it was added.
+    pub async fn put_service(&self, spec: &ServiceSpec) -> Result<(bool, Service), Error> {
+        let mut created = false;
+        let committed = self.change(|inner| {
+            created = inner.desired.services.find(&spec.key()).is_none();
+            inner.put_service(spec)
+        })?;
+        self.settle(committed).await?;
+        Ok((created, self.service(spec.key())?))
+    }
+
+    /// Changes a virtual service's own settings (`ipvsadm -E`).
+    pub async fn patch_service(&self, key: ServiceKey, patch: &ServicePatch) -> Result<Service, Error> {
+        let committed = self.change(|inner| {
+            let id = inner.find_service(key)?;
+            let mut spec = inner.service_spec(id).ok_or(Error::NoSuchService(key))?;
+            spec.real_servers.clear();
+            spec.scheduler = patch.scheduler.unwrap_or(spec.scheduler);
+            spec.one_packet = patch.one_packet.unwrap_or(spec.one_packet);
+            let mut found = Findings::default();
+            check_service(&spec, At::default(), &Present { inner, new: false }, &mut found);
+            found.into_result()?;
+            inner.desired.edit_service(id, spec.scheduler, spec.one_packet);
+            Ok(())
+        })?;
+        self.settle(committed).await?;
+        self.service(key)
+    }
+
+    /// Removes a virtual service with its real servers (`ipvsadm -D`).
+    pub async fn delete_service(&self, key: ServiceKey) -> Result<(), Error> {
+        let committed = self.change(|inner| {
+            let id = inner.find_service(key)?;
+            inner.desired.remove_service(id);
+            Ok(())
+        })?;
+        self.settle(committed).await
+    }
+
+    /// Removes every virtual service (`ipvsadm -C`).
+    pub async fn delete_all_services(&self) -> Result<(), Error> {
+        let committed = self.change(|inner| {
+            for id in inner.desired.order.values().copied().collect::<Vec<_>>() {
+                inner.desired.remove_service(id);
+            }
+            Ok(())
+        })?;
+        self.settle(committed).await
+    }
+
+    /// Adds a real server (`ipvsadm -a`).
+    pub async fn create_real_server(&self, service: ServiceKey, spec: &RealServerSpec) -> Result<RealServer, Error> {
+        let key = ServerKey::new(service, spec);
+        let committed = self.change(|inner| {
+            let id = inner.find_service(service)?;
+            if inner.desired.servers.find(&key).is_some() {
+                return Err(Error::RealServerExists(service, key.socket()));
+            }
+            inner.put_real_server(id, key, spec)
+        })?;
+        self.settle(committed).await?;
+        self.real_server(service, key.socket())
+    }
+
+    /// Adds a real server or makes an existing one what `spec` says; whether it was added.
+    pub async fn put_real_server(&self, service: ServiceKey, spec: &RealServerSpec) -> Result<(bool, RealServer), Error> {
+        let key = ServerKey::new(service, spec);
+        let mut created = false;
+        let committed = self.change(|inner| {
+            let id = inner.find_service(service)?;
+            created = inner.desired.servers.find(&key).is_none();
+            inner.put_real_server(id, key, spec)
+        })?;
+        self.settle(committed).await?;
+        Ok((created, self.real_server(service, key.socket())?))
+    }
+
+    /// Changes parts of a real server (`ipvsadm -e`).
+    pub async fn patch_real_server(&self, service: ServiceKey, server: SocketAddr, patch: &RealServerPatch) -> Result<RealServer, Error> {
+        let key = ServerKey { service, address: server.ip(), port: server.port() };
+        let committed = self.change(|inner| {
+            let id = inner.find_service(service)?;
+            let place = inner.desired.servers.find(&key).and_then(|s| inner.desired.servers.get(s));
+            let old = place.ok_or(Error::NoSuchRealServer(service, server))?.fields;
+            let spec = RealServerSpec {
+                address: key.address,
+                port: Some(key.port),
+                weight: patch.weight.unwrap_or(old.weight),
+                method: patch.method.unwrap_or(old.method),
+                mac: patch.mac.clone().or(old.mac.map(mac::format)),
+            };
+            inner.put_real_server(id, key, &spec)
+        })?;
+        self.settle(committed).await?;
+        self.real_server(service, server)
+    }
+
+    /// Removes a real server (`ipvsadm -d`); its connections stay until they end.
+    pub async fn delete_real_server(&self, service: ServiceKey, server: SocketAddr) -> Result<(), Error> {
+        let key = ServerKey { service, address: server.ip(), port: server.port() };
+        let committed = self.change(|inner| {
+            inner.find_service(service)?;
+            let id = inner.desired.servers.find(&key).ok_or(Error::NoSuchRealServer(service, server))?;
+            inner.desired.remove_server(id);
+            Ok(())
+        })?;
+        self.settle(committed).await
+    }
+
+    /// Makes the whole configuration what `document` says, or changes nothing at all; its revision is ignored.
+    ///
+    /// What is the same in both stays untouched: connections, counters and the schedulers' positions.
+    pub async fn put_document(&self, document: &Document) -> Result<Document, Error> {
+        check_document(document, &self.0.links).into_result()?;
+        let committed = self.change(|inner| {
+            inner.check_document_room(document)?;
+            inner.replace_all(document);
+            Ok(())
+        })?;
+        self.settle(committed).await?;
+        Ok(self.document())
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> Settings {
+        self.lock().desired.settings
+    }
+
+    /// Changes the settings by `edit`.
+    pub async fn edit_settings(&self, edit: impl FnOnce(&mut Settings)) -> Result<Settings, Error> {
+        let committed = self.change(|inner| {
+            let mut settings = inner.desired.settings;
+            edit(&mut settings);
+            let mut found = Findings::default();
+            check_settings(&settings, "", &mut found);
+            found.into_result()?;
+            inner.desired.set_settings(settings);
+            Ok(())
+        })?;
+        self.settle(committed).await?;
+        Ok(self.settings())
+    }
+
+    /// Takes the present counters of a service and of its real servers as zero, or of all services (`ipvsadm -Z`).
+    pub fn zero(&self, service: Option<ServiceKey>) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let ids = match service {
+            Some(key) => vec![inner.find_service(key)?],
+            None => inner.desired.order.values().copied().collect(),
+        };
+        for id in ids {
+            let Some(record) = inner.desired.services.get_mut(id) else { continue };
+            record.meter.zero(record.stats.sum());
+            for server in record.members.clone() {
+                if let Some(record) = inner.desired.servers.get_mut(server) {
+                    record.meter.zero(record.stats.sum());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a change and gives it to the workers; an error means that nothing was changed.
+    fn change(&self, make: impl FnOnce(&mut Inner) -> Result<(), Error>) -> Result<Committed, Error> {
+        let mut inner = self.lock();
+        make(&mut inner)?;
+        Ok(self.commit(&mut inner))
+    }
+}
+
+/// A single change is judged against the desired state as it is.
+struct Present<'a> {
+    inner: &'a Inner,
+    /// Whether the service is new; the VIP of one that is there was judged before.
+    new: bool,
+}
+
+impl Surroundings for Present<'_> {
+    fn links(&self) -> &[Link] {
+        &self.inner.desired.links
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.inner.desired.vips.contains_key(&address)
+    }
+
+    fn is_real_server(&self, address: IpAddr) -> bool {
+        self.new && self.inner.desired.addresses.contains_key(&address)
+    }
+}
+
+impl Inner {
+    pub(super) fn find_service(&self, key: ServiceKey) -> Result<u32, Error> {
+        self.desired.services.find(&key).ok_or(Error::NoSuchService(key))
+    }
+
+    fn put_service(&mut self, spec: &ServiceSpec) -> Result<(), Error> {
+        let known = self.desired.services.find(&spec.key()).is_some();
+        let mut found = Findings::default();
+        check_service(spec, At::default(), &Present { inner: self, new: !known }, &mut found);
+        found.into_result()?;
+        let accepted = Accepted::new(spec);
+        let servers: Vec<ServerKey> = accepted.servers.iter().map(|(key, _)| *key).collect();
+        self.check_room(&[spec.key()], &servers)?;
+        self.desired.put_service(&accepted);
+        Ok(())
+    }
+
+    fn put_real_server(&mut self, service: u32, key: ServerKey, spec: &RealServerSpec) -> Result<(), Error> {
+        let mut found = Findings::default();
+        check_server(key.service, spec, At::default(), &Present { inner: self, new: false }, &mut found);
+        found.into_result()?;
+        if let Some(server) = self.desired.servers.find(&key) {
+            self.desired.edit_server(server, fields(spec));
+            return Ok(());
+        }
+        self.check_room(&[], &[key])?;
+        self.desired.add_server(service, key, fields(spec));
+        Ok(())
+    }
+}

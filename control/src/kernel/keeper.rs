@@ -1,0 +1,406 @@
+//! Keeps the kernel as the director wants it: addresses, neighbours and announcements, for as long as it runs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+
+use super::announce::{self, Announcements};
+use super::device::QuietDevice;
+use super::error::KernelError;
+use super::limit::LogLimit;
+use super::message::{Ask, Event, Mac, Purpose};
+use super::neighbours::{Key, Neighbours};
+use super::netlink::{self, Netlink};
+use super::pump::{Lane, Pump};
+use super::{LinkPlan, NeighbourEvent, tap};
+use crate::director::Wanted;
+
+/// How often what failed is tried again, and neighbours that do not answer are asked again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ticks between two looks at the kernel's whole neighbour table, should an event have been missed.
+const RESYNC_TICKS: u32 = 30;
+
+/// The neighbours, shared with listings; held for moments only.
+pub(super) type SharedNeighbours = Arc<Mutex<Neighbours>>;
+
+/// One port.
+struct Side {
+    plan: LinkPlan,
+    lane: Lane,
+    /// The TAP's number, while there is one.
+    link: Option<u32>,
+    up: bool,
+    /// VIPs that the TAP carries.
+    vips: BTreeSet<IpAddr>,
+    gateways_before: u32,
+}
+
+/// The kernel's side of all ports.
+pub(super) struct Keeper {
+    netlink: Netlink,
+    events: mpsc::UnboundedReceiver<Event>,
+    quiet: Vec<QuietDevice>,
+    sides: Vec<Side>,
+    pump: Pump,
+    neighbours: SharedNeighbours,
+    announcements: Announcements,
+    vips: BTreeSet<IpAddr>,
+    ask: Ask,
+    troubles: LogLimit,
+    ticks: u32,
+}
+
+/// The neighbours, whatever became of a thread that held them.
+pub(super) fn lock(neighbours: &SharedNeighbours) -> MutexGuard<'_, Neighbours> {
+    neighbours.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Keeper {
+    /// Makes TAPs, quiets interfaces and starts the pump; call it inside a runtime. What was done is undone on an error.
+    pub(super) async fn start(ports: Vec<(LinkPlan, Lane)>, neighbours: SharedNeighbours) -> Result<Self, KernelError> {
+        let netlink = Netlink::open()?;
+        let events = netlink::subscribe()?;
+        let lanes = ports.iter().map(|(_, lane)| lane.clone()).collect();
+        let mut gateways = 0;
+        let mut side = |(plan, lane): (LinkPlan, Lane)| {
+            let gateways_before = gateways;
+            gateways += u32::try_from(plan.gateways.len()).unwrap_or_default();
+            Side { plan, lane, link: None, up: false, vips: BTreeSet::new(), gateways_before }
+        };
+        let mut keeper = Self {
+            netlink,
+            events,
+            quiet: Vec::new(),
+            sides: ports.into_iter().map(&mut side).collect(),
+            pump: Pump::start(lanes)?,
+            neighbours,
+            announcements: Announcements::default(),
+            vips: BTreeSet::new(),
+            ask: if keeps_neighbours(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()) {
+                Ask::Managed
+            } else {
+                Ask::Use
+            },
+            troubles: LogLimit::new(),
+            ticks: 0,
+        };
+        match keeper.make_all().await {
+            Ok(()) => Ok(keeper),
+            Err(error) => {
+                keeper.finish().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_all(&mut self) -> Result<(), KernelError> {
+        for side in &self.sides {
+            if let Some(device) = &side.plan.device_interface {
+                self.quiet.push(QuietDevice::make(&self.netlink, &side.plan, device).await?);
+            }
+        }
+        for index in 0..self.sides.len() {
+            self.make(index).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the TAP of a port that has none.
+    async fn make(&mut self, index: usize) -> Result<(), KernelError> {
+        let Some(side) = self.sides.get_mut(index) else { return Ok(()) };
+        let tap = tap::make(&self.netlink, &side.plan).await?;
+        let device = Arc::new(tap.device);
+        tap::set(&self.netlink, &side.plan, tap.link, side.gateways_before).await?;
+        self.pump.connect(index, device);
+        (side.link, side.up) = (Some(tap.link), true);
+        side.vips.clear();
+        tracing::info!(port = side.plan.name, interface = tap.link, "TAP is up");
+        Ok(())
+    }
+
+    /// Follows what is wanted and what happens, until `stop` changes or its sender is gone.
+    pub(super) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Wanted>,
+        told: mpsc::Sender<NeighbourEvent>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first look at what is wanted needs no change.
+        wanted.mark_changed();
+        let mut director = true;
+        loop {
+            let announcement = self.announcements.next().map(tokio::time::Instant::from_std);
+            let news = lock(&self.neighbours).has_news();
+            tokio::select! {
+                _ = stop.changed() => break,
+                changed = wanted.changed(), if director => match changed {
+                    Ok(()) => {
+                        let now_wanted = wanted.borrow_and_update().clone();
+                        self.follow(now_wanted).await;
+                    }
+                    Err(_) => director = false,
+                },
+                event = self.events.recv() => match event {
+                    Some(event) => self.happened(event).await,
+                    None => self.subscribe_again().await,
+                },
+                permit = told.reserve(), if news && !told.is_closed() => {
+                    if let (Ok(permit), Some(event)) = (permit, lock(&self.neighbours).tell()) {
+                        permit.send(event);
+                    }
+                }
+                () = tokio::time::sleep_until(announcement.unwrap_or_else(tokio::time::Instant::now)), if announcement.is_some() => {
+                    self.announce();
+                }
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Undoes what was done. The TAPs go with their last handle.
+    async fn finish(mut self) {
+        self.pump.stop();
+        for quiet in self.quiet.drain(..) {
+            quiet.restore(&self.netlink).await;
+        }
+        let Self { pump, .. } = self;
+        // The pump's channel may hold the last handle of a TAP.
+        drop(pump);
+    }
+
+    async fn follow(&mut self, wanted: Wanted) {
+        let now = Instant::now();
+        for vip in wanted.vips.difference(&self.vips) {
+            self.announcements.begin(*vip, now);
+        }
+        for vip in self.vips.difference(&wanted.vips) {
+            self.announcements.end(*vip);
+        }
+        self.vips = wanted.vips;
+        self.carry_vips().await;
+
+        let gateways = self.sides.iter().flat_map(|side| side.plan.gateways.iter().map(|gateway| (side.plan.index, *gateway)));
+        let keys: BTreeSet<Key> = wanted.neighbours.into_iter().chain(gateways).collect();
+        let difference = lock(&self.neighbours).want(&keys);
+        for key in difference.removed {
+            self.leave(key).await;
+        }
+        if !difference.added.is_empty() {
+            // The kernel tells changes only: it may know some of them already.
+            self.resync().await;
+        }
+        for (port, address) in difference.added {
+            let settled = lock(&self.neighbours).is_settled((port, address));
+            if !settled {
+                self.ask(port, address).await;
+            }
+        }
+    }
+
+    /// Puts the VIPs on every TAP and takes off those that are gone. What fails is tried again with the next tick.
+    async fn carry_vips(&mut self) {
+        for side in &mut self.sides {
+            let Some(link) = side.link else { continue };
+            let name = side.plan.name.as_str();
+            let own = |vip: &IpAddr| side.plan.addresses.iter().any(|network| network.addr() == *vip);
+            let gone: Vec<IpAddr> = side.vips.difference(&self.vips).copied().collect();
+            let new: Vec<IpAddr> = self.vips.difference(&side.vips).filter(|vip| !own(vip)).copied().collect();
+            for vip in gone {
+                match self.netlink.remove_address(name, link, IpNet::from(vip)).await {
+                    Ok(()) => _ = side.vips.remove(&vip),
+                    Err(error) => complain(&mut self.troubles, &error),
+                }
+            }
+            for vip in new {
+                match self.netlink.add_address(name, link, IpNet::from(vip), Purpose::Vip).await {
+                    Ok(()) => _ = side.vips.insert(vip),
+                    Err(error) => complain(&mut self.troubles, &error),
+                }
+            }
+        }
+    }
+
+    async fn ask(&mut self, port: u16, address: IpAddr) {
+        let Some((name, link)) = self.side(port).and_then(|side| Some((side.plan.name.as_str(), side.link?))) else { return };
+        let mut result = self.netlink.put_neighbour(name, link, address, self.ask).await;
+        if self.ask == Ask::Managed && result.as_ref().is_err_and(|error| error.is(nix::Error::EINVAL) || error.is(nix::Error::EOPNOTSUPP))
+        {
+            let name = name.to_owned();
+            result = self.netlink.put_neighbour(&name, link, address, Ask::Use).await;
+            if result.is_ok() {
+                tracing::info!("this kernel does not keep neighbours fresh by itself (NTF_EXT_MANAGED): asking for them every second");
+                self.ask = Ask::Use;
+            }
+        }
+        if let Err(error) = result {
+            complain(&mut self.troubles, &error);
+        }
+    }
+
+    async fn leave(&mut self, (port, address): Key) {
+        let Some((name, link)) = self.side(port).and_then(|side| Some((side.plan.name.as_str(), side.link?))) else { return };
+        if let Err(error) = self.netlink.remove_neighbour(name, link, address).await {
+            complain(&mut self.troubles, &error);
+        }
+    }
+
+    fn side(&self, port: u16) -> Option<&Side> {
+        self.sides.iter().find(|side| side.plan.index == port)
+    }
+
+    fn announce(&mut self) {
+        for vip in self.announcements.due(Instant::now()) {
+            for side in announcing(&self.sides, vip) {
+                if !side.lane.inject(&announce::frame(side.plan.mac, vip)) {
+                    tracing::debug!(port = side.plan.name, %vip, "announcement was dropped: no room in the ring or the mempool");
+                }
+            }
+        }
+    }
+
+    async fn happened(&mut self, event: Event) {
+        match event {
+            Event::Neighbour(entry) => {
+                if let Some(side) = self.sides.iter().find(|side| side.link == Some(entry.link)) {
+                    lock(&self.neighbours).saw(side.plan.index, &entry, Instant::now());
+                }
+            }
+            Event::Link(info) => {
+                if self.sides.iter().any(|side| side.link == Some(info.index) && side.up != info.up) {
+                    self.set_up_or_down(info.index).await;
+                }
+            }
+            Event::LinkGone(link) => {
+                let Some(side) = self.sides.iter_mut().find(|side| side.link == Some(link)) else { return };
+                (side.link, side.up) = (None, false);
+                tracing::error!(port = side.plan.name, "the TAP was deleted: making it again");
+                lock(&self.neighbours).lost_port(side.plan.index, Instant::now());
+            }
+            Event::Overrun => {
+                tracing::warn!("the kernel told more than was read (ENOBUFS): asking for all neighbours");
+                self.resync().await;
+            }
+        }
+    }
+
+    /// A TAP was said to be set up or down. The word may be old, from when it was made: what it is now counts.
+    async fn set_up_or_down(&mut self, link: u32) {
+        let Some(side) = self.sides.iter_mut().find(|side| side.link == Some(link)) else { return };
+        let name = side.plan.name.as_str();
+        match (side.up, self.netlink.link(name).await.map(|info| info.map(|info| info.up))) {
+            (true, Ok(Some(false))) => {
+                side.up = false;
+                tracing::error!(port = name, "the TAP was set down: its neighbours are lost until it is up (ip link set {name} up)");
+            }
+            (false, Ok(Some(true))) => self.mend(link).await,
+            (_, Err(error)) => complain(&mut self.troubles, &error),
+            _ => {}
+        }
+    }
+
+    /// A TAP is up again, without its routes, neighbours and IPv6 addresses.
+    async fn mend(&mut self, link: u32) {
+        let Some(side) = self.sides.iter_mut().find(|side| side.link == Some(link)) else { return };
+        match tap::set(&self.netlink, &side.plan, link, side.gateways_before).await {
+            Ok(()) => {
+                side.up = true;
+                side.vips.clear();
+                tracing::info!(port = side.plan.name, "the TAP is up again");
+                self.carry_vips().await;
+            }
+            Err(error) => complain(&mut self.troubles, &error),
+        }
+    }
+
+    /// Takes over the kernel's whole neighbour table.
+    async fn resync(&mut self) {
+        match self.netlink.neighbours().await {
+            Ok(entries) => {
+                let port = |link| self.sides.iter().find(|side| side.link == Some(link)).map(|side| side.plan.index);
+                let entries: Vec<_> = entries.into_iter().filter_map(|entry| Some((port(entry.link)?, entry))).collect();
+                lock(&self.neighbours).saw_all(&entries, Instant::now());
+            }
+            Err(error) => complain(&mut self.troubles, &error),
+        }
+    }
+
+    async fn subscribe_again(&mut self) {
+        tracing::error!("the netlink socket for events failed: opening another");
+        tokio::time::sleep(TICK).await;
+        match netlink::subscribe() {
+            Ok(events) => {
+                self.events = events;
+                self.resync().await;
+            }
+            Err(error) => complain(&mut self.troubles, &error),
+        }
+    }
+
+    async fn tick(&mut self) {
+        for index in 0..self.sides.len() {
+            if self.sides.get(index).is_some_and(|side| side.link.is_none())
+                && let Err(error) = self.make(index).await
+            {
+                complain(&mut self.troubles, &error);
+            }
+        }
+        self.carry_vips().await;
+        self.ticks += 1;
+        if self.ticks == RESYNC_TICKS {
+            self.ticks = 0;
+            self.resync().await;
+        }
+        let up: Vec<u16> = self.sides.iter().filter(|side| side.up).map(|side| side.plan.index).collect();
+        for port in up {
+            let due = lock(&self.neighbours).due(port);
+            for address in due {
+                self.ask(port, address).await;
+            }
+        }
+    }
+}
+
+/// The ports by which a VIP is announced: those inside whose networks it is, or all if it is inside none.
+fn announcing(sides: &[Side], vip: IpAddr) -> Vec<&Side> {
+    let inside: Vec<&Side> = sides.iter().filter(|side| side.plan.addresses.iter().any(|network| network.contains(&vip))).collect();
+    if inside.is_empty() { sides.iter().collect() } else { inside }
+}
+
+fn complain(limit: &mut LogLimit, error: &KernelError) {
+    if let Some(suppressed) = limit.pass(Instant::now()) {
+        tracing::error!(%error, suppressed, "the kernel did not do what it was asked; it is asked again");
+    }
+}
+
+/// Whether a kernel of this release has managed neighbour entries (Linux 5.16). An older one would take the request,
+/// leave the flag out and forget the entry's state.
+fn keeps_neighbours(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or_default());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()) >= (5, 16)
+}
+
+/// The MACs of all ports.
+pub(super) fn own_macs(plans: &[LinkPlan]) -> BTreeSet<Mac> {
+    plans.iter().map(|plan| plan.mac).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_neighbours_need_linux_5_16() {
+        for (release, has) in [("6.1.0-40-amd64", true), ("5.16.0", true), ("5.15.0-91-generic", false), ("4.18.0", false), ("", false)] {
+            assert_eq!(keeps_neighbours(release), has, "{release}");
+        }
+    }
+}

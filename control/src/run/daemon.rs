@@ -1,0 +1,193 @@
+//! Wires the parts together, and takes them apart again.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dpdk::eal::Eal;
+use tokio::sync::{mpsc, watch};
+
+use super::devices::{self, OpenPort};
+use super::error::StartError;
+use super::facts::{self, Ports};
+use super::locks::{self, Locks};
+use super::signals::{Signals, tell_systemd};
+use super::workers::Workers;
+use super::{cpus, initial, plan, preflight};
+use crate::api::{self, Listening};
+use crate::config::Config;
+use crate::director::{self, Director, Limits, Link, Store};
+use crate::kernel::{Kernel, LinkPlan, NeighbourEvent};
+use crate::model::Document;
+
+/// The longest that requests in flight, and then the kernel's side, may take to end.
+const LONGEST_FAREWELL: Duration = Duration::from_millis(400);
+/// The longest that the whole end may take: whatever hangs then, the process goes.
+const LONGEST_END: Duration = Duration::from_millis(1900);
+
+/// Runs the director until a signal ends it (`Ok`), or until it cannot start or go on.
+///
+/// # Errors
+/// What is wrong and what mends it.
+pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| StartError::new(format!("cannot start the control plane: {why}"), "raise the limit of open files (ulimit -n)"))?;
+    let _entered = runtime.enter();
+    let signals = Signals::catch()?;
+    preflight::check(config, cpus)?;
+    let _locks = Locks::take(config, Path::new(locks::FOLDER))?;
+    let (store, document) = initial::document(file, config)?;
+    let api = runtime
+        .block_on(Listening::bind(&config.control.socket, config.control.listen))
+        .map_err(|why| StartError::new(why.to_string(), "start as root, or give another control.socket or control.listen"))?;
+    // From here on, whatever fails undoes what was done: everything below closes itself when it is dropped, in reverse.
+    let eal = Eal::init(&plan::eal(config)).map_err(|error| StartError::dpdk("cannot start DPDK", &error))?;
+    cpus::pin(config.control.core)
+        .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
+    let mut ports = devices::open(&eal, config)?;
+    let workers = Workers::start(&eal, config, &mut ports)?;
+    let director = direct(config, &ports, &workers, store, &document)?;
+    let (kernel, events) = Kernel::start(link_plans(config, &ports), director.wanted())
+        .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
+    announce(config, &ports);
+    let parts = Parts { workers, ports: Ports::new(ports), director, kernel };
+    runtime.block_on(parts.serve(config, signals, api, events))
+}
+
+/// The director with its first document on the way to the workers.
+fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, document: &Document) -> Result<Director, StartError> {
+    let links: Vec<Link> = config.links(|at| ports[at].mac, |at| ports[at].mtu);
+    let limits =
+        Limits { connections: config.limits.connections, services: config.limits.services, real_servers: config.limits.real_servers };
+    let base = dataplane::settings::Settings {
+        ttl: config.forwarding.ttl,
+        exception_rate: config.limits.exception_rate,
+        icmp_error_rate: config.limits.icmp_error_rate,
+        ..Default::default()
+    };
+    let director = Director::new(links, workers.ends(), limits, base, Some(store));
+    director.restore(document).map_err(|why| {
+        StartError::new(
+            format!("the services to begin with were refused: {why}"),
+            format!("correct them in {} or in the configuration", config.control.state.display()),
+        )
+    })?;
+    Ok(director)
+}
+
+fn link_plans(config: &Config, ports: &[OpenPort]) -> Vec<LinkPlan> {
+    let plan = |(index, (port, open)): (u16, (&crate::config::Port, &OpenPort))| LinkPlan {
+        index,
+        name: port.name.clone(),
+        mac: open.mac,
+        mtu: open.mtu,
+        addresses: port.addresses.clone(),
+        gateways: port.gateways.clone(),
+        device_interface: port.device.kernel_interface().map(str::to_owned),
+        static_neighbours: port.neighbours.iter().map(|neighbour| (neighbour.address, neighbour.mac)).collect(),
+        to_kernel: open.to_kernel.clone(),
+        from_kernel: open.from_kernel.clone(),
+        pool: open.pool.clone(),
+    };
+    (0_u16..).zip(config.ports.iter().zip(ports)).map(plan).collect()
+}
+
+/// Says what runs, a line a thing.
+fn announce(config: &Config, ports: &[OpenPort]) {
+    let workers = config.workers.cores.len();
+    for (port, open) in config.ports.iter().zip(ports) {
+        let addresses: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
+        let mac = director::mac::format(open.mac);
+        let spread = if workers == 1 {
+            "1 queue".to_owned()
+        } else if open.port.rss_active() {
+            format!("{workers} queues by RSS")
+        } else {
+            format!("{workers} queues")
+        };
+        tracing::info!("port {}: {}, MAC {mac}, MTU {}, {spread}, {}", port.name, port.device, open.mtu, addresses.join(" "));
+    }
+    let cores: Vec<String> = config.workers.cores.iter().map(ToString::to_string).collect();
+    tracing::info!("workers on cores {}, control on core {}", cores.join(", "), config.control.core);
+    let listen = config.control.listen.map_or_else(String::new, |address| format!(" and http://{address}"));
+    tracing::info!("API on unix:{}{listen}", config.control.socket.display());
+}
+
+/// Everything that runs.
+struct Parts {
+    workers: Workers,
+    ports: Ports,
+    director: Director,
+    kernel: Kernel,
+}
+
+impl Parts {
+    /// Answers requests and moves the director along until a signal comes or a part of it ends; then takes it apart.
+    async fn serve(
+        mut self,
+        config: &Config,
+        mut signals: Signals,
+        api: Listening,
+        mut events: mpsc::Receiver<NeighbourEvent>,
+    ) -> Result<(), StartError> {
+        let (farewell, mut said) = watch::channel(());
+        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel));
+        let mut server = tokio::spawn(api.serve(router, async move {
+            let _ = said.changed().await;
+        }));
+        let mut control = tokio::spawn(self.director.clone().run());
+        let director = self.director.clone();
+        let mut neighbours = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                director.set_neighbour(event.port, event.address, event.mac);
+            }
+        });
+        tell_systemd("READY=1");
+        tracing::info!("the director runs");
+        let outcome = tokio::select! {
+            signal = signals.end() => {
+                tracing::info!("{signal}: the director ends");
+                Ok(())
+            }
+            ended = self.workers.ended() => Err(ended),
+            ended = &mut server => Err(match ended {
+                Ok(Err(why)) => why.to_string(),
+                other => format!("the API has ended: {other:?}"),
+            }),
+            ended = &mut control => Err(format!("the control plane has ended: {ended:?}")),
+            ended = &mut neighbours => Err(format!("the kernel's side of the ports has ended: {ended:?}")),
+        };
+        tell_systemd("STOPPING=1");
+        give_up_after(LONGEST_END);
+        farewell.send_replace(());
+        if !server.is_finished() && tokio::time::timeout(LONGEST_FAREWELL, &mut server).await.is_err() {
+            tracing::warn!("requests under way were cut off");
+            server.abort();
+        }
+        control.abort();
+        neighbours.abort();
+        self.take_apart().await;
+        outcome.map_err(|what| StartError::new(what, "start it again, and report this with the lines above"))
+    }
+
+    /// Workers first, so that no frame is in anybody's hands when its port and its TAP go.
+    async fn take_apart(self) {
+        if !self.workers.stop_and_wait(LONGEST_FAREWELL) {
+            tracing::warn!("a worker did not end in time");
+        }
+        if tokio::time::timeout(LONGEST_FAREWELL, self.kernel.stop()).await.is_err() {
+            tracing::warn!("the kernel's side of the ports did not end in time");
+        }
+        self.ports.close();
+    }
+}
+
+/// Ends the process when it has not ended by itself: a device or a disk that hangs must not keep a restart waiting.
+fn give_up_after(longest: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(longest);
+        tracing::error!("the end took longer than {} ms: giving up", longest.as_millis());
+        std::process::exit(1);
+    });
+}

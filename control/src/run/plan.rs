@@ -1,0 +1,146 @@
+//! How much of everything the configuration needs, and what EAL is told.
+
+use dpdk::eal::EalConfig;
+use dpdk::mempool::{DEFAULT_DATA_ROOM, HEADROOM};
+
+use crate::config::{Config, Device, Port};
+
+/// Descriptors of each receive and of each transmit queue.
+pub(super) const DESCRIPTORS: u16 = 1024;
+/// Frames that each ring between a worker and the kernel holds.
+pub(super) const EXCEPTION_RING: u32 = 1024;
+/// Frames that each worker keeps of a pool for itself: eight bursts, and the most that DPDK allows.
+pub(super) const CACHE: u32 = 512;
+
+/// Frames that a worker may hold besides: bursts in hand and waiting to be sent, on each port.
+const IN_HAND: u32 = 256;
+/// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
+const AF_XDP_BUFFERS: u32 = 8192;
+/// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
+const BASE_MEMORY: u64 = 64;
+/// What an mbuf takes besides its data room: its own 128 bytes, the pool's header and padding.
+const MBUF_OVERHEAD: u64 = 256;
+
+/// Frames in each pool: enough for every queue, ring, cache and burst to be full at once, so that no frame is ever lost for
+/// want of a buffer; one less than a power of two, which wastes no memory.
+pub(super) fn mbufs(config: &Config) -> u32 {
+    let workers = u32::try_from(config.workers.cores.len()).unwrap_or(u32::MAX);
+    let of_port = |port: &Port| {
+        let buffers = if port.device.driver() == Some("net_af_xdp") { AF_XDP_BUFFERS } else { 0 };
+        let queue = 2 * u32::from(DESCRIPTORS) + IN_HAND + buffers;
+        queue.saturating_mul(workers).saturating_add(2 * EXCEPTION_RING)
+    };
+    // A cache is flushed at one and a half times its size; the control thread allocates too, without a cache of its own.
+    let caches = (CACHE + CACHE / 2).saturating_mul(workers);
+    let needed = config.ports.iter().map(of_port).fold(caches, u32::saturating_add);
+    let wanted = config.eal.mbufs.unwrap_or(0).max(needed);
+    wanted.checked_add(1).and_then(u32::checked_next_power_of_two).map_or(u32::MAX, |power| power - 1)
+}
+
+/// Bytes of a frame buffer, headroom included: one buffer holds the largest frame of every port.
+pub(super) fn data_room(config: &Config) -> u16 {
+    /// Ethernet header, two VLAN tags, frame check sequence.
+    const AROUND: u16 = 14 + 8 + 4;
+    let largest = config.ports.iter().filter_map(|port| port.mtu).max().unwrap_or(0);
+    let frame = (largest + AROUND).next_multiple_of(64);
+    DEFAULT_DATA_ROOM.max(HEADROOM + frame)
+}
+
+/// Memory that DPDK needs with one pool, MiB.
+pub(super) fn memory(config: &Config) -> u32 {
+    let pool = u64::from(mbufs(config)) * (u64::from(data_room(config)) + MBUF_OVERHEAD);
+    u32::try_from(BASE_MEMORY + pool.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}
+
+/// What EAL is told.
+pub(super) fn eal(config: &Config) -> EalConfig {
+    let mut extra = Vec::new();
+    let shared = config.eal.file_prefix.is_some();
+    if config.eal.no_huge && !shared {
+        // Without shared files, directors side by side need no prefix of their own and leave nothing behind.
+        extra.push("--no-shconf".to_owned());
+    }
+    extra.extend(config.eal.args.iter().cloned());
+    let chatty = config.eal.args.iter().any(|argument| argument.starts_with("--log-level"));
+    let pci = |device: &Device| matches!(device, Device::Pci(_)).then(|| device.to_string());
+    let workers = config.workers.cores.len();
+    EalConfig {
+        program: "baton".to_owned(),
+        main_core: config.control.core,
+        worker_cores: config.workers.cores.clone(),
+        no_huge: config.eal.no_huge,
+        in_memory: !config.eal.no_huge && !shared,
+        // On huge pages DPDK takes more as it needs it; on normal ones it takes all at once, and 64 MiB unless told.
+        memory_mb: config.eal.memory.map_or_else(|| config.eal.no_huge.then(|| memory(config)), |given| Some(given.mebibytes())),
+        file_prefix: config.eal.file_prefix.clone().unwrap_or_default(),
+        vdevs: config.ports.iter().filter_map(|port| vdev(&port.device, workers)).collect(),
+        pci_allow: config.ports.iter().filter_map(|port| pci(&port.device)).collect(),
+        log_level: (!chatty).then(|| "warning".to_owned()),
+        extra,
+    }
+}
+
+/// A virtual device with its arguments; those that make its queues as many as the workers are added where they are left out.
+fn vdev(device: &Device, workers: usize) -> Option<String> {
+    let Device::Virtual(text) = device else { return None };
+    if device.driver() == Some("net_af_packet") && device.argument("qpairs").is_none() && workers > 1 {
+        return Some(format!("{text},qpairs={workers}"));
+    }
+    Some(text.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        crate::config::parse(text, std::path::Path::new("baton.toml"), &[0, 1, 2]).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    const VDEV: &str = "[[port]]\nname = \"lan\"\ndevice = \"net_af_packet0,iface=d0\"\n";
+    const PCI: &str = "[[port]]\nname = \"wan\"\ndevice = \"03:00.1\"\n";
+
+    #[test]
+    fn pool_holds_what_queues_rings_and_caches_can() {
+        assert_eq!(mbufs(&config(VDEV)), 8191);
+        assert_eq!(mbufs(&config(&format!("{VDEV}{PCI}[workers]\ncores = [1, 2]\n"))), 16_383);
+        assert_eq!(mbufs(&config(&format!("{VDEV}[eal]\nmbufs = 200000\n"))), 262_143);
+    }
+
+    #[test]
+    fn buffer_holds_the_largest_frame() {
+        assert_eq!(data_room(&config(VDEV)), 2176);
+        assert_eq!(data_room(&config(&format!("{PCI}mtu = 9000\n"))), 128 + 9088);
+    }
+
+    #[test]
+    fn arguments_on_normal_pages() {
+        let arguments = eal(&config(&format!("{VDEV}[workers]\ncores = [1, 2]\n[eal]\nno_huge = true\n"))).arguments();
+        let text = arguments.join(" ");
+        assert_eq!(
+            text,
+            "baton --lcores 0@0,1@1,2@2 --main-lcore 0 --no-huge -m 102 --no-pci --vdev net_af_packet0,iface=d0,qpairs=2 \
+             --log-level warning --no-telemetry --no-shconf"
+        );
+    }
+
+    #[test]
+    fn arguments_on_huge_pages() {
+        let text = eal(&config(&format!("{PCI}[eal]\nmemory = \"2G\"\n"))).arguments().join(" ");
+        assert_eq!(text, "baton --lcores 0@0,1@1 --main-lcore 0 --in-memory -m 2048 -a 0000:03:00.1 --log-level warning --no-telemetry");
+    }
+
+    #[test]
+    fn file_prefix_lets_other_dpdk_programs_attach() {
+        let text = eal(&config(&format!("{PCI}[eal]\nfile_prefix = \"baton\"\nargs = [\"--log-level=debug\"]\n"))).arguments().join(" ");
+        assert_eq!(text, "baton --lcores 0@0,1@1 --main-lcore 0 --file-prefix baton -a 0000:03:00.1 --no-telemetry --log-level=debug");
+    }
+
+    #[test]
+    fn queues_that_are_given_are_not_added() {
+        let device: Device = "net_af_packet0,iface=d0,qpairs=4".parse().unwrap();
+        assert_eq!(vdev(&device, 2).as_deref(), Some("net_af_packet0,iface=d0,qpairs=4"));
+        let device: Device = "net_tap0,iface=t0".parse().unwrap();
+        assert_eq!(vdev(&device, 2).as_deref(), Some("net_tap0,iface=t0"));
+    }
+}

@@ -1,0 +1,162 @@
+//! A connection entry: one cache line that says everything about one connection.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::address::Address;
+use crate::connection::key::Key;
+use crate::service::{Protocol, ServerId, ServiceId};
+use crate::tcp::State;
+use crate::tick::Tick;
+
+/// An entry's place in its worker's table; good until the entry is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct EntryId(pub u32);
+
+/// What the table itself and the packet path note about an entry, as bits of [`Entry::flags`].
+pub mod flags {
+    /// The place holds an entry; otherwise it is free. Set and cleared by the table alone.
+    pub const LIVE: u16 = 1 << 15;
+    /// Answers do not pass the director (direct routing, tunnel), so the state follows the client's packets alone.
+    pub const NO_OUTPUT: u16 = 1 << 0;
+}
+
+/// A connection as the director remembers it: 64 bytes, aligned to a cache line, no padding, every bit pattern valid.
+///
+/// The bytes may lie in memory that outlives the process; nothing in them is trusted to index anything but the wheel's
+/// links, which [`ConnectionTable::rebuild_index`](crate::connection::ConnectionTable::rebuild_index) makes anew.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Entry {
+    /// CIP, as [`Address`] holds it.
+    pub client: u128,
+    /// VIP, as [`Address`] holds it.
+    pub virtual_: u128,
+    /// cport.
+    pub client_port: u16,
+    /// vport.
+    pub virtual_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The value of its [`State`].
+    pub state: u8,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// Its [`ServerId`].
+    pub server: u32,
+    /// Its [`ServiceId`].
+    pub service: u32,
+    /// The [`Tick`] at which it ends unless a packet comes.
+    pub expires: u32,
+    /// The next entry in its slot of the wheel, or in the free list.
+    pub(super) next: u32,
+    /// The entry before it in its slot of the wheel, or the slot itself.
+    pub(super) prev: u32,
+    /// Packets from the client; wraps.
+    pub in_packets: u32,
+}
+
+impl Entry {
+    /// What packets of this connection are found by.
+    #[inline]
+    pub const fn key(&self) -> Key {
+        Key {
+            client: Address(self.client),
+            virtual_: Address(self.virtual_),
+            client_port: self.client_port,
+            virtual_port: self.virtual_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Whether `key` is this entry's key.
+    #[inline]
+    pub fn has_key(&self, key: &Key) -> bool {
+        let addresses = (self.client ^ key.client.0) | (self.virtual_ ^ key.virtual_.0);
+        let rest = (self.client_port ^ key.client_port) | (self.virtual_port ^ key.virtual_port) | u16::from(self.protocol ^ key.protocol);
+        addresses == 0 && rest == 0
+    }
+
+    /// The real server that its packets go to.
+    #[inline]
+    pub const fn server(&self) -> ServerId {
+        ServerId(self.server)
+    }
+
+    /// The virtual service that it was made for.
+    #[inline]
+    pub const fn service(&self) -> ServiceId {
+        ServiceId(self.service)
+    }
+
+    /// How far the connection has come; [`State::None`] for anything but TCP.
+    #[inline]
+    pub const fn state(&self) -> State {
+        State::from_value(self.state)
+    }
+
+    /// The state as `ipvsadm -lc` shows it: that of TCP, or `UDP`.
+    pub const fn state_name(&self) -> &'static str {
+        if self.protocol == Protocol::Udp as u8 { "UDP" } else { self.state().name() }
+    }
+
+    /// Whether it counts as active: TCP by state, UDP never.
+    #[inline]
+    pub const fn counts_as_active(&self) -> bool {
+        self.protocol == Protocol::Tcp as u8 && self.state().counts_as_active()
+    }
+
+    /// Whether it takes from the share of half-open connections.
+    #[inline]
+    pub const fn is_half_open(&self) -> bool {
+        self.protocol == Protocol::Tcp as u8 && self.state().is_half_open()
+    }
+
+    /// When it ends unless a packet comes.
+    #[inline]
+    pub const fn expires(&self) -> Tick {
+        Tick(self.expires)
+    }
+
+    /// Whether the place holds an entry.
+    #[inline]
+    pub const fn is_live(&self) -> bool {
+        self.flags & flags::LIVE != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn entry_is_one_cache_line() {
+        assert_eq!(size_of::<Entry>(), 64);
+        assert_eq!(align_of::<Entry>(), 64);
+    }
+
+    #[test]
+    fn entry_differs_from_a_key_in_any_field() {
+        let entry = Entry { client: 1, virtual_: 2, client_port: 3, virtual_port: 4, protocol: 6, ..Entry::new_zeroed() };
+        let key = entry.key();
+        assert!(entry.has_key(&key));
+        let others = [
+            Key { client: Address(1 | 1 << 127), ..key },
+            Key { virtual_: Address(1), ..key },
+            Key { client_port: 0, ..key },
+            Key { virtual_port: 5, ..key },
+            Key { protocol: 17, ..key },
+        ];
+        assert!(others.iter().all(|other| !entry.has_key(other)));
+    }
+
+    #[test]
+    fn udp_entry_has_one_state_and_is_inactive() {
+        let entry = Entry { protocol: 17, ..Entry::new_zeroed() };
+        assert_eq!(entry.state_name(), "UDP");
+        assert!(!entry.counts_as_active() && !entry.is_half_open());
+        let entry = Entry { protocol: 6, state: State::SynRecv as u8, ..Entry::new_zeroed() };
+        assert_eq!(entry.state_name(), "SYN_RECV");
+        assert!(entry.counts_as_active() && entry.is_half_open());
+    }
+}

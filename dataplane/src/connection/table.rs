@@ -1,0 +1,333 @@
+//! The connection table of one worker: entries, the index that finds them and the wheel that ends them.
+
+use std::fmt;
+
+use arrayvec::ArrayVec;
+use dpdk::DpdkError;
+use dpdk::hugemem::HugeArray;
+
+use crate::connection::entry::{Entry, EntryId, flags};
+use crate::connection::index::Index;
+use crate::connection::key::{Hasher, Key};
+use crate::connection::wheel::{ID_LIMIT, NIL, Wheel};
+use crate::service::{ServerId, ServiceId};
+use crate::tcp::State;
+use crate::tick::Tick;
+
+/// Entries that end together, so that their cache misses overlap.
+const ENDED: usize = 16;
+
+/// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
+///
+/// Memory: 73 bytes a place (64 for the entry, 9 for the index).
+pub struct ConnectionTable {
+    hasher: Hasher,
+    index: Index,
+    wheel: Wheel,
+    entries: HugeArray<Entry>,
+    capacity: u32,
+    /// First of the places that were used and given back.
+    free: u32,
+    /// First of the places that were never used.
+    fresh: u32,
+    live: u32,
+    half_open: u32,
+    half_open_limit: u32,
+}
+
+/// What a new entry holds besides its key.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry {
+    /// The real server that was picked.
+    pub server: ServerId,
+    /// The virtual service.
+    pub service: ServiceId,
+    /// Its first state; [`State::None`] for UDP.
+    pub state: State,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// Ticks until it ends unless a packet comes; at most 31 days.
+    pub timeout_ticks: u32,
+}
+
+/// Why a connection got no entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InsertError {
+    /// Every place is taken.
+    TableFull,
+    /// The share for half-open connections is taken.
+    HalfOpenLimit,
+}
+
+/// Why a table could not be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TableError {
+    /// The capacity is not between 1 and 2^31 - 1.
+    Capacity(usize),
+    /// The memory could not be had.
+    Memory(DpdkError),
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capacity(n) => write!(f, "a connection table of {n} entries: allowed are 1 to {}", ID_LIMIT - 1),
+            Self::Memory(error) => write!(f, "memory for a connection table: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TableError {}
+
+impl ConnectionTable {
+    /// A table for `capacity` connections (1 to 2^31 - 1), of which at most `half_open` may be half open when they are made;
+    /// `seed` comes from a secure random source. All memory is provided here, on huge pages where there are any.
+    pub fn new(capacity: u32, half_open: u32, seed: [u64; 4]) -> Result<Self, TableError> {
+        let mut entries = HugeArray::anonymous(capacity as usize).map_err(TableError::Memory)?;
+        entries.prefault().map_err(TableError::Memory)?;
+        Self::over(entries, half_open, seed)
+    }
+
+    /// An empty table over `entries`, whose contents count only after [`rebuild_index`](Self::rebuild_index).
+    pub fn over(entries: HugeArray<Entry>, half_open: u32, seed: [u64; 4]) -> Result<Self, TableError> {
+        let capacity = u32::try_from(entries.len()).ok().filter(|n| (1..ID_LIMIT).contains(n));
+        let capacity = capacity.ok_or(TableError::Capacity(entries.len()))?;
+        Ok(Self {
+            hasher: Hasher::new(seed),
+            index: Index::new(capacity).map_err(TableError::Memory)?,
+            wheel: Wheel::new(),
+            entries,
+            capacity,
+            free: NIL,
+            fresh: 0,
+            live: 0,
+            half_open: 0,
+            half_open_limit: half_open,
+        })
+    }
+
+    /// The hash under which `key` is found; to be computed once a packet.
+    #[inline]
+    pub fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// Asks for the index line that a search for `hash` reads first.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for the entry that a search for `hash` will most likely read; reads the index line.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        if let Some(id) = self.index.candidate(hash) {
+            self.entries.prefetch(id as usize);
+        }
+    }
+
+    /// The entry with this key, where `hash` is the key's. Cost: two lines, both prefetched by then.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &Key) -> Option<EntryId> {
+        self.index.find(hash, |id| self.entries[id as usize].has_key(key)).map(EntryId)
+    }
+
+    /// Makes an entry for `key`, which must have none, as [`find`](Self::find) just said.
+    pub fn insert(&mut self, hash: u64, key: &Key, new: NewEntry, now: Tick) -> Result<EntryId, InsertError> {
+        let id = if self.free == NIL { self.fresh } else { self.free };
+        let Some(place) = self.entries.get_mut(id as usize) else { return Err(InsertError::TableFull) };
+        let entry = Entry {
+            client: key.client.0,
+            virtual_: key.virtual_.0,
+            client_port: key.client_port,
+            virtual_port: key.virtual_port,
+            protocol: key.protocol,
+            state: new.state as u8,
+            flags: new.flags | flags::LIVE,
+            server: new.server.0,
+            service: new.service.0,
+            expires: now.0.wrapping_add(new.timeout_ticks),
+            next: NIL,
+            prev: NIL,
+            in_packets: 1,
+        };
+        if entry.is_half_open() && self.half_open >= self.half_open_limit {
+            return Err(InsertError::HalfOpenLimit);
+        }
+        self.index.insert(hash, id).map_err(|_| InsertError::TableFull)?;
+        if self.free == NIL {
+            self.fresh += 1;
+        } else {
+            self.free = place.next;
+        }
+        *place = entry;
+        self.half_open += u32::from(entry.is_half_open());
+        if self.live == 0 {
+            // Nothing was due while the table was empty.
+            self.wheel.start(now);
+        }
+        self.live += 1;
+        self.wheel.link(&mut self.entries, id);
+        Ok(EntryId(id))
+    }
+
+    /// The entry in this place.
+    #[inline]
+    pub fn entry(&self, id: EntryId) -> &Entry {
+        &self.entries[id.0 as usize]
+    }
+
+    /// Counts a packet and lets the entry live for another `timeout_ticks`. Cost: one line written, unless the timeout shrinks.
+    #[inline]
+    pub fn touch(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
+        let entry = &mut self.entries[id.0 as usize];
+        entry.in_packets = entry.in_packets.wrapping_add(1);
+        self.set_expiry(id, now, timeout_ticks);
+    }
+
+    /// Puts the entry into another state and lets it live for `timeout_ticks` from now; counts no packet.
+    #[inline]
+    pub fn set_state(&mut self, id: EntryId, state: State, now: Tick, timeout_ticks: u32) {
+        let entry = &mut self.entries[id.0 as usize];
+        let was = entry.is_half_open();
+        entry.state = state as u8;
+        self.half_open = self.half_open + u32::from(entry.is_half_open()) - u32::from(was);
+        self.set_expiry(id, now, timeout_ticks);
+    }
+
+    /// Replaces the entry's [`flags`], except [`flags::LIVE`].
+    pub fn set_flags(&mut self, id: EntryId, flags: u16) {
+        self.entries[id.0 as usize].flags = flags | flags::LIVE;
+    }
+
+    #[inline]
+    fn set_expiry(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
+        let entry = &mut self.entries[id.0 as usize];
+        let expires = Tick(now.0.wrapping_add(timeout_ticks));
+        let sooner = expires != entry.expires() && entry.expires().until(expires) == 0;
+        entry.expires = expires.0;
+        if sooner {
+            self.wheel.unlink(&mut self.entries, id.0);
+            self.wheel.link(&mut self.entries, id.0);
+        }
+    }
+
+    /// Ends the entry at once and returns what it held.
+    pub fn remove(&mut self, id: EntryId) -> Entry {
+        self.wheel.unlink(&mut self.entries, id.0);
+        let hash = self.hash(&self.entries[id.0 as usize].key());
+        self.release(hash, id.0)
+    }
+
+    /// Gives back the place of an entry that the wheel has let go.
+    fn release(&mut self, hash: u64, id: u32) -> Entry {
+        self.index.remove(hash, id);
+        let place = &mut self.entries[id as usize];
+        let entry = *place;
+        place.flags = 0;
+        place.next = std::mem::replace(&mut self.free, id);
+        self.live -= 1;
+        self.half_open -= u32::from(entry.is_half_open());
+        entry
+    }
+
+    /// Ends entries whose time has come, at most 0.32 s late, and shows each to `ended`; looks at no more than `budget` slots
+    /// and entries, so that a call's cost is bounded and what is left is done by the next calls.
+    pub fn expire(&mut self, now: Tick, budget: usize, ended: &mut impl FnMut(&Entry)) {
+        let mut budget = budget;
+        if self.live == 0 {
+            self.wheel.start(now);
+            return;
+        }
+        loop {
+            let mut due = ArrayVec::<(u64, u32), ENDED>::new();
+            while !due.is_full()
+                && let Some(id) = self.wheel.pop(&mut self.entries, now, &mut budget)
+            {
+                let hash = self.hash(&self.entries[id as usize].key());
+                self.index.prefetch(hash);
+                due.push((hash, id));
+            }
+            for (hash, id) in &due {
+                let entry = self.release(*hash, *id);
+                ended(&entry);
+            }
+            if !due.is_full() {
+                return;
+            }
+        }
+    }
+
+    /// Connections held.
+    pub const fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Places.
+    pub const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Half-open connections among those held.
+    pub const fn half_open(&self) -> u32 {
+        self.half_open
+    }
+
+    /// Where a walk over all entries ends: no place from this one on was ever used.
+    pub const fn extent(&self) -> u32 {
+        self.fresh
+    }
+
+    /// The entries in the `count` places from `from` on, for listings; reads every place, so `count` bounds the cost.
+    pub fn scan(&self, from: u32, count: u32) -> impl Iterator<Item = (EntryId, &Entry)> {
+        let end = from.saturating_add(count).min(self.fresh);
+        let places = self.entries.get(from as usize..end as usize).unwrap_or_default();
+        (from..end).map(EntryId).zip(places).filter(|(_, entry)| entry.is_live())
+    }
+
+    /// Makes index, wheel, free list and counts anew from the entries alone, and returns how many were kept.
+    ///
+    /// For a director that adopts the entries of an earlier one: `was` is the earlier clock's moment of adoption and `now` the
+    /// same moment on this clock, so every entry keeps the time that it had left. Of two entries with one key the first is
+    /// kept. Takes time in proportion to the capacity; not for the packet path.
+    pub fn rebuild_index(&mut self, was: Tick, now: Tick) -> u32 {
+        let shift = now.0.wrapping_sub(was.0);
+        self.index.clear();
+        self.wheel.reset(now);
+        (self.free, self.fresh, self.live, self.half_open) = (NIL, self.capacity, 0, 0);
+        for id in 0..self.fresh {
+            let entry = self.entries[id as usize];
+            let key = entry.key();
+            let hash = self.hash(&key);
+            if entry.is_live() && self.find(hash, &key).is_none() && self.index.insert(hash, id).is_ok() {
+                self.entries[id as usize].expires = entry.expires.wrapping_add(shift);
+                self.wheel.link(&mut self.entries, id);
+                self.live += 1;
+                self.half_open += u32::from(entry.is_half_open());
+            } else {
+                let place = &mut self.entries[id as usize];
+                place.flags = 0;
+                place.next = std::mem::replace(&mut self.free, id);
+            }
+        }
+        self.live
+    }
+}
+
+impl fmt::Debug for ConnectionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionTable")
+            .field("len", &self.live)
+            .field("capacity", &self.capacity)
+            .field("half_open", &self.half_open)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! A port as one worker has it: its own pair of queues, and the rings to the kernel beside us.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use dpdk::burst::{BURST, Burst};
+use dpdk::mbuf::Mbuf;
+use dpdk::mempool::Mempool;
+use dpdk::port::{RxQueue, TxQueue};
+use dpdk::ring::Ring;
+
+use crate::verdict::{Verdict, VerdictCounters};
+
+/// What a worker is given of a port.
+#[derive(Debug)]
+pub struct PortQueues {
+    /// Its receive queue.
+    pub rx: RxQueue,
+    /// Its transmit queue.
+    pub tx: TxQueue,
+    /// The port's MAC.
+    pub mac: [u8; 6],
+    /// Where fresh mbufs come from.
+    pub pool: Mempool,
+    /// Frames for the kernel.
+    pub to_kernel: Arc<Ring>,
+    /// The kernel's frames for the wire: one worker sends them, the others have `None`.
+    pub from_kernel: Option<Arc<Ring>>,
+}
+
+/// Verdicts of one burst, in the L1 cache; added to the shared counters once a burst.
+#[derive(Debug, Default)]
+pub struct Tally([u32; Verdict::COUNT]);
+
+impl Tally {
+    /// Counts one frame.
+    #[inline]
+    pub fn count(&mut self, verdict: Verdict) {
+        self.0[verdict as usize] += 1;
+    }
+
+    /// The frame was counted under `verdict`, but the port did not take it.
+    #[inline]
+    fn not_sent(&mut self, verdict: Verdict) {
+        self.0[verdict as usize] -= 1;
+        self.count(Verdict::TxFull);
+    }
+
+    /// Adds what was counted to the shared counters and begins anew.
+    #[inline]
+    pub fn publish(&mut self, counters: &VerdictCounters) {
+        for (count, verdict) in self.0.iter_mut().zip(Verdict::ALL) {
+            if *count != 0 {
+                counters.add(*verdict, u64::from(std::mem::take(count)));
+            }
+        }
+    }
+}
+
+/// A port's transmit side: frames gather here and leave together.
+#[derive(Debug)]
+pub struct Outgoing {
+    tx: TxQueue,
+    frames: Burst,
+    /// What each frame was counted under; `None` for ICMP errors, which answer a frame that is counted already.
+    origins: ArrayVec<Option<Verdict>, BURST>,
+    /// Frames that the port took.
+    pub sent: u64,
+    /// ICMP errors among them.
+    pub sent_errors: u64,
+}
+
+impl Outgoing {
+    /// Nothing gathered yet.
+    pub fn new(tx: TxQueue) -> Self {
+        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0 }
+    }
+
+    /// Adds a frame, counted under `origin`; sends what has gathered when there is no more room.
+    #[inline]
+    pub fn push(&mut self, frame: Mbuf, origin: Option<Verdict>, tally: &mut Tally) {
+        if self.frames.is_full() {
+            self.flush(tally);
+        }
+        if let Some(verdict) = origin {
+            tally.count(verdict);
+        }
+        // After the flush there is room: a frame that the port did not take has been freed.
+        if self.frames.push(frame).is_ok() {
+            let _ = self.origins.try_push(origin);
+        }
+    }
+
+    /// Sends what has gathered; what the port does not take is freed and counted as such.
+    #[inline]
+    pub fn flush(&mut self, tally: &mut Tally) {
+        if self.frames.is_empty() {
+            return;
+        }
+        let sent = self.tx.send(&mut self.frames);
+        self.sent += sent as u64;
+        for (i, origin) in self.origins.drain(..).enumerate() {
+            match origin {
+                Some(verdict) if i >= sent => tally.not_sent(verdict),
+                None if i < sent => self.sent_errors += 1,
+                _ => {}
+            }
+        }
+        self.frames.clear();
+    }
+
+    /// Sends the kernel's frames that wait in `ring`; gives how many the port took.
+    pub fn send_from(&mut self, ring: &Ring) -> u64 {
+        let mut burst = Burst::new();
+        if ring.dequeue_burst(&mut burst) == 0 {
+            return 0;
+        }
+        let sent = self.tx.send(&mut burst) as u64;
+        self.sent += sent;
+        sent
+    }
+}

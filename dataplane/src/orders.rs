@@ -1,0 +1,142 @@
+//! What the control plane asked for, between two bursts: changes at once, listings a slice a turn.
+
+use arrayvec::ArrayVec;
+
+use crate::command::{Command, ConnectionFilter, ConnectionPage, ConnectionRow, Flush, Reply, WorkerEnd};
+use crate::connection::{Entry, EntryId};
+use crate::rules::Rules;
+use crate::service::Protocol;
+use crate::tick::Tick;
+use crate::track::Tracker;
+
+/// Entries that a listing looks at in one turn: bounds what it adds to a frame's delay.
+const SLICE: u32 = 512;
+/// Listings and flushes that may wait.
+const WAITING: usize = 16;
+
+#[derive(Debug)]
+enum Order {
+    List(Box<ConnectionPage>),
+    Flush(Box<Flush>, u32),
+}
+
+/// Orders that take more than a turn, and replies that found the ring full.
+#[derive(Debug)]
+pub struct Orders {
+    waiting: ArrayVec<Order, WAITING>,
+    unsent: Option<Reply>,
+}
+
+impl Orders {
+    /// No orders.
+    pub fn new() -> Self {
+        Self { waiting: ArrayVec::new(), unsent: None }
+    }
+
+    /// Takes what has come and does a turn's share of it; `true` when there was anything. Cost without orders: two loads.
+    #[inline]
+    pub fn carry_out(&mut self, end: &mut WorkerEnd, rules: &mut Rules, tracker: &mut Tracker, now: Tick) -> bool {
+        if let Some(reply) = self.unsent.take()
+            && let Err(reply) = end.reply(reply)
+        {
+            self.unsent = Some(reply);
+            return false;
+        }
+        let mut worked = false;
+        while self.unsent.is_none() && !self.waiting.is_full() {
+            let Some(command) = end.take() else { break };
+            worked = true;
+            match command {
+                Command::Apply(mut batch) => {
+                    rules.apply(&mut batch);
+                    end.report().version.set(rules.version);
+                    self.unsent = end.reply(Reply::Applied(batch)).err();
+                }
+                // The loop goes on only while there is room.
+                Command::Connections(page) => {
+                    let _ = self.waiting.try_push(Order::List(page));
+                }
+                Command::Flush(flush) => {
+                    let _ = self.waiting.try_push(Order::Flush(flush, 0));
+                }
+            }
+        }
+        if self.unsent.is_none() && !self.waiting.is_empty() {
+            worked = true;
+            self.unsent = self.slice(rules, tracker, now).and_then(|reply| end.reply(reply).err());
+        }
+        worked
+    }
+
+    /// A slice of the oldest order; its reply when that was the last slice.
+    fn slice(&mut self, rules: &Rules, tracker: &mut Tracker, now: Tick) -> Option<Reply> {
+        let extent = tracker.connections.extent();
+        let done = match self.waiting.first_mut()? {
+            Order::List(page) => {
+                let end = page.cursor.saturating_add(SLICE).min(extent);
+                let mut next = end;
+                for (id, entry) in tracker.connections.scan(page.cursor, end.saturating_sub(page.cursor)) {
+                    if let Some(row) = row(entry, &page.filter, rules, now) {
+                        if page.rows.len() == page.rows.capacity() {
+                            next = id.0;
+                            break;
+                        }
+                        page.rows.push(row);
+                    }
+                }
+                page.cursor = next;
+                page.next = (next < extent).then_some(next);
+                next >= extent || page.rows.len() == page.rows.capacity()
+            }
+            Order::Flush(flush, cursor) => {
+                let count = SLICE.min(extent.saturating_sub(*cursor));
+                let mut ids = ArrayVec::<EntryId, { SLICE as usize }>::new();
+                for (id, entry) in tracker.connections.scan(*cursor, count) {
+                    if row(entry, &flush.filter, rules, now).is_some() {
+                        let _ = ids.try_push(id);
+                    }
+                }
+                flush.removed += ids.len() as u64;
+                for id in ids {
+                    tracker.end(id, rules);
+                }
+                *cursor += count;
+                *cursor >= extent
+            }
+        };
+        if !done {
+            return None;
+        }
+        Some(match self.waiting.pop_at(0)? {
+            Order::List(page) => Reply::Connections(page),
+            Order::Flush(flush, _) => Reply::Flushed(flush),
+        })
+    }
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The entry as a listing shows it, if the filter means it.
+fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
+    let protocol = if entry.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
+    let server = &rules.server(entry.server())?.server;
+    let key = entry.key();
+    let meant = filter.protocol.is_none_or(|p| p == protocol)
+        && filter.virtual_address.is_none_or(|a| a == key.virtual_)
+        && filter.virtual_port.is_none_or(|p| p == key.virtual_port)
+        && filter.client.is_none_or(|a| a == key.client)
+        && filter.server.is_none_or(|a| a == server.address);
+    meant.then(|| ConnectionRow {
+        protocol,
+        client: (key.client.ip(), key.client_port).into(),
+        virtual_address: (key.virtual_.ip(), key.virtual_port).into(),
+        server: (server.address.ip(), server.port).into(),
+        state: entry.state_name(),
+        expires_in: now.until(entry.expires()),
+        in_packets: entry.in_packets,
+    })
+}

@@ -1,0 +1,142 @@
+//! The rules that a worker obeys: its copy of the control plane's snapshots, changed only by whole batches.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::address::Address;
+use crate::command::{Batch, LocalAddresses};
+use crate::schedule::Scheduler;
+use crate::service::{NextHop, RealServer, ServerId, ServiceId, ServiceKey, VirtualService};
+use crate::settings::Settings;
+
+/// A service with this worker's scheduler for it.
+#[derive(Debug)]
+pub struct ServiceRules {
+    /// The snapshot.
+    pub service: Arc<VirtualService>,
+    /// The scheduler with its position.
+    pub scheduler: Scheduler,
+}
+
+/// A real server with what every packet to it needs beside it, so that forwarding touches one line.
+#[derive(Debug)]
+pub struct ServerRules {
+    /// Where frames leave; `None` while unknown, and never one of our own MACs.
+    pub next_hop: Option<NextHop>,
+    /// The snapshot.
+    pub server: Arc<RealServer>,
+}
+
+/// All rules of one worker.
+#[derive(Debug)]
+pub struct Rules {
+    services: Vec<Option<ServiceRules>>,
+    by_key: HashMap<ServiceKey, ServiceId>,
+    servers: Vec<Option<ServerRules>>,
+    locals: Arc<LocalAddresses>,
+    /// Settings in force.
+    pub settings: Settings,
+    /// The version of the configuration in force.
+    pub version: u64,
+}
+
+impl Rules {
+    /// No rules, with room for so many services and real servers; nothing is allocated later.
+    pub fn new(services: u32, servers: u32) -> Self {
+        let empty = |n: u32| n as usize;
+        Self {
+            services: std::iter::repeat_with(|| None).take(empty(services)).collect(),
+            // Twice the room: a hash table that is at most half full never rehashes on the packet path.
+            by_key: HashMap::with_capacity(2 * empty(services)),
+            servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
+            locals: Arc::new(LocalAddresses::default()),
+            settings: Settings::default(),
+            version: 0,
+        }
+    }
+
+    /// Puts a batch in force, whole, and leaves in it what it replaced. Cost: proportional to the batch; no allocation.
+    pub fn apply(&mut self, batch: &mut Batch) {
+        if let Some(locals) = &mut batch.locals {
+            std::mem::swap(locals, &mut self.locals);
+        }
+        for (id, change) in &mut batch.servers {
+            let Some(slot) = self.servers.get_mut(id.0 as usize) else { continue };
+            let macs = &self.locals.macs;
+            let new = change.take().map(|server| ServerRules { next_hop: server.next_hop.filter(|hop| !macs.contains(&hop.mac)), server });
+            *change = std::mem::replace(slot, new).map(|old| old.server);
+        }
+        for (id, change) in &mut batch.services {
+            let Some(slot) = self.services.get_mut(id.0 as usize) else { continue };
+            // The key may already belong to a service that this very batch put elsewhere.
+            if let Some(old) = slot.as_ref()
+                && self.by_key.get(&old.service.key) == Some(id)
+            {
+                self.by_key.remove(&old.service.key);
+            }
+            let new = change.take().map(|service| {
+                self.by_key.insert(service.key, *id);
+                let scheduler = match slot.take() {
+                    Some(mut old) => {
+                        old.scheduler.service_changed(&old.service, &service);
+                        *change = Some(old.service);
+                        old.scheduler
+                    }
+                    None => Scheduler::new(&service),
+                };
+                ServiceRules { service, scheduler }
+            });
+            if let Some(gone) = std::mem::replace(slot, new) {
+                *change = Some(gone.service);
+            }
+        }
+        if let Some(settings) = &mut batch.settings {
+            std::mem::swap(settings, &mut self.settings);
+        }
+        self.version = batch.version;
+    }
+
+    /// The service that a packet is for. Cost: one hash lookup.
+    #[inline]
+    pub fn find(&mut self, key: &ServiceKey) -> Option<&mut ServiceRules> {
+        let id = *self.by_key.get(key)?;
+        self.service(id)
+    }
+
+    /// The service at a place.
+    #[inline]
+    pub fn service(&mut self, id: ServiceId) -> Option<&mut ServiceRules> {
+        self.services.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// The service at a place, to read.
+    #[inline]
+    pub fn service_ref(&self, id: ServiceId) -> Option<&VirtualService> {
+        self.services.get(id.0 as usize)?.as_ref().map(|rules| &*rules.service)
+    }
+
+    /// The real server at a place.
+    #[inline]
+    pub fn server(&self, id: ServerId) -> Option<&ServerRules> {
+        self.servers.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Whether we answer for this address on this port.
+    #[inline]
+    pub fn is_local(&self, address: Address, port: u16) -> bool {
+        self.locals.addresses.get(&address).is_some_and(|ports| ports >> port & 1 != 0)
+    }
+
+    /// Whether this is an address of ours on any port.
+    #[inline]
+    pub fn is_own(&self, address: Address) -> bool {
+        self.locals.addresses.contains_key(&address)
+    }
+
+    /// Whether this is a VIP.
+    #[inline]
+    pub fn is_service_address(&self, address: Address) -> bool {
+        self.locals.vips.contains(&address)
+    }
+}

@@ -1,0 +1,252 @@
+//! Connections: what an entry does with a packet, and what happens to a packet without one.
+
+use crate::connection::entry::flags;
+use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
+use crate::icmp_error::{Cause, IcmpErrors};
+use crate::lanes::{Fate, Lanes};
+use crate::parse::Packet;
+use crate::rules::{Rules, ServerRules};
+use crate::schedule::Pick;
+use crate::service::{Protocol, ServerId, ServiceKey};
+use crate::stats::Traffic;
+use crate::tcp::{self, State, Table};
+use crate::tick::Tick;
+use crate::verdict::Verdict;
+
+/// The source port that IPVS never schedules: FTP's data connections come from the real server's side.
+const FTP_DATA: u16 = 20;
+
+/// What the connection stages work on.
+#[derive(Debug)]
+pub struct Tracker {
+    /// This worker's number, for the counters.
+    pub worker: usize,
+    /// The connection table.
+    pub connections: ConnectionTable,
+    /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
+    disturbed: bool,
+}
+
+impl Tracker {
+    /// A tracker over an empty table.
+    pub fn new(worker: usize, connections: ConnectionTable) -> Self {
+        Self { worker, connections, disturbed: false }
+    }
+
+    /// Stage: finds the entry of every undecided flow. Hashes the whole burst, then prefetches, then looks up, so that cache
+    /// misses overlap.
+    #[inline]
+    pub fn lookup(&mut self, lanes: &mut Lanes) {
+        let table = &self.connections;
+        self.disturbed = false;
+        let n = lanes.len();
+        for i in 0..n {
+            if lanes.fates[i] == Fate::Undecided {
+                let hash = table.hash(&lanes.packets[i].key);
+                lanes.hashes[i] = hash;
+                table.prefetch_bucket(hash);
+            }
+        }
+        for i in 0..n {
+            if lanes.fates[i] == Fate::Undecided {
+                table.prefetch_entry(lanes.hashes[i]);
+            }
+        }
+        for i in 0..n {
+            lanes.entries[i] = if lanes.fates[i] == Fate::Undecided { table.find(lanes.hashes[i], &lanes.packets[i].key) } else { None };
+        }
+    }
+
+    /// Stage: packets of known connections. Moves the TCP state, restarts the timer, counts; leaves undecided what must be
+    /// scheduled.
+    #[inline]
+    pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
+        for i in 0..lanes.len() {
+            if lanes.fates[i] != Fate::Undecided {
+                continue;
+            }
+            let packet = lanes.packets[i];
+            let found = if self.disturbed { self.connections.find(lanes.hashes[i], &packet.key) } else { lanes.entries[i] };
+            if let Some(id) = found {
+                lanes.fates[i] = self.packet_of(id, &packet, rules, now);
+            }
+        }
+    }
+
+    /// Stage: first packets of connections. What belongs to no service goes to the kernel.
+    #[inline]
+    pub fn schedule(&mut self, lanes: &mut Lanes, rules: &mut Rules, errors: &mut IcmpErrors, now: Tick) {
+        for i in 0..lanes.len() {
+            if lanes.fates[i] != Fate::Undecided {
+                continue;
+            }
+            let packet = lanes.packets[i];
+            let hash = lanes.hashes[i];
+            // An earlier frame of this very burst may have made the entry.
+            let known = self.connections.find(hash, &packet.key).map(|id| self.packet_of(id, &packet, rules, now));
+            lanes.fates[i] = match known {
+                Some(fate) if fate != Fate::Undecided => fate,
+                _ => self.first_packet(hash, &packet, rules, now),
+            };
+            if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer) {
+                errors.ask(i, Cause::PortUnreachable);
+            }
+        }
+    }
+
+    /// What a packet of the connection `id` does; `Undecided` when the entry ended and the packet is to be scheduled anew.
+    #[inline]
+    fn packet_of(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) -> Fate {
+        let entry = *self.connections.entry(id);
+        let server_id = entry.server();
+        let Some(target) = rules.server(server_id) else {
+            // The control plane gives a place up only once no entry refers to it.
+            return Fate::Drop(Verdict::RealServerRemoved);
+        };
+        let settings = &rules.settings;
+        let tcp = entry.protocol == Protocol::Tcp as u8;
+        if tcp && packet.tcp_flags & tcp::SYN != 0 && settings.conn_reuse_mode != 0 {
+            let quiescent = settings.expire_nodest_conn && target.server.weight == 0;
+            if quiescent || ended(&entry, settings.conn_reuse_mode) {
+                self.end(id, rules);
+                return Fate::Undecided;
+            }
+        }
+        if !target.server.available {
+            if settings.expire_nodest_conn {
+                self.end(id, rules);
+                return Fate::Undecided;
+            }
+            return Fate::Drop(Verdict::RealServerRemoved);
+        }
+        self.packet_in(id, &entry, packet, target, rules, now);
+        Fate::Server(server_id)
+    }
+
+    /// Counts a packet of an entry, moves its TCP state and restarts its timer.
+    #[inline]
+    fn packet_in(&mut self, id: EntryId, entry: &Entry, packet: &Packet, target: &ServerRules, rules: &Rules, now: Tick) {
+        let stats = target.server.stats.share(self.worker);
+        count_packet(&stats.traffic, packet);
+        let mut timeouts = &rules.settings.timeouts;
+        if let Some(service) = rules.service_ref(entry.service()) {
+            count_packet(service.stats.share(self.worker), packet);
+            timeouts = service.timeouts.as_ref().unwrap_or(timeouts);
+        }
+        if entry.protocol != Protocol::Tcp as u8 {
+            self.connections.touch(id, now, timeouts.udp * Tick::PER_SECOND);
+            return;
+        }
+        let old = entry.state();
+        let table = if entry.flags & flags::NO_OUTPUT != 0 { Table::InputOnly } else { Table::Input };
+        let new = tcp::next(table, old, packet.tcp_flags);
+        let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
+        self.connections.touch(id, now, timeout);
+        if new == old {
+            return;
+        }
+        self.connections.set_state(id, new, now, timeout);
+        match (old.counts_as_active(), new.counts_as_active()) {
+            (false, true) => {
+                stats.inactive.decrement();
+                stats.active.increment();
+            }
+            (true, false) => {
+                stats.active.decrement();
+                stats.inactive.increment();
+            }
+            _ => {}
+        }
+    }
+
+    /// Schedules the first packet of a connection.
+    fn first_packet(&mut self, hash: u64, packet: &Packet, rules: &mut Rules, now: Tick) -> Fate {
+        let key = &packet.key;
+        let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
+        let sloppy = rules.settings.sloppy_tcp;
+        let default_timeouts = rules.settings.timeouts;
+        if rules.is_own(key.client) {
+            return Fate::Drop(Verdict::OwnSource);
+        }
+        let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
+        let Some(found) = rules.find(&service_key) else { return Fate::Kernel };
+        if key.client_port == FTP_DATA {
+            return Fate::Kernel;
+        }
+        if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
+            return Fate::Kernel;
+        }
+        let pick =
+            Pick { members: &found.service.members, client: key.client, client_port: key.client_port, virtual_address: key.virtual_ };
+        let Some(member) = found.scheduler.pick(&pick).and_then(|at| found.service.members.get(at)) else {
+            return Fate::Drop(Verdict::NoRealServer);
+        };
+        let server = member.server;
+        let share = member.stats.share(self.worker);
+        let traffic = found.service.stats.share(self.worker);
+        if !found.service.one_packet {
+            let timeouts = found.service.timeouts.as_ref().unwrap_or(&default_timeouts);
+            let (state, seconds) = if protocol == Protocol::Tcp {
+                let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
+                (state, state.timeout(timeouts))
+            } else {
+                (State::None, timeouts.udp)
+            };
+            let timeout_ticks = seconds * Tick::PER_SECOND;
+            let new = NewEntry { server, service: found.service.id, state, flags: flags::NO_OUTPUT, timeout_ticks };
+            match self.connections.insert(hash, key, new, now) {
+                Ok(id) if self.connections.entry(id).counts_as_active() => share.active.increment(),
+                Ok(_) => share.inactive.increment(),
+                Err(InsertError::TableFull) => return Fate::Drop(Verdict::TableFull),
+                Err(InsertError::HalfOpenLimit) => return Fate::Drop(Verdict::HalfOpenLimit),
+            }
+        }
+        for counters in [traffic, &share.traffic] {
+            counters.connections.add(1);
+            count_packet(counters, packet);
+        }
+        Fate::Server(server)
+    }
+
+    /// Ends an entry at once.
+    pub fn end(&mut self, id: EntryId, rules: &Rules) {
+        let entry = self.connections.remove(id);
+        self.disturbed = true;
+        release(&entry, rules, self.worker);
+    }
+
+    /// Stage: ends entries whose time is up, at most `budget` of them looked at.
+    #[inline]
+    pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
+        let worker = self.worker;
+        self.connections.expire(now, budget, &mut |entry| release(entry, rules, worker));
+    }
+
+    /// The real server of the connection with this key, without counting a packet: for ICMP errors about it.
+    pub fn server_of(&self, key: &Key) -> Option<ServerId> {
+        self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
+    }
+}
+
+#[inline]
+fn count_packet(traffic: &Traffic, packet: &Packet) {
+    traffic.in_packets.add(1);
+    traffic.in_bytes.add(u64::from(packet.length));
+}
+
+/// Takes an entry that ended out of its real server's counts.
+fn release(entry: &Entry, rules: &Rules, worker: usize) {
+    if let Some(target) = rules.server(entry.server()) {
+        let share = target.server.stats.share(worker);
+        if entry.counts_as_active() { share.active.decrement() } else { share.inactive.decrement() }
+    }
+}
+
+/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl).
+fn ended(entry: &Entry, mode: u8) -> bool {
+    match entry.state() {
+        State::TimeWait | State::Close => true,
+        State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
+        _ => false,
+    }
+}

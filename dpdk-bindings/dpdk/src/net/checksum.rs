@@ -1,0 +1,80 @@
+//! The internet checksum (RFC 1071): whole, in parts, and mended in place (RFC 1624).
+
+/// Sum of 16-bit words, not yet folded. Parts add up by `+`, as long as every part but the last has an even length.
+///
+/// Cost: about one cycle per 8 bytes or better; for slices of up to 64 KiB no overflow however many are added.
+#[inline]
+pub fn sum(bytes: &[u8]) -> u64 {
+    let (quads, rest) = bytes.as_chunks::<4>();
+    let mut total: u64 = quads.iter().map(|quad| u64::from(u32::from_be_bytes(*quad))).sum();
+    let mut last = [0; 4];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    total += u64::from(u32::from_be_bytes(last));
+    total
+}
+
+/// Folds a sum into the checksum: the ones' complement of the ones' complement sum.
+#[inline]
+pub fn finish(sum: u64) -> u16 {
+    !fold(sum)
+}
+
+/// Ones' complement sum in 16 bits.
+#[inline]
+fn fold(sum: u64) -> u16 {
+    // 64 to 33 bits, to 32, to 17, to 16.
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let [.., high, low] = sum.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+/// Checksum over `bytes`; 0 when they contain their own, right checksum.
+#[inline]
+pub fn internet(bytes: &[u8]) -> u16 {
+    finish(sum(bytes))
+}
+
+/// Sum of the IPv4 pseudo-header of a TCP or UDP segment of `len` bytes (RFC 9293 section 3.1).
+#[inline]
+pub fn pseudo_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> u64 {
+    sum(&source) + sum(&destination) + u64::from(protocol) + u64::from(len)
+}
+
+/// Sum of the IPv6 pseudo-header of a segment of `len` bytes (RFC 8200 section 8.1).
+#[inline]
+pub fn pseudo_v6(source: &[u8; 16], destination: &[u8; 16], next_header: u8, len: u32) -> u64 {
+    sum(source) + sum(destination) + u64::from(next_header) + u64::from(len)
+}
+
+/// Checksum of a segment behind a pseudo-header; 0 when the segment contains its own, right checksum.
+#[inline]
+pub fn segment(pseudo: u64, segment: &[u8]) -> u16 {
+    finish(pseudo + sum(segment))
+}
+
+/// Checksum of a UDP segment to send: as [`segment`], but never 0, which would mean none (RFC 768).
+#[inline]
+pub fn udp_segment(pseudo: u64, bytes: &[u8]) -> u16 {
+    match segment(pseudo, bytes) {
+        0 => 0xffff,
+        checksum => checksum,
+    }
+}
+
+/// The checksum after one 16-bit word under it changed from `old` to `new` (RFC 1624 equation 3).
+#[inline]
+pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    finish(u64::from(!checksum) + u64::from(!old) + u64::from(new))
+}
+
+/// The checksum after `old`, at an even place under it, changed to `new` of the same, even length (RFC 1624).
+#[inline]
+pub fn update_bytes(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
+    finish(u64::from(!checksum) + u64::from(!fold(sum(old))) + sum(new))
+}

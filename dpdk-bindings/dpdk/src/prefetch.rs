@@ -1,0 +1,42 @@
+//! Hints to the cache; never needed for correctness.
+
+/// Asks for the cache line of `target` ahead of its use; one instruction, never faults.
+#[inline(always)]
+pub fn read<T>(target: &T) {
+    address(core::ptr::from_ref(target).cast());
+}
+
+/// Asks for the cache line of `slice[index]`; an index out of range does nothing.
+#[inline(always)]
+pub fn slot<T>(slice: &[T], index: usize) {
+    if let Some(target) = slice.get(index) {
+        read(target);
+    }
+}
+
+/// Asks for the line at `target`, whatever it points to.
+#[inline(always)]
+pub(crate) fn address(target: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: PREFETCHT0 is a hint: it exists on every x86-64 CPU and does not fault, whatever the address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(target.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = target;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_index_is_harmless() {
+        let numbers = [1u64, 2, 3];
+        read(&numbers);
+        for index in [0, 2, 3, usize::MAX] {
+            slot(&numbers, index);
+        }
+        slot::<u64>(&[], 0);
+    }
+}

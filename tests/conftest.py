@@ -1,0 +1,18 @@
+"""What all end-to-end tests share."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.dont_write_bytecode = True
+
+pytest.register_assert_rewrite("lab.director", "lab.load")
+
+
+def pytest_configure(config):
+    """Says at once, and as a failure, what the machine lacks: a test that cannot run is not a test that passed."""
+    if os.geteuid() != 0 and not config.option.collectonly:
+        raise pytest.UsageError("these tests make network namespaces and need root: run them with sudo, or `make e2e`")

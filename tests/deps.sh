@@ -1,0 +1,71 @@
+#!/bin/sh
+# Installs the Debian packages that building and testing need, those that are missing; says which. Quiet when there is nothing to do.
+set -eu
+
+packages="
+  build-essential pkg-config libdpdk-dev libclang-dev
+  iproute2 iputils-ping nftables ethtool nginx-light wrk curl
+  python3 python3-pytest
+"
+
+missing=
+for package in $packages; do
+    case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" in
+        installed) ;;
+        *) missing="$missing $package" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+root=
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "These packages are missing, and installing them needs root (there is no sudo here). As root:" >&2
+        echo "  apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    root="sudo"
+fi
+
+if ! command -v apt-get >/dev/null; then
+    echo "These packages (by their Debian names) are missing, and there is no apt-get here to install them:$missing" >&2
+    exit 1
+fi
+
+echo "Installing with apt:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+apt() {
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1
+}
+
+# nginx is wanted for the lab's web servers only: its service must not start, nor take port 80 of this machine.
+nginx_service=no
+case "$missing" in
+    *nginx-light*)
+        if [ -d /run/systemd/system ] && ! systemctl cat nginx.service >/dev/null 2>&1; then
+            $root systemctl mask --runtime --quiet nginx.service
+            nginx_service=held
+        fi ;;
+esac
+
+# shellcheck disable=SC2086 # one word a package
+install_missing() { apt install --no-install-recommends $missing; }
+
+status=0
+if ! install_missing; then
+    # The lists of packages may be missing or old.
+    { apt update && install_missing; } || status=$?
+fi
+
+if [ "$nginx_service" = held ]; then
+    $root systemctl unmask --runtime --quiet nginx.service
+    $root systemctl disable --quiet nginx.service 2>/dev/null || true
+fi
+
+if [ "$status" != 0 ]; then
+    tail -n 20 "$log" >&2
+    echo "apt could not install:$missing" >&2
+    exit "$status"
+fi

@@ -1,0 +1,18 @@
+"""Networks made of namespaces, with real clients, a real router, real web servers and the real director.
+
+Python's standard library only. Root is needed, for namespaces and raw sockets; nothing outside the lab's own namespaces, its own processes and its
+own folder below /tmp is touched.
+"""
+
+from . import frames
+from .api import Api, Problem
+from .capture import Capture
+from .director import Director, config_text, ready_binary
+from .lab import Lab, LabError
+from .load import KeepAlive, count_servers, fetch, wrk
+from .topology import DIP, DIP6, PUBLIC, VIP, VIP6, Classic, Wire
+
+__all__ = [
+    "Api", "Capture", "Classic", "DIP", "DIP6", "Director", "KeepAlive", "Lab", "LabError", "PUBLIC", "Problem", "VIP", "VIP6", "Wire",
+    "config_text", "count_servers", "fetch", "frames", "ready_binary", "wrk",
+]

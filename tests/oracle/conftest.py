@@ -1,0 +1,40 @@
+"""The director that recordings are played against, and the list of scenarios that wait."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from lab import Director, Wire, config_text  # noqa: E402
+from lab.host import inside  # noqa: E402
+from player import Player, packet_socket  # noqa: E402
+from recordings import LATER  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def player():
+    """Plays against a director with one worker and ttl = "decrement", on a cable of its own."""
+    with Wire() as lab:
+        with inside(lab.peer.namespace):
+            wire = packet_socket("p0")
+
+        def shell(line):
+            done = lab.director.run(line, check=False)
+            return done.stdout + done.stderr
+
+        # The neighbourhood must answer before the director looks for its gateway.
+        reset = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null"
+        player = Player(wire, shell, "baton settings set {name}={value} >/dev/null", reset)
+        with Director(lab.director, config_text(lab.device, ttl="decrement")):
+            yield player
+        player.close()
+        wire.close()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names what is not played yet: nothing is left out in silence."""
+    terminalreporter.section(f"{len(LATER)} recorded scenarios wait for what is not built yet")
+    for name, reason in LATER.items():
+        terminalreporter.line(f"later  {name}  ({reason})")
