@@ -40,9 +40,9 @@ fn table(services: &str) -> String {
     )
 }
 
-/// A session that was recorded with ipvsadm 1.31 on Linux 6.1: each line, its exit code, what it printed.
+/// A run of lines that was recorded with ipvsadm 1.31 on Linux 6.1: each line, its exit code, what it printed.
 #[test]
-fn a_session_of_errors_goes_as_with_ipvsadm() {
+fn a_run_of_errors_goes_as_with_ipvsadm() {
     let stand = Stand::start();
     let numeric =
         "TCP  10.10.24.88:80 rr\n  -> 10.10.24.21:80               Route   1      0          0         \nUDP  10.10.24.88:53 rr ops\n";
