@@ -17,7 +17,6 @@ pub const DEFAULT_API: &str = "unix:/run/baton/baton.sock";
 #[command(
     name = "baton",
     version,
-    about,
     after_help = "Example:\n  baton run --config /etc/baton/baton.toml\n  baton ipvsadm -A -t 10.10.24.88:80 -s rr\n  baton ipvsadm -a -t 10.10.24.88:80 -r 10.10.24.21 -g\n  baton get services"
 )]
 pub struct Cli {
@@ -199,35 +198,41 @@ pub enum RealServerAction {
         after_help = "Example:\n  baton realserver apply --vip 10.10.24.88\n  baton realserver apply --vip 10.10.24.88 --vip fd00:10::88 --print"
     )]
     Apply {
-        /// What it is to be.
+        /// The VIP that it serves; can be given more than once
+        #[arg(long = "vip", value_name = "VIP", required = true, value_parser = vip)]
+        vips: Vec<IpAddr>,
+        /// How it gets its requests.
         #[command(flatten)]
-        host: Host,
+        ways: Ways,
         /// Print the commands and the files that make it last, and change nothing
         #[arg(long)]
         print: bool,
     },
     /// Say line by line what is right, what is wrong and what mends it; exit code 1 when anything is wrong
-    #[command(after_help = "Example:\n  baton realserver check --vip 10.10.24.88")]
+    #[command(after_help = "Example:\n  baton realserver check\n  baton realserver check --vip 10.10.24.88")]
     Check {
-        /// What it is to be.
+        /// The VIP; those that apply put there when none is named
+        #[arg(long = "vip", value_name = "VIP", value_parser = vip)]
+        vips: Vec<IpAddr>,
+        /// How it gets its requests.
         #[command(flatten)]
-        host: Host,
+        ways: Ways,
     },
     /// Put back what apply changed
-    #[command(after_help = "Example:\n  baton realserver undo")]
+    #[command(after_help = "Example:\n  baton realserver undo\n  baton realserver undo --vip 10.10.24.88")]
     Undo {
+        /// Only this VIP; the sysctls are put back with the last one
+        #[arg(long = "vip", value_name = "VIP", value_parser = vip)]
+        vips: Vec<IpAddr>,
         /// Where apply wrote down what was there before
         #[arg(long, value_name = "FILE")]
         state: Option<PathBuf>,
     },
 }
 
-/// What a real server is to be.
+/// How a real server gets its requests.
 #[derive(Args, Clone, Debug)]
-pub struct Host {
-    /// The VIP that it serves; can be given more than once
-    #[arg(long = "vip", value_name = "VIP", required = true, value_parser = vip)]
-    pub vips: Vec<IpAddr>,
+pub struct Ways {
     /// The device that carries the VIP
     #[arg(long, value_name = "DEVICE", default_value = "lo")]
     pub dev: String,

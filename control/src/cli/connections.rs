@@ -12,10 +12,10 @@ pub struct Filter {
     /// Only those of this virtual service, such as tcp:10.10.24.88:80
     #[arg(long, value_name = "ID")]
     pub service: Option<String>,
-    /// Only those from this client: ADDRESS or ADDRESS:PORT
+    /// Only those from this client
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<String>,
-    /// Only those at this real server: ADDRESS or ADDRESS:PORT
+    /// Only those at this real server, by its RIP
     #[arg(long, value_name = "ADDRESS")]
     pub server: Option<String>,
 }

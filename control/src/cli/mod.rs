@@ -10,6 +10,9 @@ pub mod get;
 pub mod realserver;
 pub mod settings;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;

@@ -7,9 +7,10 @@ pub mod plan;
 pub mod print;
 pub mod record;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::args::{Host, RealServerAction};
+use super::args::{RealServerAction, Ways};
 use super::console::Console;
 use check::{Finding, check};
 use host::{HostError, Interface, interfaces, ip};
@@ -19,13 +20,13 @@ use record::Record;
 /// Carries out an action; the exit code.
 pub fn run(action: &RealServerAction, console: &mut Console<'_>) -> u8 {
     let done = match action {
-        RealServerAction::Apply { host, print: true } => Plan::new(host).map(|plan| {
+        RealServerAction::Apply { vips, ways, print: true } => Plan::new(vips, ways).map(|plan| {
             console.write(print::text(&plan));
             0
         }),
-        RealServerAction::Apply { host, print: false } => apply(host, console),
-        RealServerAction::Check { host } => Plan::new(host).and_then(|plan| report(&plan, console)),
-        RealServerAction::Undo { state } => undo(&state_path(state.as_ref()), console),
+        RealServerAction::Apply { vips, ways, print: false } => apply(vips, ways, console),
+        RealServerAction::Check { vips, ways } => applied(vips, ways).and_then(|vips| report(&Plan::new(&vips, ways)?, console)),
+        RealServerAction::Undo { vips, state } => undo(vips, &state_path(state.as_ref()), console),
     };
     done.unwrap_or_else(|error| {
         let code = if matches!(error, HostError::Given(_)) { 2 } else { 1 };
@@ -38,11 +39,36 @@ fn state_path(given: Option<&PathBuf>) -> PathBuf {
     given.cloned().unwrap_or_else(record::default_path)
 }
 
+/// The VIPs that are meant: those given, else those that apply put there.
+fn applied(vips: &[IpAddr], ways: &Ways) -> Result<Vec<IpAddr>, HostError> {
+    if !vips.is_empty() {
+        return Ok(vips.to_vec());
+    }
+    let path = state_path(ways.state.as_ref());
+    let there: Vec<IpAddr> = Record::load(&path)?.addresses.iter().map(|added| added.address).collect();
+    if there.is_empty() {
+        return Err(HostError::Given(format!("which VIP? {} names none that was applied: say --vip VIP", path.display())));
+    }
+    Ok(there)
+}
+
+/// Whether anything that the record says was changed still is.
+fn in_force(record: &Record, now: &[Interface]) -> bool {
+    let carried =
+        |added: &record::Added| now.iter().any(|interface| interface.name == added.device && interface.prefix_of(added.address).is_some());
+    let set = |changed: &record::Changed| changed.key.read().is_ok_and(|value| value == changed.after);
+    record.addresses.iter().any(carried) || record.sysctls.iter().any(set)
+}
+
 /// Every change is written down before it is made, so that undo finds it whatever happens between.
-fn apply(host: &Host, console: &mut Console<'_>) -> Result<u8, HostError> {
-    let plan = Plan::new(host)?;
-    let path = state_path(host.state.as_ref());
+fn apply(vips: &[IpAddr], ways: &Ways, console: &mut Console<'_>) -> Result<u8, HostError> {
+    let plan = Plan::new(vips, ways)?;
+    let path = state_path(ways.state.as_ref());
     let mut record = Record::load(&path)?;
+    if !in_force(&record, &plan.interfaces) {
+        // It is about a network namespace that had this one's number before.
+        record = Record::default();
+    }
     // The sysctls come first: a VIP that is there before them would be answered for.
     for wanted in &plan.sysctls {
         let value = wanted.key.read()?;
@@ -81,7 +107,7 @@ fn apply(host: &Host, console: &mut Console<'_>) -> Result<u8, HostError> {
         ip(&line.iter().map(String::as_str).collect::<Vec<_>>())?;
         console.line(format_args!("added  {} to {}", host_prefix(address), plan.dev));
     }
-    let findings = check(&Plan::new(host)?)?;
+    let findings = check(&Plan::new(vips, ways)?)?;
     let wrong: Vec<&Finding> = findings.iter().filter(|finding| matches!(finding, Finding::Wrong(..))).collect();
     for finding in &wrong {
         console.line(finding);
@@ -98,7 +124,7 @@ fn report(plan: &Plan, console: &mut Console<'_>) -> Result<u8, HostError> {
 }
 
 /// Addresses go first: the sysctls must still hold while a VIP is there.
-fn undo(path: &Path, console: &mut Console<'_>) -> Result<u8, HostError> {
+fn undo(vips: &[IpAddr], path: &Path, console: &mut Console<'_>) -> Result<u8, HostError> {
     let mut record = Record::load(path)?;
     if record == Record::default() {
         console.line(format_args!("nothing to undo: {} has no change written down", path.display()));
@@ -106,7 +132,9 @@ fn undo(path: &Path, console: &mut Console<'_>) -> Result<u8, HostError> {
     }
     let now = interfaces()?;
     let find = |name: &str| now.iter().find(|interface| interface.name == name);
-    while let Some(added) = record.addresses.pop() {
+    let meant = |added: &record::Added| vips.is_empty() || vips.contains(&added.address);
+    while let Some(index) = record.addresses.iter().position(meant) {
+        let added = record.addresses.remove(index);
         let there = find(&added.device).is_some_and(|interface| interface.prefix_of(added.address).is_some());
         let name = host_prefix(added.address);
         if there {
@@ -117,6 +145,10 @@ fn undo(path: &Path, console: &mut Console<'_>) -> Result<u8, HostError> {
             console.line(format_args!("gone    {name} was no longer on {}", added.device));
         }
         record.save(path)?;
+    }
+    if let Some(left) = record.addresses.first() {
+        console.line(format_args!("kept    the rest, for {} is still here", left.address));
+        return Ok(0);
     }
     while let Some(changed) = record.sysctls.pop() {
         match changed.key.read() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::host::{HostError, Interface, Key, default_routes, interfaces};
-use crate::cli::args::Host;
+use crate::cli::args::Ways;
 
 /// A sysctl that must have a certain value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,33 +41,33 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Works out what is wanted for `host` on this machine.
+    /// Works out what is wanted for `vips` on this machine.
     ///
     /// # Errors
     /// A device that was named and is not here; `ip` does not work.
-    pub fn new(host: &Host) -> Result<Self, HostError> {
+    pub fn new(vips: &[IpAddr], ways: &Ways) -> Result<Self, HostError> {
         let interfaces = interfaces()?;
-        require(&interfaces, "--dev", &host.dev, "")?;
-        for name in &host.interfaces {
+        require(&interfaces, "--dev", &ways.dev, "")?;
+        for name in &ways.interfaces {
             require(&interfaces, "--interface", name, "")?;
         }
-        if let Some(name) = &host.tunnel {
+        if let Some(name) = &ways.tunnel {
             require(&interfaces, "--tunnel", name, "; for IP-in-IP: modprobe ipip")?;
         }
-        let mut vips = host.vips.clone();
+        let mut vips = vips.to_vec();
         let mut seen = std::collections::HashSet::new();
         vips.retain(|vip| seen.insert(*vip));
         let mut sysctls = Vec::new();
         if vips.iter().any(IpAddr::is_ipv4) {
-            let incoming = if host.interfaces.is_empty() { incoming(&interfaces, &vips, host)? } else { host.interfaces.clone() };
+            let incoming = if ways.interfaces.is_empty() { incoming(&interfaces, &vips, ways)? } else { ways.interfaces.clone() };
             for name in std::iter::once("all").chain(incoming.iter().map(String::as_str)) {
                 sysctls.extend(arp(name));
             }
         }
-        if let Some(name) = &host.tunnel {
+        if let Some(name) = &ways.tunnel {
             sysctls.push(reverse_path(name));
         }
-        Ok(Self { vips, dev: host.dev.clone(), tunnel: host.tunnel.clone(), sysctls, interfaces })
+        Ok(Self { vips, dev: ways.dev.clone(), tunnel: ways.tunnel.clone(), sysctls, interfaces })
     }
 
     /// The interface of that name.
@@ -112,11 +112,11 @@ fn require(interfaces: &[Interface], option: &str, name: &str, hint: &str) -> Re
 
 /// The interfaces that ARP requests for the VIP can come in by: every one with an address of its own, and those of the
 /// default routes.
-fn incoming(interfaces: &[Interface], vips: &[IpAddr], host: &Host) -> Result<Vec<String>, HostError> {
+fn incoming(interfaces: &[Interface], vips: &[IpAddr], ways: &Ways) -> Result<Vec<String>, HostError> {
     let routes = default_routes(false)?;
     let apart = |interface: &&Interface| {
-        interface.name != host.dev
-            && Some(&interface.name) != host.tunnel.as_ref()
+        interface.name != ways.dev
+            && Some(&interface.name) != ways.tunnel.as_ref()
             && !interface.flags.iter().any(|flag| flag == "LOOPBACK")
     };
     let own = |interface: &&Interface| {

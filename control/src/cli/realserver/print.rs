@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::plan::{Plan, address_arguments, host_prefix};
 
-/// The commands and files for the plan, as a shell script with the files as comments' neighbours.
+/// Commands to paste, then the files, each under a comment that says where it belongs.
 pub fn text(plan: &Plan) -> String {
     let mut text = String::from("# Now:\n");
     for wanted in &plan.sysctls {

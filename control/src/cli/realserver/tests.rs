@@ -149,6 +149,35 @@ fn undo_leaves_what_was_there_before_and_what_was_changed_since() {
 }
 
 #[test]
+fn the_sysctls_stay_until_the_last_vip_goes() {
+    on_a_machine(|record| {
+        assert_eq!(baton(&format!("realserver apply --vip 10.10.24.88 --vip 10.10.24.89 --state {record}")).code, OK);
+        let checked = baton(&format!("realserver check --state {record}"));
+        assert!(checked.code == OK && checked.out.contains("10.10.24.89/32 is on lo"), "{}", checked.out);
+        assert_eq!(baton(&format!("realserver undo --vip 10.10.24.88 --state {record}")).code, OK);
+        assert!(!shell("address show dev lo").contains("10.10.24.88"));
+        assert_eq!(sysctl("all", "arp_ignore"), "1");
+        assert_eq!(baton(&format!("realserver undo --vip 10.10.24.89 --state {record}")).code, OK);
+        assert_eq!(sysctl("all", "arp_ignore"), "0");
+    });
+}
+
+#[test]
+fn a_record_of_another_namespace_is_not_believed() {
+    on_a_machine(|record| {
+        let key = host::Key::ipv4("all", "arp_ignore");
+        let mut stale = Record { links: vec!["lo".to_owned()], ..Record::default() };
+        stale.note(&key, "7", "1");
+        stale.save(Path::new(record)).unwrap();
+        shell("link set lo up");
+        assert_eq!(baton(&format!("realserver apply --vip 10.10.24.88 --state {record}")).code, OK);
+        assert_eq!(baton(&format!("realserver undo --state {record}")).code, OK);
+        assert_eq!(sysctl("all", "arp_ignore"), "0");
+        assert!(shell("address show dev lo").contains("LOOPBACK,UP"));
+    });
+}
+
+#[test]
 fn a_tunnel_gets_a_loose_reverse_path_filter() {
     on_a_machine(|record| {
         shell("link add tunl0 type veth peer name far1");
@@ -221,6 +250,7 @@ fn bad_input_names_the_option_the_value_and_what_is_allowed() {
             ("realserver apply --vip 10.10.24.88 --interface eth7", "--interface: there is no device 'eth7' here: there are lo, "),
             ("realserver apply --vip 10.10.24.88 --tunnel tunl0", "--tunnel: there is no device 'tunl0' here"),
             ("realserver apply", "--vip <VIP>"),
+            ("realserver check", "say --vip VIP"),
         ] {
             let ran = baton(line);
             assert_eq!(ran.code, ExitCode::from(2), "{line}");
