@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from test_forwarding import configure, counted
+from networks import configure, counted
 
 from lab import VIP, KeepAlive, count_servers
 from lab.load import WrkResult, ask_udp, connect, wrk_words

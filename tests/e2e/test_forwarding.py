@@ -3,28 +3,11 @@
 import collections
 
 import pytest
+from networks import configure, counted
 
 from lab import PUBLIC, VIP, VIP6, Capture, KeepAlive, count_servers, fetch, wrk
 from lab.load import ask_udp
 from lab.servers import file_content
-
-
-def text(address):
-    """An address as it stands before a port."""
-    return f"[{address}]" if ":" in address else address
-
-
-def configure(network, vip, scheduler="rr", weights=(1, 1, 1), flag="-t", port=80):
-    """A virtual service with a real server for each weight."""
-    service = f"{flag} {text(vip)}:{port}"
-    network.director.ipvsadm(f"-A {service} -s {scheduler}")
-    for server, weight in zip(network.servers, weights):
-        network.director.ipvsadm(f"-a {service} -r {text(server.address6 if ':' in vip else server.address)} -g -w {weight}")
-
-
-def counted(network, answers):
-    """How many answers each real server gave, in order."""
-    return [answers[server.name] for server in network.servers]
 
 
 @pytest.mark.parametrize("vip", [VIP, VIP6])

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import classic_network
+from networks import classic_network
 
 from lab import VIP, Capture, Director, KeepAlive, config_text, count_servers, fetch, frames
 from lab.director import cores

@@ -13,15 +13,19 @@ from .topology import DIP, DIP6, REPOSITORY, ROUTER, ROUTER6
 NAMES = ("ipvsadm", "ipvsadm-save", "ipvsadm-restore")
 
 
+def binary():
+    """The program under test: target/release/baton, or what the environment's BATON names."""
+    return Path(os.environ.get("BATON", REPOSITORY / "target" / "release" / "baton")).resolve()
+
+
 def ready_binary(lab):
     """Puts `baton`, and the names of ipvsadm, on the PATH of the lab's hosts."""
-    binary = Path(os.environ.get("BATON", REPOSITORY / "target" / "release" / "baton")).resolve()
-    if not binary.is_file():
-        raise LabError(f"{binary} is missing: build it with `make build` (or name another one in BATON)")
+    if not binary().is_file():
+        raise LabError(f"{binary()} is missing: build it with `make build` (or name another one in BATON)")
     for name in ("baton", *NAMES):
         link = lab.bin / name
         if not link.is_symlink():
-            link.symlink_to(binary)
+            link.symlink_to(binary())
 
 
 def cores(workers):
@@ -155,7 +159,8 @@ class Director:
         return said
 
     def clear(self):
-        """Forgets services, connections and settings."""
+        """Forgets services, their counters (a real server that comes back finds its own again), connections and settings."""
+        self.api.post("services/zero")
         self.api.delete("services")
         self.api.delete("connections")
         self.api.delete("settings")
