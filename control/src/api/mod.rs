@@ -1,1 +1,127 @@
-//! The REST API.
+//! The REST API: one router over the director, described by its own `OpenAPI` document.
+//!
+//! `/api/v1` speaks JSON; every error is `application/problem+json` (RFC 9457) and every answer carries `Baton-Revision`.
+
+mod configuration;
+mod connections;
+mod extract;
+mod health;
+mod metrics;
+mod openapi;
+mod problem;
+mod real_servers;
+mod serve;
+mod services;
+mod system;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::response::Response;
+use tokio::sync::Semaphore;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use configuration::SettingsPatch;
+pub use serve::{Listening, ServeError, serve};
+
+use crate::director::Director;
+use crate::model::{Neighbour, Port};
+use problem::Rejection;
+
+/// The largest request body, in bytes: 16 MiB, which holds a document with 16 384 services and 131 072 real servers.
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// How many bodies are read at once, so that no number of requests takes more memory than these.
+const BODIES: usize = 4;
+
+/// What the API tells that the director does not know.
+#[derive(Clone)]
+pub struct Facts {
+    /// The version of this program.
+    pub version: &'static str,
+    /// The CPU core of each worker.
+    pub cores: Vec<u32>,
+    /// The ports in the configuration's order; their verdicts are filled in from the workers.
+    pub ports: Arc<dyn Fn() -> Vec<Port> + Send + Sync>,
+    /// The neighbours that real servers and gateways are reached by.
+    pub neighbours: Arc<dyn Fn() -> Vec<Neighbour> + Send + Sync>,
+    /// What is missing, in words, beside the workers, before the director is ready; empty when nothing is.
+    pub missing: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            cores: Vec::new(),
+            ports: Arc::new(Vec::new),
+            neighbours: Arc::new(Vec::new),
+            missing: Arc::new(Vec::new),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    director: Director,
+    facts: Facts,
+    openapi: Arc<str>,
+    bodies: Arc<Semaphore>,
+}
+
+/// All routes, as one function that a test can call without a socket.
+pub fn router(director: Director, facts: Facts) -> Router {
+    let v1 = OpenApiRouter::new()
+        .routes(routes!(services::list, services::create, services::delete_all))
+        .routes(routes!(services::read, services::put, services::patch, services::delete))
+        .routes(routes!(services::zero_all))
+        .routes(routes!(services::zero))
+        .routes(routes!(real_servers::list, real_servers::create))
+        .routes(routes!(real_servers::read, real_servers::put, real_servers::patch, real_servers::delete))
+        .routes(routes!(connections::list, connections::flush))
+        .routes(routes!(system::workers))
+        .routes(routes!(system::ports))
+        .routes(routes!(system::neighbours))
+        .routes(routes!(configuration::read_settings, configuration::patch_settings, configuration::reset_settings))
+        .routes(routes!(configuration::read, configuration::put))
+        .routes(routes!(openapi::document));
+    let (routes, described) = OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .nest("/api/v1", v1)
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .split_for_parts();
+    let openapi = described.to_json().unwrap_or_default();
+    let app = App { director, facts, openapi: openapi.into(), bodies: Arc::new(Semaphore::new(BODIES)) };
+    routes
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::map_response_with_state(app.clone(), add_revision))
+        .with_state(app)
+}
+
+async fn unknown_route(uri: Uri) -> Rejection {
+    Rejection::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        format!("there is nothing at {}; /api/v1/openapi.json lists what there is", uri.path()),
+    )
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Rejection {
+    let detail = format!("{} cannot be {method}; the Allow header lists what it can", uri.path());
+    Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+async fn add_revision(State(app): State<App>, mut response: Response) -> Response {
+    response.headers_mut().insert("baton-revision", HeaderValue::from(app.director.revision()));
+    response
+}
+
+#[cfg(test)]
+mod tests;

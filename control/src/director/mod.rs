@@ -16,6 +16,8 @@ mod persist;
 mod places;
 mod records;
 mod room;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod settle;
 mod snapshot;
 mod store;
@@ -235,7 +237,7 @@ impl Director {
     /// Whether anything moved, and whether anything is still to come.
     fn pump(&self) -> (bool, bool) {
         let mut inner = self.lock();
-        let moved = inner.outboxes.iter_mut().filter_map(|outbox| outbox.pump().then_some(())).count() > 0;
+        let moved = inner.outboxes.iter_mut().map(Outbox::pump).filter(|moved| *moved).count() > 0;
         let busy = inner.outboxes.iter().any(Outbox::is_busy);
         drop(inner);
         if moved {

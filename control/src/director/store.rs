@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::Document;
@@ -118,8 +119,14 @@ impl Store {
         File::open(self.folder()).and_then(|folder| folder.sync_all()).map_err(fail("sync", self.folder()))
     }
 
-    /// Moves `.4` to `.5`, then `.3` to `.4`, and so on: `.1` is free afterwards.
+    /// Moves `.4` to `.5`, then `.3` to `.4`, and so on, so that `.1` is free for the present version.
+    ///
+    /// If a crash has left it free, or already with the present version, nothing moves: no version is lost to crashes.
     fn shift(&self) -> io::Result<()> {
+        match fs::metadata(self.numbered(1)) {
+            Ok(kept) if !self.is_present(&kept) => {}
+            _ => return Ok(()),
+        }
         for number in (1..EARLIER_VERSIONS).rev() {
             match fs::rename(self.numbered(number), self.numbered(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -134,9 +141,13 @@ impl Store {
         let kept = self.numbered(1);
         match fs::hard_link(&self.path, &kept) {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Ok(()),
             Err(_) => fs::copy(&self.path, &kept).map(|_| ()),
         }
+    }
+
+    fn is_present(&self, other: &fs::Metadata) -> bool {
+        fs::metadata(&self.path).is_ok_and(|present| (present.dev(), present.ino()) == (other.dev(), other.ino()))
     }
 
     fn numbered(&self, suffix: impl std::fmt::Display) -> PathBuf {

@@ -23,6 +23,9 @@ use crate::director::Wanted;
 /// How often what failed is tried again, and neighbours that do not answer are asked again.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Ticks between two looks at the kernel's whole neighbour table, should an event have been missed.
+const RESYNC_TICKS: u32 = 30;
+
 /// The neighbours, shared with listings; held for moments only.
 pub(super) type SharedNeighbours = Arc<Mutex<Neighbours>>;
 
@@ -50,6 +53,7 @@ pub(super) struct Keeper {
     vips: BTreeSet<IpAddr>,
     ask: Ask,
     troubles: LogLimit,
+    ticks: u32,
 }
 
 /// The neighbours, whatever became of a thread that held them.
@@ -84,6 +88,7 @@ impl Keeper {
                 Ask::Use
             },
             troubles: LogLimit::new(),
+            ticks: 0,
         };
         match keeper.make_all().await {
             Ok(()) => Ok(keeper),
@@ -189,8 +194,15 @@ impl Keeper {
         for key in difference.removed {
             self.leave(key).await;
         }
+        if !difference.added.is_empty() {
+            // The kernel tells changes only: it may know some of them already.
+            self.resync().await;
+        }
         for (port, address) in difference.added {
-            self.ask(port, address).await;
+            let settled = lock(&self.neighbours).is_settled((port, address));
+            if !settled {
+                self.ask(port, address).await;
+            }
         }
     }
 
@@ -342,6 +354,11 @@ impl Keeper {
             }
         }
         self.carry_vips().await;
+        self.ticks += 1;
+        if self.ticks == RESYNC_TICKS {
+            self.ticks = 0;
+            self.resync().await;
+        }
         let up: Vec<u16> = self.sides.iter().filter(|side| side.up).map(|side| side.plan.index).collect();
         for port in up {
             let due = lock(&self.neighbours).due(port);

@@ -36,7 +36,7 @@ pub(super) struct Entry {
     pub(super) link: u32,
     /// The neighbour's address.
     pub(super) address: IpAddr,
-    /// The kernel's state; `None` (as in `NUD_NONE`) when the entry is gone.
+    /// The kernel's state; `Failed` when the entry is gone.
     pub(super) state: NeighbourState,
     /// Its MAC, valid or not.
     pub(super) mac: Option<Mac>,
@@ -82,7 +82,7 @@ pub(super) fn event(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Even
     match message.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => entry(&message).map(Event::Neighbour),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message)) => {
-            entry(&message).map(|entry| Event::Neighbour(Entry { state: NeighbourState::None, mac: None, managed: false, ..entry }))
+            entry(&message).map(|entry| Event::Neighbour(Entry { state: NeighbourState::Failed, mac: None, managed: false, ..entry }))
         }
         // Bridges tell of their ports under a family of their own, also when a port merely leaves the bridge.
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) if message.header.interface_family == AddressFamily::Unspec => {
@@ -228,7 +228,7 @@ mod tests {
     fn a_deleted_neighbour_has_no_mac_left() {
         let gone = neighbour(7, IpAddr::from([10, 0, 0, 1]), Some(Ask::Static(MAC)));
         let Some(Event::Neighbour(entry)) = event(message(RouteNetlinkMessage::DelNeighbour(gone))) else { panic!("no event") };
-        assert_eq!((entry.mac, entry.state), (None, NeighbourState::None));
+        assert_eq!((entry.mac, entry.state), (None, NeighbourState::Failed));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use neighbours::Neighbours;
 use pump::{Lane, LaneCounters};
 
 /// Changes of neighbours that wait to be read; more coalesce.
-const EVENTS: usize = 1024;
+const EVENTS: usize = 64;
 
 /// What the kernel's side of a port is to be.
 #[derive(Clone, Debug)]

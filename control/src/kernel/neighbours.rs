@@ -87,8 +87,16 @@ impl Neighbours {
         difference
     }
 
-    /// Takes over what the kernel said of a neighbour; of one that is not wanted it is passed over.
+    /// Takes over an event about a neighbour; one that is not wanted is passed over.
     pub(super) fn saw(&mut self, port: u16, entry: &Entry, now: Instant) {
+        // Before an entry with a MAC is looked for anew, its loss is told. So this event is older than what is known.
+        let unresolved = matches!(entry.state, NeighbourState::None | NeighbourState::Incomplete);
+        if !unresolved || self.known.get(&(port, entry.address)).is_some_and(|known| known.mac.is_none()) {
+            self.take(port, entry, now);
+        }
+    }
+
+    fn take(&mut self, port: u16, entry: &Entry, now: Instant) {
         let key = (port, entry.address);
         let Some(known) = self.known.get_mut(&key).filter(|known| !known.fixed) else { return };
         let name = self.names.get(&port).map_or("", String::as_str);
@@ -128,7 +136,7 @@ impl Neighbours {
     pub(super) fn saw_all(&mut self, entries: &[(u16, Entry)], now: Instant) {
         let seen: BTreeSet<Key> = entries.iter().map(|(port, entry)| (*port, entry.address)).collect();
         for (port, entry) in entries {
-            self.saw(*port, entry, now);
+            self.take(*port, entry, now);
         }
         let gone: Vec<Key> = self.known.keys().filter(|key| !seen.contains(key)).copied().collect();
         for key in gone {
@@ -145,7 +153,7 @@ impl Neighbours {
     }
 
     fn lost(&mut self, (port, address): Key, now: Instant) {
-        self.saw(port, &Entry { link: 0, address, state: NeighbourState::None, mac: None, managed: false }, now);
+        self.take(port, &Entry { link: 0, address, state: NeighbourState::Failed, mac: None, managed: false }, now);
     }
 
     /// Neighbours of a port to ask for (again): those that the kernel gave up or lost, and those that nobody keeps fresh.
@@ -157,6 +165,11 @@ impl Neighbours {
         };
         let all = self.known.iter().filter(|(key, known)| key.0 == port && !known.fixed && due(known));
         all.map(|(key, _)| key.1).collect()
+    }
+
+    /// Whether somebody gave the kernel this neighbour's MAC by hand: asking would take it away again.
+    pub(super) fn is_settled(&self, key: Key) -> bool {
+        self.known.get(&key).is_some_and(|known| matches!(known.state, NeighbourState::Permanent | NeighbourState::Noarp))
     }
 
     /// Whether [`Self::tell`] would give something.

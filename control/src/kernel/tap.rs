@@ -16,11 +16,11 @@ use super::sysctl::{Setting, Sysctls};
 /// what DHCP clients and the kernel choose (100, 1024).
 const FIRST_METRIC: u32 = 16;
 
-/// For `ipv4/conf`. The worker answers ARP for VIPs and DIP; real servers must never learn a VIP as this machine's
-/// from a request (`arp_announce`), and what the kernel still answers is for addresses of this interface (`arp_ignore`).
-/// A VIP's client may come in by another port than the way back takes (`rp_filter`).
+/// For `ipv4/conf`. The worker answers ARP for VIPs and DIP. Real servers must never learn a VIP as this machine's from a
+/// request (`arp_announce`). All VIPs are on all TAPs, but the kernel may answer only for what is in the same network of
+/// this interface as who asks (`arp_ignore`). A VIP's client may come in by another port than the way back takes (`rp_filter`).
 const IPV4: &[Setting<'static>] =
-    &[("arp_announce", "2"), ("arp_ignore", "1"), ("accept_redirects", "0"), ("send_redirects", "0"), ("rp_filter", "2")];
+    &[("arp_announce", "2"), ("arp_ignore", "2"), ("accept_redirects", "0"), ("send_redirects", "0"), ("rp_filter", "2")];
 
 /// For `ipv6/conf`: nothing that the configuration did not give, and no waiting for duplicates.
 const IPV6: &[Setting<'static>] = &[

@@ -8,12 +8,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::devices::{self, OpenPort};
 use super::error::StartError;
-use super::facts;
+use super::facts::{self, Ports};
 use super::locks::{self, Locks};
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
-use super::{cpus, plan, preflight};
-use crate::api;
+use super::{cpus, initial, plan, preflight};
+use crate::api::{self, Listening};
 use crate::config::Config;
 use crate::director::{self, Director, Limits, Link, Store};
 use crate::kernel::{Kernel, LinkPlan, NeighbourEvent};
@@ -37,7 +37,10 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let signals = Signals::catch()?;
     preflight::check(config, cpus)?;
     let _locks = Locks::take(config, Path::new(locks::FOLDER))?;
-    let (store, document) = initial_document(file, config)?;
+    let (store, document) = initial::document(file, config)?;
+    let api = runtime
+        .block_on(Listening::bind(&config.control.socket, config.control.listen))
+        .map_err(|why| StartError::new(why.to_string(), "start as root, or give another control.socket or control.listen"))?;
     // From here on, whatever fails undoes what was done: everything below closes itself when it is dropped, in reverse.
     let eal = Eal::init(&plan::eal(config)).map_err(|error| StartError::dpdk("cannot start DPDK", &error))?;
     cpus::pin(config.control.core)
@@ -48,41 +51,8 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let (kernel, events) = Kernel::start(link_plans(config, &ports), director.wanted())
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
-    let outcome = runtime.block_on(serve(config, signals, workers, ports, director, &kernel, events));
-    tell_systemd("STOPPING=1");
-    give_up_after(LONGEST_END);
-    if runtime.block_on(tokio::time::timeout(LONGEST_FAREWELL, kernel.stop())).is_err() {
-        tracing::warn!("the kernel's side of the ports did not end in time");
-    }
-    outcome
-}
-
-/// What to begin with: the state file if there is one, otherwise what the configuration says.
-fn initial_document(file: &Path, config: &Config) -> Result<(Store, Document), StartError> {
-    let path = config.control.state.display();
-    let mend = "make its folder writable, or give another control.state";
-    let store = Store::open(&config.control.state).map_err(|why| StartError::new(format!("state file {path}: {why}"), mend))?;
-    let stored = store.load().map_err(|why| {
-        StartError::new(
-            format!("state file: {why}"),
-            format!("put an earlier version back ({path}.1 is the last), or move it away to begin anew"),
-        )
-    })?;
-    let Some(document) = stored else {
-        tracing::info!("{} services from {}; {path} will keep changes", config.services.len(), file.display());
-        return Ok((store, config.document()));
-    };
-    let faults = director::validate(&document, &config.links(|_| [0; 6], |_| u16::MAX));
-    if !faults.is_empty() {
-        let list: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
-        return Err(StartError::new(
-            format!("state file {path} does not fit the ports of {}: {}", file.display(), list.join("; ")),
-            "change the ports' addresses back, correct the state file, or move it away to begin with the configuration's services",
-        ));
-    }
-    let unused = if config.services.is_empty() { "" } else { "; it wins over the [[service]] of the configuration" };
-    tracing::info!("{} services from {path}{unused}", document.services.len());
-    Ok((store, document))
+    let parts = Parts { workers, ports: Ports::new(ports), director, kernel };
+    runtime.block_on(parts.serve(config, signals, api, events))
 }
 
 /// The director with its first document on the way to the workers.
@@ -144,56 +114,73 @@ fn announce(config: &Config, ports: &[OpenPort]) {
     tracing::info!("API on unix:{}{listen}", config.control.socket.display());
 }
 
-/// Answers requests and moves the director along until a signal comes or a part of it ends.
-async fn serve(
-    config: &Config,
-    mut signals: Signals,
-    mut workers: Workers,
-    ports: Vec<OpenPort>,
+/// Everything that runs.
+struct Parts {
+    workers: Workers,
+    ports: Ports,
     director: Director,
-    kernel: &Kernel,
-    mut events: mpsc::Receiver<NeighbourEvent>,
-) -> Result<(), StartError> {
-    let (farewell, mut said) = watch::channel(());
-    let facts = facts::of(config, ports, kernel.clone());
-    let shutdown = async move {
-        let _ = said.changed().await;
-    };
-    let router = api::router(director.clone(), facts);
-    let mut server = tokio::spawn(api::serve(router, config.control.socket.clone(), config.control.listen, shutdown));
-    let mut director_runs = tokio::spawn(director.clone().run());
-    let mut neighbours = tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            director.set_neighbour(event.port, event.address, event.mac);
+    kernel: Kernel,
+}
+
+impl Parts {
+    /// Answers requests and moves the director along until a signal comes or a part of it ends; then takes it apart.
+    async fn serve(
+        mut self,
+        config: &Config,
+        mut signals: Signals,
+        api: Listening,
+        mut events: mpsc::Receiver<NeighbourEvent>,
+    ) -> Result<(), StartError> {
+        let (farewell, mut said) = watch::channel(());
+        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel));
+        let mut server = tokio::spawn(api.serve(router, async move {
+            let _ = said.changed().await;
+        }));
+        let mut control = tokio::spawn(self.director.clone().run());
+        let director = self.director.clone();
+        let mut neighbours = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                director.set_neighbour(event.port, event.address, event.mac);
+            }
+        });
+        tell_systemd("READY=1");
+        tracing::info!("the director runs");
+        let outcome = tokio::select! {
+            signal = signals.end() => {
+                tracing::info!("{signal}: the director ends");
+                Ok(())
+            }
+            ended = self.workers.ended() => Err(ended),
+            ended = &mut server => Err(match ended {
+                Ok(Err(why)) => why.to_string(),
+                other => format!("the API has ended: {other:?}"),
+            }),
+            ended = &mut control => Err(format!("the control plane has ended: {ended:?}")),
+            ended = &mut neighbours => Err(format!("the kernel's side of the ports has ended: {ended:?}")),
+        };
+        tell_systemd("STOPPING=1");
+        give_up_after(LONGEST_END);
+        farewell.send_replace(());
+        if !server.is_finished() && tokio::time::timeout(LONGEST_FAREWELL, &mut server).await.is_err() {
+            tracing::warn!("requests under way were cut off");
+            server.abort();
         }
-    });
-    tell_systemd("READY=1");
-    tracing::info!("the director runs");
-    let broken = |what: String| Err(StartError::new(what, "start it again, and report this with the lines above"));
-    let outcome = tokio::select! {
-        signal = signals.end() => {
-            tracing::info!("{signal}: the director ends");
-            Ok(())
+        control.abort();
+        neighbours.abort();
+        self.take_apart().await;
+        outcome.map_err(|what| StartError::new(what, "start it again, and report this with the lines above"))
+    }
+
+    /// Workers first, so that no frame is in anybody's hands when its port and its TAP go.
+    async fn take_apart(self) {
+        if !self.workers.stop_and_wait(LONGEST_FAREWELL) {
+            tracing::warn!("a worker did not end in time");
         }
-        ended = workers.ended() => broken(ended),
-        ended = &mut server => match ended {
-            Ok(Err(why)) => Err(StartError::new(format!("the API cannot be served: {why}"), "give another control.socket or control.listen")),
-            other => broken(format!("the API has ended: {other:?}")),
-        },
-        ended = &mut director_runs => broken(format!("the control plane has ended: {ended:?}")),
-        ended = &mut neighbours => broken(format!("the kernel's side has ended: {ended:?}")),
-    };
-    farewell.send_replace(());
-    if !server.is_finished() && tokio::time::timeout(LONGEST_FAREWELL, &mut server).await.is_err() {
-        tracing::warn!("requests in flight were cut off");
-        server.abort();
+        if tokio::time::timeout(LONGEST_FAREWELL, self.kernel.stop()).await.is_err() {
+            tracing::warn!("the kernel's side of the ports did not end in time");
+        }
+        self.ports.close();
     }
-    director_runs.abort();
-    neighbours.abort();
-    if !workers.stop_and_wait(LONGEST_FAREWELL) {
-        tracing::warn!("a worker did not end in time");
-    }
-    outcome
 }
 
 /// Ends the process when it has not ended by itself: a device or a disk that hangs must not keep a restart waiting.

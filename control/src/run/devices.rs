@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dpdk::ErrorKind;
 use dpdk::eal::Eal;
 use dpdk::mempool::Mempool;
-use dpdk::port::{Port, PortConfig, PortInfo, RxQueue, TxQueue};
+use dpdk::port::{Port, PortConfig, RxQueue, TxQueue};
 use dpdk::ring::Ring;
 
 use super::error::StartError;
@@ -18,7 +18,7 @@ use crate::config::{self, Config, Device};
 pub(super) struct OpenPort {
     /// The device: closed when this and all its queues are gone.
     pub(super) port: Port,
-    pub(super) info: PortInfo,
+    pub(super) driver: String,
     pub(super) mac: [u8; 6],
     pub(super) mtu: u16,
     /// Receive and transmit queue of each worker.
@@ -86,7 +86,7 @@ fn open_one(
     let from_kernel = ring("from-kernel").map_err(failed("make a ring"))?;
     device.start().map_err(failed("start the device"))?;
     let (mac, mtu) = (device.mac(), device.mtu());
-    Ok(OpenPort { port: device, info, mac, mtu, queues: rx.into_iter().zip(tx).collect(), pool, to_kernel, from_kernel })
+    Ok(OpenPort { port: device, driver: info.driver, mac, mtu, queues: rx.into_iter().zip(tx).collect(), pool, to_kernel, from_kernel })
 }
 
 fn not_found(eal: &Eal, port: &config::Port, error: &dpdk::DpdkError) -> StartError {

@@ -9,12 +9,15 @@ mod daemon;
 mod devices;
 mod error;
 mod facts;
+mod initial;
 mod locks;
 mod logging;
 mod pci;
 mod plan;
 mod preflight;
 mod signals;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::io::Write as _;

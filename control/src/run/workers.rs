@@ -82,6 +82,12 @@ impl Workers {
         Ok(workers)
     }
 
+    /// Workers that a test launched itself.
+    #[cfg(test)]
+    pub(super) fn of(running: Vec<Lcore<()>>) -> Self {
+        Self { running: running.into_iter().map(Some).collect(), ends: Vec::new() }
+    }
+
     /// The control plane's end of each worker's rings.
     pub(super) fn ends(&self) -> Vec<ControlEnd> {
         self.ends.clone()

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::names::Names;
-use super::parse::{Columns, Listing};
+use super::request::{Columns, Listing};
 use crate::model::{Connection, Method, Protocol, Rates, RealServer, Scheduler, Service, ServiceKey, Settings, Stats};
 
 /// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per

@@ -1,1 +1,251 @@
+//! The expected texts are what ipvsadm 1.31 printed for the same state on Linux 6.1.
 
+use super::*;
+use crate::model::{RealServerState, Scheduler};
+
+fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
+    let address: IpAddr = address.parse().unwrap();
+    RealServer {
+        id: SocketAddr::new(address, port).to_string(),
+        address,
+        port,
+        weight: 1,
+        method: Method::DirectRouting,
+        mac: None,
+        link: None,
+        state: RealServerState::Ready,
+        reason: None,
+        active_connections: connections.0,
+        inactive_connections: connections.1,
+        stats: Stats { connections: 4, in_packets: 8, in_bytes: 320, ..Stats::default() },
+        rates: Rates { in_packets: 1, in_bytes: 30, ..Rates::default() },
+    }
+}
+
+fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Service {
+    let key: ServiceKey = id.parse().unwrap();
+    Service {
+        id: id.to_owned(),
+        protocol: key.protocol,
+        address: key.address,
+        port: key.port,
+        scheduler,
+        one_packet: false,
+        stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
+        rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
+        real_servers,
+    }
+}
+
+fn rr() -> Service {
+    let servers = ["10.10.24.23", "10.10.24.21", "10.10.24.22"].map(|address| server(address, 80, (4, 0)));
+    service("tcp:10.10.24.88:80", Scheduler::Rr, servers.into())
+}
+
+const NUMERIC: Style<'_> = Style { names: None, columns: Columns::Plain, exact: false, sorted: true };
+
+fn listed(style: &Style<'_>, services: &[Service]) -> String {
+    style.title() + &style.order(services).into_iter().map(|service| style.service(service)).collect::<String>()
+}
+
+#[test]
+fn plain_listing_is_ipvsadms() {
+    assert_eq!(
+        HEADER.to_owned() + &listed(&NUMERIC, &[rr()]),
+        "\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  10.10.24.88:80 rr
+  -> 10.10.24.21:80               Route   1      4          0         
+  -> 10.10.24.22:80               Route   1      4          0         
+  -> 10.10.24.23:80               Route   1      4          0         
+"
+    );
+}
+
+#[test]
+fn stats_listing_is_ipvsadms() {
+    assert_eq!(
+        listed(&Style { columns: Columns::Stats, ..NUMERIC }, &[rr()]),
+        "\
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+  -> RemoteAddress:Port
+TCP  10.10.24.88:80                     12       24        0      960        0
+  -> 10.10.24.21:80                      4        8        0      320        0
+  -> 10.10.24.22:80                      4        8        0      320        0
+  -> 10.10.24.23:80                      4        8        0      320        0
+"
+    );
+}
+
+#[test]
+fn rate_listing_is_ipvsadms() {
+    assert_eq!(
+        listed(&Style { columns: Columns::Rate, ..NUMERIC }, &[rr()]),
+        "\
+Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS
+  -> RemoteAddress:Port
+TCP  10.10.24.88:80                      1        2        0       90        0
+  -> 10.10.24.21:80                      0        1        0       30        0
+  -> 10.10.24.22:80                      0        1        0       30        0
+  -> 10.10.24.23:80                      0        1        0       30        0
+"
+    );
+}
+
+#[test]
+fn the_other_columns_are_ipvsadms() {
+    let one = service("tcp:10.10.24.88:80", Scheduler::Wlc, vec![server("10.10.24.21", 80, (3, 0))]);
+    assert_eq!(
+        listed(&Style { columns: Columns::Thresholds, ..NUMERIC }, std::slice::from_ref(&one)),
+        "\
+Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn 
+  -> RemoteAddress:Port
+TCP  10.10.24.88:80 wlc
+  -> 10.10.24.21:80               0          0          3          0         
+"
+    );
+    assert_eq!(
+        listed(&Style { columns: Columns::PersistentConn, ..NUMERIC }, std::slice::from_ref(&one)),
+        "\
+Prot LocalAddress:Port            Weight    PersistConn ActiveConn InActConn 
+  -> RemoteAddress:Port
+TCP  10.10.24.88:80 wlc
+  -> 10.10.24.21:80               1         0           3          0         
+"
+    );
+    assert_eq!(
+        listed(&Style { columns: Columns::TunInfo, ..NUMERIC }, &[one]),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
+TCP  10.10.24.88:80 wlc
+  -> 10.10.24.21:80               Route                 1      3          0         
+"
+    );
+}
+
+#[test]
+fn ipv4_comes_before_ipv6_and_tcp_before_udp() {
+    let empty = |id| service(id, Scheduler::Rr, Vec::new());
+    let services = [
+        "udp:[fd00:10::88]:53",
+        "tcp:[fd00:10::88]:8080",
+        "udp:10.10.24.88:53",
+        "tcp:10.10.24.88:443",
+        "tcp:10.10.24.88:80",
+        "tcp:10.10.24.7:9",
+    ]
+    .map(empty);
+    let text = listed(&NUMERIC, &services);
+    let shown: Vec<&str> = text.lines().skip(2).collect();
+    assert_eq!(
+        shown,
+        [
+            "TCP  10.10.24.7:9 rr",
+            "TCP  10.10.24.88:80 rr",
+            "TCP  10.10.24.88:443 rr",
+            "UDP  10.10.24.88:53 rr",
+            "TCP  [fd00:10::88]:8080 rr",
+            "UDP  [fd00:10::88]:53 rr"
+        ]
+    );
+    let unsorted = listed(&Style { sorted: false, ..NUMERIC }, &services);
+    assert_eq!(unsorted.lines().nth(2), Some("UDP  [fd00:10::88]:53 rr"));
+}
+
+#[test]
+fn unsorted_real_servers_stay_in_the_order_of_adding() {
+    let text = listed(&Style { sorted: false, ..NUMERIC }, &[rr()]);
+    assert!(text.lines().nth(3).unwrap().starts_with("  -> 10.10.24.23:80 "), "{text}");
+}
+
+#[test]
+fn names_stand_for_numbers_and_long_ones_are_cut() {
+    let hosts = "10.10.24.88 a-very-long-name-of-a-virtual-service.example.org\n10.10.24.21 web1\n";
+    let names = Names::from_texts("http 80/tcp\ndomain 53/udp\n", hosts);
+    let style = Style { names: Some(&names), ..NUMERIC };
+    assert_eq!(
+        listed(&style, &[rr(), Service { one_packet: true, ..service("udp:10.10.24.89:53", Scheduler::Rr, Vec::new()) }]),
+        "\
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  a-very-long-name-of-a-virtua rr
+  -> web1:http                    Route   1      4          0         
+  -> 10.10.24.22:http             Route   1      4          0         
+  -> 10.10.24.23:http             Route   1      4          0         
+UDP  10.10.24.89:domain rr ops
+"
+    );
+}
+
+#[test]
+fn rules_are_what_restore_reads() {
+    let six = service("udp:[fd00:10::88]:53", Scheduler::Lc, vec![server("fd00:10::21", 53, (0, 0))]);
+    let text: String = [rr(), Service { one_packet: true, ..six }].iter().map(|service| NUMERIC.rules(service)).collect();
+    assert_eq!(
+        text,
+        "\
+-A -t 10.10.24.88:80 -s rr
+-a -t 10.10.24.88:80 -r 10.10.24.21:80 -g -w 1
+-a -t 10.10.24.88:80 -r 10.10.24.22:80 -g -w 1
+-a -t 10.10.24.88:80 -r 10.10.24.23:80 -g -w 1
+-A -u [fd00:10::88]:53 -s lc -o
+-a -u [fd00:10::88]:53 -r [fd00:10::21]:53 -g -w 1
+"
+    );
+}
+
+#[test]
+fn connection_entries_are_ipvsadms() {
+    let entry = |protocol, client: &str, virtual_address: &str, server: &str, state: &str, expires_in| Connection {
+        protocol,
+        client: client.parse().unwrap(),
+        virtual_address: virtual_address.parse().unwrap(),
+        server: server.parse().unwrap(),
+        state: state.to_owned(),
+        expires_in,
+        in_packets: 1,
+        worker: 0,
+    };
+    let entries = [
+        entry(Protocol::Tcp, "198.51.100.8:10007", "10.10.24.88:80", "10.10.24.22:80", "ESTABLISHED", 899.9),
+        entry(Protocol::Tcp, "[2001:db8:1::5]:10004", "[fd00:10::88]:80", "[fd00:10::22]:80", "SYN_RECV", 59.2),
+        entry(Protocol::Udp, "198.51.100.12:10011", "10.10.24.88:53", "10.10.24.21:53", "UDP", -0.5),
+    ];
+    let text: String = entries.iter().map(|entry| NUMERIC.connection(entry)).collect();
+    assert_eq!(
+        CONNECTIONS_TITLE.to_owned() + &text,
+        "\
+IPVS connection entries
+pro expire state       source             virtual            destination
+TCP 14:59  ESTABLISHED 198.51.100.8:10007 10.10.24.88:80     10.10.24.22:80
+TCP 00:59  SYN_RECV    [2001:db8:1::5]:10004 [fd00:10::88]:80   [fd00:10::22]:80
+UDP 00:00  UDP         198.51.100.12:10011 10.10.24.88:53     10.10.24.21:53
+"
+    );
+}
+
+#[test]
+fn large_numbers_are_scaled_unless_exact() {
+    for (number, shown, whole) in [
+        (0, "        0", "        0"),
+        (99_999_999, " 99999999", " 99999999"),
+        (100_000_000, "  100000K", " 100000000"),
+        (999_999_999, "  999999K", " 999999999"),
+        (1_000_000_000, "    1000M", " 1000000000"),
+        (99_999_999_999, "   99999M", " 99999999999"),
+        (100_000_000_000, "     100G", " 100000000000"),
+        (99_999_999_999_999, "   99999G", " 99999999999999"),
+        (100_000_000_000_000, "     100T", " 100000000000000"),
+        (u64::MAX, "18446744T", " 18446744073709551615"),
+    ] {
+        assert_eq!((scaled(number).as_str(), exact(number).as_str()), (shown, whole));
+    }
+}
+
+#[test]
+fn timeouts_are_ipvsadms() {
+    assert_eq!(timeouts(&Settings::default()), "Timeout (tcp tcpfin udp): 900 120 300\n");
+}

@@ -6,6 +6,7 @@ pub mod list;
 pub mod names;
 pub mod options;
 pub mod parse;
+pub mod request;
 pub mod restore;
 pub mod run;
 pub mod scan;
@@ -15,7 +16,7 @@ use super::client::Client;
 use super::console::Console;
 pub use list::scheduler_name;
 use names::Names;
-use parse::{Failure, Request};
+use request::{Failure, Request};
 
 /// The three programs that this one can be called as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

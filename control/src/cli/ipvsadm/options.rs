@@ -229,6 +229,17 @@ impl Command {
     }
 }
 
+/// How a tunnel of that type takes `option`; what is not about tunnels is allowed.
+pub fn tunnel_rule(kind: &str, option: Named) -> Rule {
+    use Named as N;
+    match (kind, option) {
+        ("gue", N::TunPort) => Rule::Required,
+        ("gue", N::TunNocsum | N::TunCsum | N::TunRemcsum) | ("gre", N::TunNocsum | N::TunCsum) => Rule::Exclusive,
+        (_, N::TunPort | N::TunNocsum | N::TunCsum | N::TunRemcsum) => Rule::Illegal,
+        _ => Rule::Allowed,
+    }
+}
+
 /// An option as it is spelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Opt {

@@ -1,6 +1,5 @@
 //! From arguments to a request: ipvsadm's checks in ipvsadm's order, with its messages and exit codes.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -9,8 +8,9 @@ use serde::de::value::Error as ValueError;
 
 use super::address::{AddressPort, address_port, ipv4, number};
 use super::names::Names;
-use super::options::{Command, Named, Opt, Rule};
-use super::scan::{Found, ScanError, Scanner};
+use super::options::{Command, Named, Opt, Rule, tunnel_rule};
+use super::request::{Columns, Failure, Listing, Request, Subject};
+use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
 use crate::model::{Method, Protocol, RealServerPatch, RealServerSpec, Scheduler, ServiceKey, ServicePatch, ServiceSpec};
 
@@ -18,117 +18,6 @@ use crate::model::{Method, Protocol, RealServerPatch, RealServerSpec, Scheduler,
 const MAX_TIMEOUT: i64 = 31 * 86_400;
 /// The most that a weight or a threshold may be.
 const MAX_NUMBER: i64 = i32::MAX as i64;
-
-/// What ends a command before it is done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
-    /// The exit code.
-    pub code: u8,
-    /// The message.
-    pub text: String,
-}
-
-impl Failure {
-    /// A line that is wrong in itself: exit code 2.
-    pub fn usage(text: impl fmt::Display) -> Self {
-        Self { code: 2, text: text.to_string() }
-    }
-
-    /// A line that cannot be done: exit code 255.
-    pub fn refused(text: impl fmt::Display) -> Self {
-        Self { code: 255, text: text.to_string() }
-    }
-
-    fn try_help() -> Self {
-        Self::refused("Try `ipvsadm -h' or 'ipvsadm --help' for more information.")
-    }
-}
-
-impl From<ScanError> for Failure {
-    fn from(error: ScanError) -> Self {
-        Self::refused(error)
-    }
-}
-
-/// The columns of a listing of services.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Columns {
-    /// Forwarding method, weight, connections.
-    Plain,
-    /// `--stats`
-    Stats,
-    /// `--rate`
-    Rate,
-    /// `--thresholds`
-    Thresholds,
-    /// `--persistent-conn`
-    PersistentConn,
-    /// `--tun-info`
-    TunInfo,
-}
-
-/// What `-L` lists.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Subject {
-    /// All services.
-    Services,
-    /// One service.
-    Service(ServiceKey),
-    /// `-c`
-    Connections,
-    /// `--timeout`
-    Timeouts,
-    /// `--daemon`
-    Daemon,
-}
-
-/// A `-L` line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listing {
-    /// What is listed.
-    pub subject: Subject,
-    /// With which columns.
-    pub columns: Columns,
-    /// `-n`: numbers instead of names.
-    pub numeric: bool,
-    /// `--exact`: whole numbers instead of K, M, G and T.
-    pub exact: bool,
-    /// Not `--nosort`.
-    pub sorted: bool,
-}
-
-/// What a line asks for.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Request {
-    /// `-A`
-    AddService(ServiceSpec),
-    /// `-E`
-    EditService(ServiceKey, ServicePatch),
-    /// `-D`
-    DeleteService(ServiceKey),
-    /// `-C`
-    Clear,
-    /// `-L`
-    List(Listing),
-    /// `-a`
-    AddServer(ServiceKey, RealServerSpec),
-    /// `-e`: RIP, rport, change.
-    EditServer(ServiceKey, (IpAddr, u16), RealServerPatch),
-    /// `-d`: RIP, rport.
-    DeleteServer(ServiceKey, (IpAddr, u16)),
-    /// `--set`: seconds for tcp, tcpfin, udp; 0 leaves one as it is.
-    Set([u32; 3]),
-    /// `-R`
-    Restore,
-    /// `-S`, numeric or not.
-    Save(bool),
-    /// `-Z`
-    Zero(Option<ServiceKey>),
-    /// `-h`
-    Help,
-    /// `-v`
-    Version,
-}
 
 /// What was gathered from a line before it is judged.
 pub(super) struct Line {
@@ -142,6 +31,7 @@ pub(super) struct Line {
     flags: Vec<String>,
     server: Option<AddressPort>,
     pub(super) method: Method,
+    tunnel: Option<String>,
     weight: u32,
     thresholds: (u32, u32),
     timeouts: [u32; 3],
@@ -229,6 +119,7 @@ impl Line {
             Named::TunType if !["ipip", "gue", "gre"].contains(&text) => {
                 return Err(Failure::usage("illegal tunnel type specified"));
             }
+            Named::TunType => self.tunnel = Some(text.to_owned()),
             _ => {}
         }
         Ok(())
@@ -243,21 +134,18 @@ impl Line {
         ipv4(text).map(drop).ok_or_else(bad)
     }
 
-    fn check_rules(&self) -> Result<(), Failure> {
-        let command = self.command.name();
+    /// Holds what is there against the rules, in the order of [`Named::ALL`]; `of` ends the messages.
+    fn check_rules(&self, rule: impl Fn(Named) -> Rule, of: &str) -> Result<(), Failure> {
         let mut exclusive: Option<&str> = None;
         for (option, name) in Named::ALL {
-            match (self.command.rule(option), self.has(option)) {
-                (Rule::Illegal, true) => {
-                    return Err(Failure::usage(format_args!("Illegal '{name}' option with the '{command}' command")));
-                }
+            match (rule(option), self.has(option)) {
+                (Rule::Illegal, true) => return Err(Failure::usage(format_args!("Illegal '{name}' option with the {of}"))),
                 (Rule::Required, false) => {
-                    let text = format_args!("You need to supply the '{name}' option for the '{command}' command");
-                    return Err(Failure::usage(text));
+                    return Err(Failure::usage(format_args!("You need to supply the '{name}' option for the {of}")));
                 }
                 (Rule::Exclusive, true) => {
                     if let Some(other) = exclusive.replace(name) {
-                        let text = format_args!("The option '{name}' conflicts with the '{other}' option in the '{command}' command");
+                        let text = format_args!("The option '{name}' conflicts with the '{other}' option in the {of}");
                         return Err(Failure::usage(text));
                     }
                 }
@@ -316,6 +204,8 @@ impl Line {
         if self.method != Method::Tunnel && tunnel.iter().any(|&option| self.has(option)) {
             return Err(Failure::usage("Tunnel options conflict with forward method"));
         }
+        let kind = self.tunnel.as_deref().unwrap_or("ipip");
+        self.check_rules(|option| tunnel_rule(kind, option), &format!("'{kind}' tunnel type"))?;
         let (upper, lower) = self.thresholds;
         if lower > upper {
             return Err(Failure::refused("Numerical result out of range"));
@@ -412,7 +302,7 @@ pub(super) fn scheduler_named(name: &str) -> Option<Scheduler> {
 pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
     let mut scanner = Scanner::new(arguments);
     let Some(Ok(Found { option: Opt::Command(command), value, .. })) = scanner.next() else {
-        return Err(Failure::try_help());
+        return Err(Failure::refused("Try `ipvsadm -h' or 'ipvsadm --help' for more information."));
     };
     let role = value.as_deref().unwrap_or("master");
     match command {
@@ -437,12 +327,13 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         flags: Vec::new(),
         server: None,
         method: Method::DirectRouting,
+        tunnel: None,
         weight: 1,
         thresholds: (0, 0),
         timeouts: [0; 3],
     };
     for found in scanner.by_ref() {
-        line.take(&found?, names)?;
+        line.take(&found.map_err(Failure::refused)?, names)?;
     }
     let mut rest = scanner.rest.as_slice();
     if command == Command::Set {
@@ -455,7 +346,7 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
     if let Some(argument) = rest.first() {
         return Err(Failure::usage(format_args!("unexpected argument {argument}")));
     }
-    line.check_rules()?;
+    line.check_rules(|option| command.rule(option), &format!("'{}' command", command.name()))?;
     line.check_meaning()?;
     unbuilt(&line).map_or(Ok(()), |text| Err(Failure::refused(text)))?;
     line.request()
@@ -465,3 +356,7 @@ fn timeout(text: &str, least: i64) -> Result<u32, Failure> {
     let bad = || Failure::usage(format_args!("invalid timeout value `{text}' specified"));
     number(text, least, MAX_TIMEOUT).and_then(|seconds| u32::try_from(seconds).ok()).ok_or_else(bad)
 }
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

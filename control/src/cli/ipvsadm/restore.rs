@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use hyper::Method;
 
 use super::names::Names;
-use super::parse::{Failure, Request, parse};
+use super::parse::parse;
+use super::request::{Failure, Request};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::console::Console;
 use crate::model::{Document, Fault, RealServerSpec, ServiceKey, ServiceSpec};

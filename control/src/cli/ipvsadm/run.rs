@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::list::{CONNECTIONS_TITLE, HEADER, Style, path_of, timeouts};
 use super::names::Names;
-use super::parse::{Columns, Failure, Listing, Request, Subject};
+use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::{help, restore};
 use crate::cli::client::{Client, ClientError};
 use crate::cli::connections::each_page;

@@ -96,7 +96,7 @@ pub fn whole_length(vip: IpAddr) -> u8 {
 /// real server has it, and deprecated, so that no connection of the machine's own starts from it.
 pub fn address_arguments(verb: &str, vip: IpAddr, dev: &str) -> Vec<String> {
     let mut arguments: Vec<String> = ["address", verb, &host_prefix(vip), "dev", dev].map(str::to_owned).into();
-    if vip.is_ipv6() && verb == "add" {
+    if vip.is_ipv6() && verb != "del" {
         arguments.extend(["nodad", "preferred_lft", "0"].map(str::to_owned));
     }
     arguments

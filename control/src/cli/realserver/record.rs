@@ -86,12 +86,12 @@ impl Record {
 }
 
 /// Where the record of this network namespace is unless another place is named: one file for the machine itself, and
-/// one for each namespace in which someone plays a real server.
+/// one for each other namespace (or container, where the machine's own cannot be seen).
 pub fn default_path() -> PathBuf {
     let folder = Path::new("/run/baton");
     let of = |path: &str| fs::metadata(path).map(|namespace| namespace.ino()).ok();
     match (of("/proc/thread-self/ns/net"), of("/proc/1/ns/net")) {
-        (Some(ours), Some(first)) if ours != first => folder.join(format!("realserver-{ours}.json")),
+        (Some(ours), first) if first != Some(ours) => folder.join(format!("realserver-{ours}.json")),
         _ => folder.join("realserver.json"),
     }
 }

@@ -1,1 +1,140 @@
+use serde_json::{Value, json};
 
+use super::super::scripted::{document, links};
+use super::*;
+
+fn faults(service: Value) -> Vec<(String, String)> {
+    validate(&document(json!({"services": [service]})), &links()).into_iter().map(|f| (f.pointer, f.detail)).collect()
+}
+
+fn good() -> Value {
+    json!({"protocol": "tcp", "address": "10.10.24.88", "port": 80, "real_servers": [{"address": "10.10.24.21"}]})
+}
+
+/// `good()` with one field set to another value.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut service = good();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    service.pointer_mut(parent).unwrap()[key] = value;
+    service
+}
+
+#[test]
+fn a_sound_document_has_no_fault() {
+    let document = document(json!({"services": [
+        good(),
+        {"protocol": "udp", "address": "10.10.24.88", "port": 80, "one_packet": true, "real_servers": [
+            {"address": "10.10.24.21", "port": 80, "weight": MAX_WEIGHT, "mac": "02:00:00:00:00:15"}, {"address": "10.20.1.2", "weight": 0}]},
+        {"protocol": "tcp", "address": "203.0.113.9", "port": 443, "real_servers": [{"address": "10.10.24.21"}]},
+        {"protocol": "tcp", "address": "fd00:10::88", "port": 80, "scheduler": "rr", "real_servers": [{"address": "fd00:10::21"}]},
+    ]}));
+    assert_eq!(validate(&document, &links()), []);
+}
+
+#[test]
+fn every_rule_names_the_field_and_what_is_allowed() {
+    let table: &[(&str, Value, &str, &str)] = &[
+        ("/port", json!(0), "/port", "1 to 65535"),
+        ("/address", json!("0.0.0.0"), "/address", "unspecified"),
+        ("/address", json!("::1"), "/address", "loopback"),
+        ("/address", json!("224.0.0.1"), "/address", "multicast"),
+        ("/address", json!("ff02::1"), "/address", "multicast"),
+        ("/address", json!("255.255.255.255"), "/address", "broadcast"),
+        ("/address", json!("::ffff:10.10.24.88"), "/address", "IPv4-mapped"),
+        ("/address", json!("fe80::1"), "/address", "link-local"),
+        ("/address", json!("10.10.24.10"), "/address", "the director's own address on port lan"),
+        ("/address", json!("10.10.24.255"), "/address", "broadcast"),
+        ("/one_packet", json!(true), "/one_packet", "UDP"),
+        ("/real_servers/0/weight", json!(2_147_483_648_u32), "/real_servers/0/weight", "2147483647"),
+        ("/real_servers/0/port", json!(0), "/real_servers/0/port", "1 to 65535"),
+        ("/real_servers/0/port", json!(8080), "/real_servers/0/port", "masquerading"),
+        ("/real_servers/0/address", json!("192.0.2.1"), "/real_servers/0/address", "tunnel or masquerading"),
+        ("/real_servers/0/address", json!("fd00:10::21"), "/real_servers/0/address", "tunnel"),
+        ("/real_servers/0/address", json!("10.10.24.10"), "/real_servers/0/address", "own address on port lan"),
+        ("/real_servers/0/address", json!("10.10.24.88"), "/real_servers/0/address", "VIP"),
+        ("/real_servers/0/address", json!("10.10.24.0"), "/real_servers/0/address", "network's address"),
+        ("/real_servers/0/address", json!("10.10.24.255"), "/real_servers/0/address", "network's broadcast"),
+        ("/real_servers/0/address", json!("127.0.0.1"), "/real_servers/0/address", "loopback"),
+        ("/real_servers/0/mac", json!("0200"), "/real_servers/0/mac", "02:00:00:00:00:15"),
+        ("/real_servers/0/mac", json!("01:00:5e:00:00:01"), "/real_servers/0/mac", "multicast"),
+        ("/real_servers/0/mac", json!("00:00:00:00:00:00"), "/real_servers/0/mac", "zero"),
+        ("/real_servers/0/mac", json!("ff:ff:ff:ff:ff:ff"), "/real_servers/0/mac", "broadcast"),
+        ("/real_servers/0/mac", json!("02:00:00:00:d0:01"), "/real_servers/0/mac", "director's own"),
+        ("/real_servers/0/method", json!("tunnel"), "/real_servers/0/method", "tunnel forwarding method (ipvsadm -i) is not built yet"),
+        (
+            "/real_servers/0/method",
+            json!("masquerading"),
+            "/real_servers/0/method",
+            "masquerading forwarding method (ipvsadm -m) is not built yet",
+        ),
+    ];
+    for (set, value, pointer, says) in table {
+        let found = faults(with(set, value.clone()));
+        let expected = format!("/services/0{pointer}");
+        assert!(found.iter().any(|(at, detail)| *at == expected && detail.contains(says)), "{set} = {value}: {found:?}");
+    }
+}
+
+#[test]
+fn a_real_server_across_routers_is_told_which_networks_are_near() {
+    let found = faults(with("/real_servers/0/address", json!("192.0.2.1")));
+    assert!(found[0].1.contains("10.10.24.0/24 on lan") && found[0].1.contains("10.20.0.0/16 on far"), "{found:?}");
+}
+
+#[test]
+fn a_port_that_differs_is_told_the_services_port() {
+    let found = faults(with("/real_servers/0/port", json!(8080)));
+    assert!(found[0].1.contains("8080") && found[0].1.contains("80:"), "{found:?}");
+}
+
+#[test]
+fn duplicates_are_refused() {
+    let twice = json!([{"address": "10.10.24.21"}, {"address": "10.10.24.21", "port": 80}]);
+    let found = faults(with("/real_servers", twice));
+    assert_eq!(found.iter().map(|f| f.0.as_str()).collect::<Vec<_>>(), ["/services/0/real_servers/1"]);
+
+    let found = validate(&document(json!({"services": [good(), good()]})), &links());
+    assert_eq!((found.len(), found[0].pointer.as_str()), (1, "/services/1"));
+    assert!(found[0].detail.contains("tcp:10.10.24.88:80 is already at /services/0"), "{found:?}");
+}
+
+#[test]
+fn a_vip_of_another_service_is_no_real_server() {
+    let other = json!({"protocol": "udp", "address": "10.10.24.21", "port": 53});
+    let found = validate(&document(json!({"services": [good(), other]})), &links());
+    assert_eq!(found.iter().map(|f| f.pointer.as_str()).collect::<Vec<_>>(), ["/services/0/real_servers/0/address"]);
+}
+
+#[test]
+fn one_fault_does_not_hide_another() {
+    let found = validate(
+        &document(json!({
+            "settings": {"sloppy_tcp": 2, "timeout_udp": 0, "timeout_tcp": 2_678_401},
+            "services": [with("/port", json!(0)), with("/real_servers/0/weight", json!(4_000_000_000_u32))],
+        })),
+        &links(),
+    );
+    let pointers: Vec<_> = found.iter().map(|f| f.pointer.as_str()).collect();
+    assert_eq!(
+        pointers,
+        ["/settings/sloppy_tcp", "/settings/timeout_tcp", "/settings/timeout_udp", "/services/0/port", "/services/1/real_servers/0/weight"]
+    );
+}
+
+#[test]
+fn not_built_is_said_only_when_nothing_else_is_wrong() {
+    let check = |service| check_document(&document(json!({"services": [service]})), &links()).into_result();
+    let tunnel = with("/real_servers/0/method", json!("tunnel"));
+    assert!(matches!(check(tunnel.clone()), Err(Error::NotBuilt(_))));
+    let mut both = tunnel;
+    both["port"] = json!(0);
+    assert!(matches!(check(both), Err(Error::Invalid(faults)) if faults.len() == 2));
+}
+
+#[test]
+fn the_longest_prefix_decides_the_port() {
+    let mut links = links();
+    links[1].networks = vec!["10.10.0.10/16".parse().unwrap()];
+    let port = |address: &str| link_for(&links, address.parse().unwrap()).map(|(index, _)| index);
+    assert_eq!((port("10.10.24.21"), port("10.10.25.21"), port("10.11.0.1")), (Some(0), Some(1), None));
+}

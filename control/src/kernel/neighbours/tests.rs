@@ -112,7 +112,7 @@ fn a_port_that_does_not_exist_is_passed_over() {
 
 #[test]
 fn what_the_kernel_gave_up_is_asked_for_again() {
-    use NeighbourState::{Delay, Failed, Incomplete, None, Probe, Reachable, Stale};
+    use NeighbourState::{Delay, Failed, Incomplete, Probe, Reachable, Stale};
     let mut all = wanting(&[(0, rip(21))]);
     assert_eq!(all.due(0), [rip(21)]);
     for (state, managed, due) in [
@@ -123,7 +123,7 @@ fn what_the_kernel_gave_up_is_asked_for_again() {
         (Stale, false, true),
         (Delay, false, false),
         (Probe, false, false),
-        (None, true, true),
+        (Failed, false, true),
     ] {
         all.saw(0, &Entry { managed, ..entry(rip(21), state, Some(A)) }, Instant::now());
         assert_eq!(!all.due(0).is_empty(), due, "{state:?}, managed {managed}");
@@ -143,6 +143,25 @@ fn after_lost_events_what_the_kernel_has_no_more_is_unknown() {
     assert_eq!(all.tell(), Some(NeighbourEvent { port: 0, address: rip(21), mac: None }));
     assert_eq!(all.tell(), Some(NeighbourEvent { port: 0, address: rip(22), mac: Some(A) }));
     assert_eq!(all.tell(), None);
+}
+
+#[test]
+fn an_event_older_than_what_is_known_takes_no_mac_away_but_the_whole_table_does() {
+    for state in [NeighbourState::None, NeighbourState::Incomplete] {
+        let mut all = wanting(&[(0, rip(21))]);
+        assert_eq!(see(&mut all, NeighbourState::Reachable, Some(A)), Told::Found(A));
+        assert_eq!(see(&mut all, state, None), Told::Nothing, "{state:?}");
+        all.saw_all(&[(0, entry(rip(21), state, None))], Instant::now());
+        assert_eq!(all.tell().map(|event| event.mac), Some(None), "{state:?}");
+    }
+}
+
+#[test]
+fn a_neighbour_given_to_the_kernel_by_hand_is_settled() {
+    let mut all = wanting(&[(0, rip(21))]);
+    assert!(!all.is_settled((0, rip(21))));
+    assert_eq!(see(&mut all, NeighbourState::Permanent, Some(A)), Told::Found(A));
+    assert!(all.is_settled((0, rip(21))) && all.due(0).is_empty());
 }
 
 #[test]

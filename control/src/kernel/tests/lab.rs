@@ -165,19 +165,24 @@ impl Wire {
 
     /// The port as the director would plan it.
     pub(super) fn plan(&self) -> LinkPlan {
-        LinkPlan {
-            index: 0,
-            name: "lan".into(),
-            mac: MAC,
-            mtu: 1500,
-            addresses: vec!["10.10.24.10/24".parse().unwrap(), "fd00:10::10/64".parse().unwrap()],
-            gateways: vec![],
-            device_interface: Some("d0".into()),
-            static_neighbours: vec![],
-            to_kernel: Arc::clone(&self.to_kernel),
-            from_kernel: Arc::clone(&self.from_kernel),
-            pool: self.pool.clone(),
-        }
+        plan(&self.to_kernel, &self.from_kernel, &self.pool)
+    }
+}
+
+/// A port on d0, without gateways.
+pub(super) fn plan(to_kernel: &Arc<Ring>, from_kernel: &Arc<Ring>, pool: &Mempool) -> LinkPlan {
+    LinkPlan {
+        index: 0,
+        name: "lan".into(),
+        mac: MAC,
+        mtu: 1500,
+        addresses: vec!["10.10.24.10/24".parse().unwrap(), "fd00:10::10/64".parse().unwrap()],
+        gateways: vec![],
+        device_interface: Some("d0".into()),
+        static_neighbours: vec![],
+        to_kernel: Arc::clone(to_kernel),
+        from_kernel: Arc::clone(from_kernel),
+        pool: pool.clone(),
     }
 }
 

@@ -1,0 +1,212 @@
+//! `/metrics`: what Prometheus reads. Names are `baton_*` in base units; label names are `node_exporter`'s for IPVS.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use dataplane::command::WorkerReport;
+use dataplane::stats::TrafficSum;
+use dataplane::verdict::Verdict;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::App;
+use super::problem::Rejection;
+use crate::director::{Observation, ServerSample, ServiceSample};
+use crate::model::{Port, Protocol, RealServerState, ServiceKey, Worker};
+
+/// Series are told for at most so many services and so many real servers; `baton_series_left_out` counts the others.
+const MOST: usize = 10_000;
+
+/// Everything of one scrape, taken together before any of it is written.
+struct Scrape {
+    version: &'static str,
+    revision: u64,
+    stored: bool,
+    workers: Vec<Worker>,
+    /// Per worker: turns, busy and idle cycles.
+    cycles: Vec<[u64; 3]>,
+    /// Worker, port, verdict or direction, frames.
+    frames: Vec<(usize, usize, &'static str, u64)>,
+    received: Vec<(usize, usize, u64)>,
+    sent: Vec<(usize, usize, u64)>,
+    ports: Vec<Port>,
+    services: Observation,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+/// All metrics in the `OpenMetrics` text format.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "OpenMetrics text", body = String)))]
+pub(super) async fn metrics(State(app): State<App>) -> Result<([(HeaderName, HeaderValue); 1], String), Rejection> {
+    let mut registry = Registry::with_prefix("baton");
+    registry.register_collector(Box::new(Scrape::take(&app)));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)
+        .map_err(|e| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", format!("the metrics could not be written: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text))
+}
+
+impl Scrape {
+    fn take(app: &App) -> Self {
+        let director = &app.director;
+        let mut scrape = Self {
+            version: app.facts.version,
+            revision: director.revision(),
+            stored: director.is_stored(),
+            workers: director.workers(&app.facts.cores, false),
+            cycles: Vec::new(),
+            frames: Vec::new(),
+            received: Vec::new(),
+            sent: Vec::new(),
+            ports: (app.facts.ports)(),
+            services: director.observe(MOST),
+        };
+        director.for_each_worker(|worker, report| scrape.add(worker, report));
+        scrape
+    }
+
+    fn add(&mut self, worker: usize, report: &WorkerReport) {
+        self.cycles.push([report.turns.get(), report.busy_cycles.get(), report.idle_cycles.get()]);
+        for (port, counters) in report.verdicts.iter().enumerate() {
+            self.frames.extend(Verdict::ALL.iter().map(|v| (worker, port, v.label(), counters.get(*v))));
+        }
+        self.received.extend(report.received.iter().enumerate().map(|(port, n)| (worker, port, n.get())));
+        self.sent.extend(report.sent.iter().enumerate().map(|(port, n)| (worker, port, n.get())));
+    }
+
+    /// A port's name; its number where the name is not known.
+    fn port(&self, index: usize) -> String {
+        self.ports.get(index).map_or_else(|| index.to_string(), |p| p.name.clone())
+    }
+}
+
+type Label = (&'static str, String);
+
+/// Writes families: a description, then one line for every set of labels.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn counters<L: AsRef<[Label]>>(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (L, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in rows {
+            ConstCounter::new(value).encode(family.encode_family(&labels.as_ref())?)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<L: AsRef<[Label]>>(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (L, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in rows {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(family.encode_family(&labels.as_ref())?)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.gauges(name, help, std::iter::once(([], value)))
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Families(encoder);
+        out.gauges("build_info", "The program's version", std::iter::once(([("version", self.version.to_owned())], 1)))?;
+        out.gauge("revision", "Revision of the configuration", self.revision)?;
+        out.gauge("state_stored", "Whether the present configuration is in the state file", u64::from(self.stored))?;
+        out.gauge("series_left_out", "Services and real servers that these metrics do not show", self.services.left_out)?;
+        self.encode_workers(&mut out)?;
+        self.encode_ports(&mut out)?;
+        self.encode_services(&mut out)?;
+        self.encode_servers(&mut out)
+    }
+}
+
+impl Scrape {
+    fn encode_workers(&self, out: &mut Families<'_>) -> fmt::Result {
+        let rows = |value: fn(&Worker) -> u64| self.workers.iter().map(move |w| ([("worker", w.id.to_string())], value(w)));
+        out.gauges("worker_version", "Revision of the configuration that the worker runs", rows(|w| w.version))?;
+        out.gauges("worker_connections", "Connection entries", rows(|w| w.connections))?;
+        out.gauges("worker_half_open_connections", "Half-open connection entries", rows(|w| w.half_open))?;
+        out.gauges("worker_connections_capacity", "Connection entries that the worker can hold", rows(|w| w.capacity))?;
+        out.counters("icmp_errors", "ICMP errors sent", rows(|w| w.icmp_errors))?;
+        out.counters("frames_injected", "Frames of the kernel's that were sent on", rows(|w| w.injected))?;
+        let cycles = |which: usize| self.cycles.iter().enumerate().map(move |(id, c)| ([("worker", id.to_string())], c[which]));
+        out.counters("worker_turns", "Turns of the worker's loop", cycles(0))?;
+        out.counters("worker_busy_cycles", "TSC cycles in turns that found work", cycles(1))?;
+        out.counters("worker_idle_cycles", "TSC cycles in turns that found none", cycles(2))?;
+        let verdicts = self.frames.iter().map(|(worker, port, verdict, n)| {
+            ([("worker", worker.to_string()), ("port", self.port(*port)), ("verdict", (*verdict).to_owned())], *n)
+        });
+        out.counters("frames", "Received frames by what became of them", verdicts)?;
+        let by_port = |(worker, port, n): &(usize, usize, u64)| ([("worker", worker.to_string()), ("port", self.port(*port))], *n);
+        out.counters("frames_received", "Frames received", self.received.iter().map(by_port))?;
+        out.counters("frames_sent", "Frames sent", self.sent.iter().map(by_port))
+    }
+
+    fn encode_ports(&self, out: &mut Families<'_>) -> fmt::Result {
+        let rows = |value: fn(&Port) -> u64| self.ports.iter().map(move |p| ([("port", p.name.clone())], value(p)));
+        out.gauges("port_up", "Whether the link is up", rows(|p| u64::from(p.link_up)))?;
+        out.gauges("port_speed_bits_per_second", "Speed of the link; 0 when unknown", rows(|p| u64::from(p.speed_mbps) * 1_000_000))?;
+        out.counters("port_received_frames", "Frames that the device received", rows(|p| p.rx_packets))?;
+        out.counters("port_sent_frames", "Frames that the device sent", rows(|p| p.tx_packets))?;
+        out.counters("port_missed_frames", "Frames that the device lost because no worker took them in time", rows(|p| p.rx_missed))
+    }
+
+    fn encode_services(&self, out: &mut Families<'_>) -> fmt::Result {
+        let rows =
+            |value: fn(&TrafficSum) -> u64| self.services.services.iter().map(move |s: &ServiceSample| (local(s.key), value(&s.sum)));
+        out.counters("service_connections", "Connections scheduled", rows(|t| t.connections))?;
+        out.counters("service_incoming_packets", "Packets from clients", rows(|t| t.in_packets))?;
+        out.counters("service_outgoing_packets", "Packets to clients; 0 in direct routing", rows(|t| t.out_packets))?;
+        out.counters("service_incoming_bytes", "Bytes from clients", rows(|t| t.in_bytes))?;
+        out.counters("service_outgoing_bytes", "Bytes to clients; 0 in direct routing", rows(|t| t.out_bytes))
+    }
+
+    fn encode_servers(&self, out: &mut Families<'_>) -> fmt::Result {
+        let rows = |value: fn(&ServerSample) -> u64| self.services.servers.iter().map(move |s| (both(s), value(s)));
+        out.gauges("real_server_connections_active", "Active connections", rows(|s| u64::from(s.active)))?;
+        out.gauges("real_server_connections_inactive", "Inactive connections", rows(|s| u64::from(s.inactive)))?;
+        out.gauges("real_server_weight", "Weight; 0 is quiescent", rows(|s| u64::from(s.weight)))?;
+        let states = self.services.servers.iter().flat_map(|s| {
+            [(RealServerState::Ready, "ready"), (RealServerState::Quiescent, "quiescent"), (RealServerState::NoMac, "no-mac")].map(
+                |(state, name)| {
+                    let mut labels = both(s).to_vec();
+                    labels.push(("state", name.to_owned()));
+                    (labels, u64::from(s.state == state))
+                },
+            )
+        });
+        out.gauges("real_server_state", "1 for the state that it is in", states)?;
+        out.counters("real_server_connections", "Connections scheduled", rows(|s| s.sum.connections))?;
+        out.counters("real_server_incoming_packets", "Packets from clients", rows(|s| s.sum.in_packets))?;
+        out.counters("real_server_outgoing_packets", "Packets to clients; 0 in direct routing", rows(|s| s.sum.out_packets))?;
+        out.counters("real_server_incoming_bytes", "Bytes from clients", rows(|s| s.sum.in_bytes))?;
+        out.counters("real_server_outgoing_bytes", "Bytes to clients; 0 in direct routing", rows(|s| s.sum.out_bytes))
+    }
+}
+
+fn local(key: ServiceKey) -> [Label; 3] {
+    let ServiceKey { protocol, address, port } = key;
+    let proto = match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    };
+    [("local_address", IpAddr::to_string(&address)), ("local_port", port.to_string()), ("proto", proto.to_owned())]
+}
+
+fn both(sample: &ServerSample) -> [Label; 5] {
+    let [address, port, proto] = local(sample.service);
+    let remote: SocketAddr = sample.server;
+    [address, port, ("remote_address", remote.ip().to_string()), ("remote_port", remote.port().to_string()), proto]
+}

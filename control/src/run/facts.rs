@@ -1,0 +1,74 @@
+//! What the API tells of ports and neighbours: asked of the devices and the kernel when it is asked for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::devices::OpenPort;
+use crate::api::Facts;
+use crate::config::Config;
+use crate::director::mac;
+use crate::kernel::Kernel;
+use crate::model::Port;
+
+/// The open ports, shared with requests under way; whoever ends the director takes them out, which closes them.
+#[derive(Clone, Debug)]
+pub(super) struct Ports(Arc<Mutex<Vec<OpenPort>>>);
+
+impl Ports {
+    pub(super) fn new(ports: Vec<OpenPort>) -> Self {
+        Self(Arc::new(Mutex::new(ports)))
+    }
+
+    /// Closes every port whose queues are gone.
+    pub(super) fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<OpenPort>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a port is of no use at the moment, in words.
+    fn missing(&self, config: &Config) -> Vec<String> {
+        let ports = self.lock();
+        let down = config.ports.iter().zip(ports.iter()).filter(|(_, open)| !open.port.link().up);
+        down.map(|(port, _)| format!("port {} has no link", port.name)).collect()
+    }
+
+    fn list(&self, config: &Config) -> Vec<Port> {
+        config.ports.iter().zip(self.lock().iter()).map(|(port, open)| describe(port, open, config.workers.cores.len())).collect()
+    }
+}
+
+fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port {
+    let (link, stats) = (open.port.link(), open.port.stats());
+    Port {
+        name: port.name.clone(),
+        device: port.device.to_string(),
+        driver: open.driver.clone(),
+        mac: mac::format(open.mac),
+        link_up: link.up,
+        speed_mbps: link.speed_mbps,
+        mtu: open.mtu,
+        queues: u16::try_from(workers).unwrap_or(u16::MAX),
+        rss: open.port.rss_active(),
+        addresses: port.addresses.iter().map(ToString::to_string).collect(),
+        rx_packets: stats.rx_packets,
+        tx_packets: stats.tx_packets,
+        rx_missed: stats.rx_missed,
+        verdicts: std::collections::BTreeMap::new(),
+    }
+}
+
+/// What the API tells that the director does not know.
+pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel) -> Facts {
+    let config = Arc::new(config.clone());
+    let (listed, watched, kernel) = (ports.clone(), ports.clone(), kernel.clone());
+    let (for_list, for_missing) = (Arc::clone(&config), Arc::clone(&config));
+    Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        cores: config.workers.cores.clone(),
+        ports: Arc::new(move || listed.list(&for_list)),
+        neighbours: Arc::new(move || kernel.neighbours()),
+        missing: Arc::new(move || watched.missing(&for_missing)),
+    }
+}
