@@ -98,8 +98,10 @@ def test_listing_is_filtered_and_paged(classic):
     page = api.get("connections?limit=5")
     assert len(page["connections"]) == 5 and page["total"] == 12 and page["next"]
     assert len(api.connections(limit=5)) == 12
-    server = f"{classic.servers[0].address}:80"
-    assert {entry["server"] for entry in api.connections(server=server)} == {server}
+    server = classic.servers[0].address
+    assert [entry["server"] for entry in api.connections(server=server)] == [f"{server}:80"] * 4
+    assert len(api.connections(client="203.0.113.10")) == 12 and api.connections(client="203.0.113.11") == []
+    assert len(api.connections(service=f"tcp:{VIP}:80")) == 12
 
 
 @pytest.mark.parametrize("expire, answered", [(0, False), (1, True)])
