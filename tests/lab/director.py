@@ -41,7 +41,7 @@ def config_text(device, *, workers=1, ttl="preserve", addresses=(f"{DIP}/24", f"
     control, used = cores(workers)
     if workers > 1 and device.startswith("net_af_packet"):
         # The kernel moves flows to another queue when one is short of room: on a busy machine the default of 512 frames is soon short.
-        device += f",qpairs={workers},framecnt=4096"
+        device += ",framecnt=4096"
 
     def texts(values):
         return "[" + ", ".join(f'"{value}"' for value in values) + "]"
