@@ -1,5 +1,6 @@
 """A client of the director's REST API over its unix socket."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -42,7 +43,9 @@ class Api:
         try:
             full = path if path.startswith("/") else "/api/v1/" + path
             body = body.encode() if isinstance(body, str) else body
-            connection.request(method, full, body, {"Content-Type": content_type} if body is not None else {})
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                # A server may answer before it has read the body, and read no further.
+                connection.request(method, full, body, {"Content-Type": content_type} if body is not None else {})
             answer = connection.getresponse()
             self.headers = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read().decode()

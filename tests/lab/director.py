@@ -39,8 +39,8 @@ def cores(workers):
 def config_text(device, *, workers=1, ttl="preserve", addresses=(f"{DIP}/24", f"{DIP6}/64"), gateways=(ROUTER, ROUTER6), more=""):
     """A baton.toml: one port named lan on `device`, no hugepages. `more` is added as it is."""
     control, used = cores(workers)
-    if workers > 1 and device.startswith("net_af_packet"):
-        # The kernel moves flows to another queue when one is short of room: on a busy machine the default of 512 frames is soon short.
+    if device.startswith("net_af_packet"):
+        # On a busy machine the default of 512 frames is soon short of room: then the kernel drops, or moves flows to another worker's queue.
         device += ",framecnt=4096"
 
     def texts(values):
