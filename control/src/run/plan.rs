@@ -62,8 +62,9 @@ pub(super) fn eal(config: &Config) -> EalConfig {
     }
     extra.extend(config.eal.args.iter().cloned());
     let chatty = config.eal.args.iter().any(|argument| argument.starts_with("--log-level"));
-    let pci = |device: &Device| matches!(device, Device::Pci(_)).then(|| device.to_string());
-    let workers = config.workers.cores.len();
+    let (pci, vdevs): (Vec<&Device>, Vec<&Device>) =
+        config.ports.iter().map(|port| &port.device).partition(|device| matches!(device, Device::Pci(_)));
+    let texts = |devices: Vec<&Device>| devices.iter().map(ToString::to_string).collect();
     EalConfig {
         program: "baton".to_owned(),
         main_core: config.control.core,
@@ -73,20 +74,11 @@ pub(super) fn eal(config: &Config) -> EalConfig {
         // On huge pages DPDK takes more as it needs it; on normal ones it takes all at once, and 64 MiB unless told.
         memory_mb: config.eal.memory.map_or_else(|| config.eal.no_huge.then(|| memory(config)), |given| Some(given.mebibytes())),
         file_prefix: config.eal.file_prefix.clone().unwrap_or_default(),
-        vdevs: config.ports.iter().filter_map(|port| vdev(&port.device, workers)).collect(),
-        pci_allow: config.ports.iter().filter_map(|port| pci(&port.device)).collect(),
+        vdevs: texts(vdevs),
+        pci_allow: texts(pci),
         log_level: (!chatty).then(|| "warning".to_owned()),
         extra,
     }
-}
-
-/// A virtual device with its arguments; those that make its queues as many as the workers are added where they are left out.
-fn vdev(device: &Device, workers: usize) -> Option<String> {
-    let Device::Virtual(text) = device else { return None };
-    if device.driver() == Some("net_af_packet") && device.argument("qpairs").is_none() && workers > 1 {
-        return Some(format!("{text},qpairs={workers}"));
-    }
-    Some(text.clone())
 }
 
 #[cfg(test)]
@@ -119,7 +111,7 @@ mod tests {
         let text = arguments.join(" ");
         assert_eq!(
             text,
-            "baton --lcores 0@0,1@1,2@2 --main-lcore 0 --no-huge -m 102 --no-pci --vdev net_af_packet0,iface=d0,qpairs=2 \
+            "baton --lcores 0@0,1@1,2@2 --main-lcore 0 --no-huge -m 102 --no-pci --vdev net_af_packet0,iface=d0 \
              --log-level warning --no-telemetry --no-shconf"
         );
     }
@@ -134,13 +126,5 @@ mod tests {
     fn file_prefix_lets_other_dpdk_programs_attach() {
         let text = eal(&config(&format!("{PCI}[eal]\nfile_prefix = \"baton\"\nargs = [\"--log-level=debug\"]\n"))).arguments().join(" ");
         assert_eq!(text, "baton --lcores 0@0,1@1 --main-lcore 0 --file-prefix baton -a 0000:03:00.1 --no-telemetry --log-level=debug");
-    }
-
-    #[test]
-    fn queues_that_are_given_are_not_added() {
-        let device: Device = "net_af_packet0,iface=d0,qpairs=4".parse().unwrap();
-        assert_eq!(vdev(&device, 2).as_deref(), Some("net_af_packet0,iface=d0,qpairs=4"));
-        let device: Device = "net_tap0,iface=t0".parse().unwrap();
-        assert_eq!(vdev(&device, 2).as_deref(), Some("net_tap0,iface=t0"));
     }
 }
