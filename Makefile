@@ -8,8 +8,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BATON,CI,NO_COL
 # Where rustup puts cargo, for shells that were opened before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 # Tests that make namespaces run as root even when a user builds.
+ifneq ($(SUDO),)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
+endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
