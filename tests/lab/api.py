@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from urllib.parse import quote
 
 
@@ -28,6 +29,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+NO_VERDICTS = ("received", "sent", "icmp_errors", "injected")
+
+
+def verdicts(counters):
+    """The verdicts among counters: each received frame has exactly one."""
+    return {name: number for name, number in counters.items() if name not in NO_VERDICTS}
 
 
 class Api:
@@ -100,11 +109,21 @@ class Api:
                 return entries
             query["cursor"] = page["next"]
 
+    def settled_counters(self, received=0, patience=3.0):
+        """`counters`, once at least `received` frames came and nothing moves any more; as they are when `patience` seconds are over."""
+        until, last = time.monotonic() + patience, None
+        while (now := self.counters()) != last or now.get("received", 0) < received:
+            if time.monotonic() > until:
+                break
+            last = now
+            time.sleep(0.05)
+        return now
+
     def counters(self):
         """Frames over all workers: {"received": n, "sent": n, "icmp_errors": n, "injected": n, VERDICT: n, ...}, zeros left out."""
         total = {}
         for worker in self.get("workers"):
-            pairs = [(name, worker[name]) for name in ("received", "sent", "icmp_errors", "injected")] + list(worker["verdicts"].items())
+            pairs = [(name, worker[name]) for name in NO_VERDICTS] + list(worker["verdicts"].items())
             for name, number in pairs:
                 total[name] = total.get(name, 0) + number
         return {name: number for name, number in total.items() if number}

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .api import Api
+from .api import Api, verdicts
 from .lab import LabError
 from .topology import DIP, DIP6, REPOSITORY, ROUTER, ROUTER6
 
@@ -182,23 +182,15 @@ class Counting:
         self.moved = {}
 
     def __enter__(self):
-        self.before = self.api.counters()
+        self.before = self.api.settled_counters()
         return self
 
     def __exit__(self, kind, error, trace):
         if kind is not None:
             return
-        until = time.monotonic() + 3.0
-        while time.monotonic() < until:
-            after = self.api.counters()
-            if after.get("received", 0) - self.before.get("received", 0) >= self.frames:
-                break
-            time.sleep(0.02)
-        time.sleep(0.05)
-        after = self.api.counters()
+        after = self.api.settled_counters(self.before.get("received", 0) + self.frames)
         names = set(after) | set(self.before)
         self.moved = {name: after.get(name, 0) - self.before.get(name, 0) for name in names if after.get(name, 0) != self.before.get(name, 0)}
-        verdicts = sum(number for name, number in self.moved.items() if name not in ("received", "sent", "icmp_errors", "injected"))
-        received = self.moved.get("received", 0)
+        received, judged = self.moved.get("received", 0), sum(verdicts(self.moved).values())
         assert received == self.frames, f"{self.frames} frames were sent, {received} received: {self.moved}"
-        assert verdicts == received, f"{received} frames received but {verdicts} verdicts: {self.moved}"
+        assert judged == received, f"{received} frames received but {judged} verdicts: {self.moved}"
