@@ -5,11 +5,16 @@ PYTHON := /usr/bin/python3
 CARGO ?= cargo
 # Network namespaces, raw sockets and DPDK need root; building does not.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BATON,CI,NO_COLOR,PATH")
-BATON := target/release/baton
+# Where rustup puts cargo, for shells that were opened before.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 # Tests that make namespaces run as root even when a user builds.
+ifneq ($(SUDO),)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
+endif
 
+# Steps share two cores and one build folder: one after the other is fastest.
+.NOTPARALLEL:
 .PHONY: help demo demo-end test lint units e2e recordings bench build deps rust clean
 
 help:
@@ -50,6 +55,7 @@ bench: build
 	@$(SUDO) $(PYTHON) tests/bench.py $(ARGS)
 
 build: deps rust
+	@[ -x target/release/baton ] || echo "Building baton; the first time takes some minutes."
 	$(CARGO) build --release --locked --package control --bin baton
 
 deps:

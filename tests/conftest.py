@@ -11,8 +11,12 @@ sys.dont_write_bytecode = True
 
 pytest.register_assert_rewrite("lab.director", "lab.load")
 
+from lab.director import binary  # noqa: E402
+
 
 def pytest_configure(config):
     """Says at once, and as a failure, what the machine lacks: a test that cannot run is not a test that passed."""
     if os.geteuid() != 0 and not config.option.collectonly:
         raise pytest.UsageError("these tests make network namespaces and need root: run them with sudo, or `make e2e`")
+    if not binary().is_file() and not config.option.collectonly:
+        raise pytest.UsageError(f"{binary()} is missing: build it with `make build` (or name another one in BATON)")

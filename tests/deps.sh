@@ -4,7 +4,7 @@ set -eu
 
 packages="
   build-essential pkg-config libdpdk-dev libclang-dev
-  iproute2 iputils-ping nftables ethtool nginx-light wrk curl
+  iproute2 iputils-ping nftables ethtool tcpdump nginx-light wrk curl
   python3 python3-pytest
 "
 

@@ -1,23 +1,11 @@
 """Networks with a running director, shared by the tests of a module; every test begins without services, connections and settings."""
 
-import contextlib
 from types import SimpleNamespace
 
 import pytest
+from networks import classic_network
 
-from lab import Capture, Classic, Director, Wire, config_text, ready_binary
-
-
-@contextlib.contextmanager
-def classic_network(workers=1, attach="af_packet", **config):
-    """Client, router, director and three real servers that serve and are prepared for the VIPs."""
-    with Classic(attach=attach) as lab:
-        ready_binary(lab)
-        lab.prepare()
-        lab.serve()
-        joined = lab.join_tap if attach == "tap" else None
-        with Director(lab.director, config_text(lab.device, workers=workers, **config), started=joined) as director:
-            yield SimpleNamespace(lab=lab, director=director, client=lab.client, servers=lab.servers, workers=workers)
+from lab import Capture, Director, Wire, config_text, ready_binary
 
 
 def _fresh(network):
@@ -81,7 +69,7 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        for name, value in getattr(item, "funcargs", {}).items():
-            director = getattr(value, "director", None)
-            if hasattr(director, "log"):
-                report.sections.append((f"the director's log ({name})", "\n".join(director.log().splitlines()[-30:])))
+        directors = {getattr(value, "director", value) for value in getattr(item, "funcargs", {}).values() if hasattr(value, "__dict__")}
+        for director in directors:
+            if isinstance(director, Director):
+                report.sections.append(("the director's log", "\n".join(director.log().splitlines()[-15:])))

@@ -186,18 +186,28 @@ def test_openapi_names_every_path(api):
         assert any(found.rstrip("/").endswith("/" + path) for found in paths), f"{path} is not in {sorted(paths)}"
 
 
-def test_metrics_are_prometheus_text_that_agrees_with_the_counters(classic, api):
-    api.post("services", SERVICE)
-    count_servers(classic.client, VIP, 3)
+def samples(api):
+    """Metrics as {(name, labels): value}; every line must be Prometheus's text format."""
     status, text = api.raw("GET", "/metrics")
     assert status == 200
-    samples = {}
+    found = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):
-            found = re.fullmatch(r"([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)( \d+)?", line)
-            assert found, line
-            float(found[3])
-            samples.setdefault(found[1], []).append((found[2] or "", float(found[3])))
-    assert samples and all(name.startswith("baton_") for name in samples if not name.startswith("process_"))
-    scheduled = [value for name, rows in samples.items() if "connections" in name and name.endswith("_total") for labels, value in rows if VIP in labels]
-    assert 3.0 in scheduled, sorted(samples)
+            parts = re.fullmatch(r"([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)( \d+)?", line)
+            assert parts, line
+            assert (parts[1], parts[2]) not in found, line
+            found[parts[1], parts[2] or ""] = float(parts[3])
+    return found
+
+
+def test_metrics_are_prometheus_text_that_agrees_with_what_happened(classic, api):
+    api.post("services", SERVICE)
+    before = samples(api)
+    count_servers(classic.client, VIP, 3)
+    after = samples(api)
+    assert all(name.startswith(("baton_", "process_")) for name, _ in after)
+    moved = {key: value - before.get(key, 0) for key, value in after.items() if key[0].endswith("_total")}
+    assert all(change >= 0 for change in moved.values()), moved
+    assert [change for (name, labels), change in moved.items() if "connections" in name and VIP in labels and "10.10.24.21" in labels] == [3]
+    forwarded = [change for (_, labels), change in moved.items() if 'verdict="forwarded"' in labels]
+    assert forwarded and sum(forwarded) >= 9

@@ -4,7 +4,7 @@ import re
 import socket
 
 import pytest
-from test_forwarding import configure
+from networks import configure
 
 from lab import DIP, DIP6, PUBLIC, VIP, VIP6, fetch
 from lab.load import connect

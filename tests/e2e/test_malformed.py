@@ -52,7 +52,7 @@ WRONG = [
     ("arp with wrong address lengths", arp_request("10.10.24.1", VIP, lengths=(6, 16)), "bad_neighbour_message"),
     ("solicitation from beyond a router", neighbour_solicitation("fd00:10::1", VIP6, hop_limit=254), "bad_neighbour_message"),
     ("solicitation with an option of length 0", neighbour_solicitation("fd00:10::1", VIP6, option_length=0), "bad_neighbour_message"),
-    ("solicitation with a wrong checksum", neighbour_solicitation("fd00:10::1", VIP6, bad_checksum=True), "bad_neighbour_message"),
+    ("solicitation with a wrong checksum", neighbour_solicitation("fd00:10::1", VIP6, bad_checksum=True), "bad_checksum"),
 ]
 
 RIGHT = [
@@ -124,7 +124,8 @@ def test_truncation_at_every_byte_is_survived_and_accounted_for(served):
 def test_random_bytes_are_survived_and_accounted_for(served):
     source = random.Random(2)
     header = frames.mac(frames.DIRECTOR_MAC) + frames.mac(frames.PEER_MAC)
-    noise = [header + source.choice((b"\x08\0", b"\x86\xdd", b"\x08\x06", b"\x81\0")) + source.randbytes(source.randrange(0, 200)) for _ in range(2000)]
+    # No VLAN tags: the sending kernel drops those that are cut.
+    noise = [header + source.choice((b"\x08\0", b"\x86\xdd", b"\x08\x06", b"\x88\xb5")) + source.randbytes(source.randrange(0, 200)) for _ in range(2000)]
     with served.director.counting(len(noise)):
         for at in range(0, len(noise), 100):
             served.cable.send(*noise[at:at + 100])

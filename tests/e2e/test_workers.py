@@ -3,8 +3,7 @@
 import collections
 
 import pytest
-from conftest import classic_network
-from test_forwarding import configure
+from networks import classic_network, configure
 
 from lab import VIP, VIP6
 from lab.load import ask_udp

@@ -1,8 +1,10 @@
 """A client of the director's REST API over its unix socket."""
 
+import contextlib
 import http.client
 import json
 import socket
+import time
 from urllib.parse import quote
 
 
@@ -29,6 +31,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+NO_VERDICTS = ("received", "sent", "icmp_errors", "injected")
+
+
+def verdicts(counters):
+    """The verdicts among counters: each received frame has exactly one."""
+    return {name: number for name, number in counters.items() if name not in NO_VERDICTS}
+
+
 class Api:
     """One director's API. Paths are given below /api/v1; those that start with a slash as they are."""
 
@@ -42,7 +52,9 @@ class Api:
         try:
             full = path if path.startswith("/") else "/api/v1/" + path
             body = body.encode() if isinstance(body, str) else body
-            connection.request(method, full, body, {"Content-Type": content_type} if body is not None else {})
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                # A server may answer before it has read the body, and read no further.
+                connection.request(method, full, body, {"Content-Type": content_type} if body is not None else {})
             answer = connection.getresponse()
             self.headers = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read().decode()
@@ -97,11 +109,21 @@ class Api:
                 return entries
             query["cursor"] = page["next"]
 
+    def settled_counters(self, received=0, patience=3.0):
+        """`counters`, once at least `received` frames came and nothing moves any more; as they are when `patience` seconds are over."""
+        until, last = time.monotonic() + patience, None
+        while (now := self.counters()) != last or now.get("received", 0) < received:
+            if time.monotonic() > until:
+                break
+            last = now
+            time.sleep(0.05)
+        return now
+
     def counters(self):
         """Frames over all workers: {"received": n, "sent": n, "icmp_errors": n, "injected": n, VERDICT: n, ...}, zeros left out."""
         total = {}
         for worker in self.get("workers"):
-            pairs = [(name, worker[name]) for name in ("received", "sent", "icmp_errors", "injected")] + list(worker["verdicts"].items())
+            pairs = [(name, worker[name]) for name in NO_VERDICTS] + list(worker["verdicts"].items())
             for name, number in pairs:
                 total[name] = total.get(name, 0) + number
         return {name: number for name, number in total.items() if number}

@@ -91,6 +91,8 @@ class Classic(Lab):
         self.plug(self.director, "cable", "0e:10:10:10:10:10")
         self.director.ip("link add joint type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
         for device in ("cable", "joint"):
+            # The kernel would answer here for addresses of the director's TAP.
+            self.director.sysctl(f"net.ipv4.conf.{device}.arp_ignore", 8)
             self.director.sysctl(f"net.ipv6.conf.{device}.disable_ipv6", 1)
         self.director.ip("link set joint up")
         self.director.ip("link set cable master joint")
