@@ -40,20 +40,20 @@ impl Tracker {
         let table = &self.connections;
         self.disturbed = false;
         let n = lanes.len();
-        for i in 0..n {
-            if lanes.fates[i] == Fate::Undecided {
-                let hash = table.hash(&lanes.packets[i].key);
-                lanes.hashes[i] = hash;
-                table.prefetch_bucket(hash);
-            }
+        let Lanes { packets, hashes, entries, fates, .. } = lanes;
+        let (packets, hashes, entries, fates) = (&packets[..n], &mut hashes[..n], &mut entries[..n], &fates[..n]);
+        // A lane that is decided already has an old key there: looking it up costs as little as asking.
+        for (hash, packet) in hashes.iter_mut().zip(packets) {
+            *hash = table.hash(&packet.key);
+            table.prefetch_bucket(*hash);
         }
-        for i in 0..n {
-            if lanes.fates[i] == Fate::Undecided {
-                table.prefetch_entry(lanes.hashes[i]);
-            }
+        for (entry, hash) in entries.iter_mut().zip(&*hashes) {
+            *entry = table.prefetch_entry(*hash);
         }
-        for i in 0..n {
-            lanes.entries[i] = if lanes.fates[i] == Fate::Undecided { table.find(lanes.hashes[i], &lanes.packets[i].key) } else { None };
+        for (((entry, hash), packet), fate) in entries.iter_mut().zip(&*hashes).zip(packets).zip(fates) {
+            if *fate == Fate::Undecided {
+                *entry = table.find_from(*entry, *hash, &packet.key);
+            }
         }
     }
 
@@ -65,10 +65,10 @@ impl Tracker {
             if lanes.fates[i] != Fate::Undecided {
                 continue;
             }
-            let packet = lanes.packets[i];
+            let packet = &lanes.packets[i];
             let found = if self.disturbed { self.connections.find(lanes.hashes[i], &packet.key) } else { lanes.entries[i] };
             if let Some(id) = found {
-                lanes.fates[i] = self.packet_of(id, &packet, rules, now);
+                lanes.fates[i] = self.packet_of(id, packet, rules, now);
             }
         }
     }
@@ -105,7 +105,7 @@ impl Tracker {
         };
         let settings = &rules.settings;
         let tcp = entry.protocol == Protocol::Tcp as u8;
-        if tcp && packet.tcp_flags & tcp::SYN != 0 && settings.conn_reuse_mode != 0 {
+        if tcp && packet.tcp_flags & tcp::SYN != 0 {
             let quiescent = settings.expire_nodest_conn && target.server.weight == 0;
             if quiescent || ended(&entry, settings.conn_reuse_mode) {
                 self.end(id, rules);
@@ -245,7 +245,7 @@ fn release(entry: &Entry, rules: &Rules, worker: usize) {
 /// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl).
 fn ended(entry: &Entry, mode: u8) -> bool {
     match entry.state() {
-        State::TimeWait | State::Close => true,
+        State::TimeWait | State::Close => mode != 0,
         State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
         _ => false,
     }
