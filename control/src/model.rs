@@ -1,6 +1,6 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -79,6 +79,48 @@ pub enum Scheduler {
     /// Weighted least connections: the default.
     #[default]
     Wlc,
+    /// Source hashing; takes the flags `sh-port` and `sh-fallback`.
+    Sh,
+}
+
+impl Scheduler {
+    /// The name that `-s` takes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Sh => "sh",
+        }
+    }
+}
+
+/// A flag of a scheduler's, by ipvsadm's name (`-b`); in the order in which `ipvsadm -L` shows them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchedulerFlag {
+    /// `sh` tries other real servers when the client's own takes no new connections.
+    ShFallback,
+    /// `sh` looks at the client's port too.
+    ShPort,
+}
+
+impl SchedulerFlag {
+    /// The name that `-b` takes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ShFallback => "sh-fallback",
+            Self::ShPort => "sh-port",
+        }
+    }
+
+    /// The scheduler that takes it.
+    pub const fn scheduler(self) -> Scheduler {
+        match self {
+            Self::ShFallback | Self::ShPort => Scheduler::Sh,
+        }
+    }
 }
 
 /// How requests reach a real server.
@@ -109,6 +151,9 @@ pub struct ServiceSpec {
     /// The scheduler; `wlc` when left out.
     #[serde(default)]
     pub scheduler: Scheduler,
+    /// The scheduler's flags (`ipvsadm -b`).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub flags: BTreeSet<SchedulerFlag>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub one_packet: bool,
@@ -212,6 +257,9 @@ pub struct Service {
     pub port: u16,
     /// The scheduler.
     pub scheduler: Scheduler,
+    /// The scheduler's flags.
+    #[serde(default)]
+    pub flags: BTreeSet<SchedulerFlag>,
     /// One-packet scheduling.
     #[serde(default)]
     pub one_packet: bool,
@@ -314,9 +362,28 @@ pub struct ServicePatch {
     /// A new scheduler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+    /// New flags for the scheduler, in place of all that there were; another scheduler begins without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<BTreeSet<SchedulerFlag>>,
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+}
+
+impl ServicePatch {
+    /// What `service` becomes.
+    pub fn apply(&self, service: &mut ServiceSpec) {
+        if let Some(scheduler) = self.scheduler
+            && scheduler != service.scheduler
+        {
+            service.scheduler = scheduler;
+            service.flags.clear();
+        }
+        if let Some(flags) = &self.flags {
+            service.flags.clone_from(flags);
+        }
+        service.one_packet = self.one_packet.unwrap_or(service.one_packet);
+    }
 }
 
 /// Part of a real server to change: what is left out stays.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::client::{Client, ClientError};
 use super::connections::{Filter, each_page};
 use super::console::Console;
-use super::ipvsadm::scheduler_name;
+use super::ipvsadm::scheduling;
 use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, Worker};
 
 /// How results are shown.
@@ -43,10 +43,9 @@ pub fn services(client: &Client, output: Output, console: &mut Console<'_>) -> R
 fn service_rows(service: &Service) -> Vec<Vec<String>> {
     let sum = |of: fn(&RealServer) -> u32| service.real_servers.iter().map(|server| u64::from(of(server))).sum::<u64>().to_string();
     let ready = service.real_servers.iter().filter(|server| server.state == RealServerState::Ready).count();
-    let flags = if service.one_packet { " ops" } else { "" };
     let head = vec![
         service.id.clone(),
-        format!("{}{flags}", scheduler_name(service.scheduler)),
+        scheduling(service),
         String::new(),
         format!("{ready} of {} ready", service.real_servers.len()),
         sum(|server| server.active_connections),

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 
 use super::faults::Collector;
 use super::reader::{Item, Section};
-use crate::model::{Method, Protocol, RealServerSpec, Scheduler, ServiceSpec};
+use crate::model::{Method, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-const SCHEDULERS: &[(&str, Scheduler)] = &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc)];
+const SCHEDULERS: &[(&str, Scheduler)] = &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc), ("sh", Scheduler::Sh)];
+const FLAGS: &[(&str, SchedulerFlag)] = &[("sh-port", SchedulerFlag::ShPort), ("sh-fallback", SchedulerFlag::ShFallback)];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 
@@ -47,6 +48,8 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         .need("port", "the vport, 1 to 65535", faults)
         .and_then(|item| place.note("port", item, faults).number(faults, 1..=u16::MAX));
     let scheduler = section.take("scheduler").and_then(|item| place.note("scheduler", item, faults).choice(faults, SCHEDULERS));
+    let flags = section.take("flags").map(|item| place.note("flags", item, faults).list(faults)).unwrap_or_default();
+    let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
     let mut real_servers = Vec::new();
     for mut entry in section.take_sections("real_server", faults) {
@@ -62,6 +65,7 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         address: address?,
         port: port?,
         scheduler: scheduler.unwrap_or_default(),
+        flags,
         one_packet: one_packet.unwrap_or_default(),
         real_servers,
     })

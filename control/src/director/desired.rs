@@ -12,10 +12,10 @@ use dataplane::service::NextHop;
 
 use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
-use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceRecord};
+use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::validate::link_for;
 use super::{Limits, Link};
-use crate::model::{Scheduler, ServiceKey, Settings};
+use crate::model::{ServiceKey, Settings};
 
 /// What a change touched since it was last taken.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Desired {
     pub(super) fn put_service(&mut self, accepted: &Accepted<'_>) -> bool {
         let key = accepted.spec.key();
         let Some(id) = self.services.find(&key).or_else(|| self.add_service(key)) else { return false };
-        self.edit_service(id, accepted.spec.scheduler, accepted.spec.one_packet);
+        self.edit_service(id, ServiceFields::of(accepted.spec));
         self.put_members(id, &accepted.servers)
     }
 
@@ -120,18 +120,17 @@ impl Desired {
     }
 
     /// Changes a service's own settings. The scheduler starts anew only when it is another, as in the kernel.
-    pub(super) fn edit_service(&mut self, id: u32, scheduler: Scheduler, one_packet: bool) {
+    pub(super) fn edit_service(&mut self, id: u32, fields: ServiceFields) {
         let Some(record) = self.services.get_mut(id) else { return };
-        let (other_scheduler, other_mode) = (record.scheduler != scheduler, record.one_packet != one_packet);
-        record.scheduler = scheduler;
-        record.one_packet = one_packet;
-        if other_scheduler {
+        if record.fields == fields {
+            return;
+        }
+        let old = std::mem::replace(&mut record.fields, fields);
+        if old.scheduler != record.fields.scheduler {
             self.list_changed(id);
         }
-        if other_scheduler || other_mode {
-            self.touched.services.insert(id);
-            self.touched.document = true;
-        }
+        self.touched.services.insert(id);
+        self.touched.document = true;
     }
 
     /// Makes `wanted` the service's real servers, in this order; `false` when no place is free for one of them.

@@ -115,8 +115,9 @@ impl Inner {
             protocol: place.key.protocol,
             address: place.key.address,
             port: place.key.port,
-            scheduler: place.record.scheduler,
-            one_packet: place.record.one_packet,
+            scheduler: place.record.fields.scheduler,
+            flags: place.record.fields.flags.clone(),
+            one_packet: place.record.fields.one_packet,
             real_servers: members
                 .map(|m| RealServerSpec {
                     address: m.key.address,
@@ -136,8 +137,9 @@ impl Inner {
             protocol: place.key.protocol,
             address: place.key.address,
             port: place.key.port,
-            scheduler: place.record.scheduler,
-            one_packet: place.record.one_packet,
+            scheduler: place.record.fields.scheduler,
+            flags: place.record.fields.flags.clone(),
+            one_packet: place.record.fields.one_packet,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
             real_servers: place.record.members.iter().filter_map(|m| self.server_view(*m)).collect(),

@@ -1,5 +1,6 @@
 //! Virtual services and real servers as the desired state holds them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
 use super::neighbours::Hop;
-use crate::model::{Method, RealServerSpec, Scheduler, ServiceKey, ServiceSpec};
+use crate::model::{Method, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
 
 /// What a real server is the same by, whenever it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,11 +30,24 @@ impl ServerKey {
     }
 }
 
+/// What can be edited of a virtual service.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct ServiceFields {
+    pub(super) scheduler: Scheduler,
+    pub(super) flags: BTreeSet<SchedulerFlag>,
+    pub(super) one_packet: bool,
+}
+
+impl ServiceFields {
+    pub(super) fn of(spec: &ServiceSpec) -> Self {
+        Self { scheduler: spec.scheduler, flags: spec.flags.clone(), one_packet: spec.one_packet }
+    }
+}
+
 /// A virtual service; its key is kept with its place.
 #[derive(Debug)]
 pub(super) struct ServiceRecord {
-    pub(super) scheduler: Scheduler,
-    pub(super) one_packet: bool,
+    pub(super) fields: ServiceFields,
     /// Its rank among the services, in the order in which they were added.
     pub(super) order: u64,
     /// Differs from every earlier value whenever a scheduler must notice a change; never used twice.
@@ -47,8 +61,7 @@ pub(super) struct ServiceRecord {
 impl ServiceRecord {
     pub(super) fn new(workers: usize) -> Self {
         Self {
-            scheduler: Scheduler::default(),
-            one_packet: false,
+            fields: ServiceFields::default(),
             order: 0,
             list_revision: 0,
             members: Vec::new(),

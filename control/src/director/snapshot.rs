@@ -13,7 +13,8 @@ use dataplane::settings as paths;
 use super::desired::{Desired, Touched};
 use super::neighbours::Hop;
 use super::places::Presence;
-use crate::model::{Method, Protocol, Scheduler, ServiceKey};
+use super::records::ServiceFields;
+use crate::model::{Method, Protocol, Scheduler, SchedulerFlag, ServiceKey};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -75,8 +76,8 @@ impl Desired {
         Some(Arc::new(worker::VirtualService {
             id: ServiceId(id),
             key: key_for_workers(place.key),
-            scheduler: scheduler_for_workers(record.scheduler),
-            one_packet: record.one_packet,
+            scheduler: scheduler_for_workers(&record.fields),
+            one_packet: record.fields.one_packet,
             revision: record.list_revision,
             members: members.collect(),
             timeouts: None,
@@ -175,12 +176,14 @@ fn key_for_workers(key: ServiceKey) -> worker::ServiceKey {
     worker::ServiceKey { protocol: protocol_for_workers(key.protocol), address: Address::from(key.address), port: key.port }
 }
 
-fn scheduler_for_workers(scheduler: Scheduler) -> worker::SchedulerKind {
-    match scheduler {
+fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
+    let has = |flag| fields.flags.contains(&flag);
+    match fields.scheduler {
         Scheduler::Rr => worker::SchedulerKind::RoundRobin,
         Scheduler::Wrr => worker::SchedulerKind::WeightedRoundRobin,
         Scheduler::Lc => worker::SchedulerKind::LeastConnections,
         Scheduler::Wlc => worker::SchedulerKind::WeightedLeastConnections,
+        Scheduler::Sh => worker::SchedulerKind::SourceHash { port: has(SchedulerFlag::ShPort), fallback: has(SchedulerFlag::ShFallback) },
     }
 }
 

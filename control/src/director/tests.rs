@@ -114,11 +114,25 @@ async fn the_scheduler_starts_anew_only_when_it_is_another() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
     let before = rig.workers[0].only_service().revision;
-    let to = |scheduler| ServicePatch { scheduler: Some(scheduler), one_packet: None };
+    let to = |scheduler| ServicePatch { scheduler: Some(scheduler), ..ServicePatch::default() };
     rig.director.patch_service(web(), &to(crate::model::Scheduler::Rr)).await.unwrap();
     assert_eq!(rig.workers[0].only_service().revision, before);
     rig.director.patch_service(web(), &to(crate::model::Scheduler::Wrr)).await.unwrap();
     assert_ne!(rig.workers[0].only_service().revision, before);
+}
+
+#[tokio::test]
+async fn a_schedulers_flags_reach_the_workers_and_end_with_the_scheduler() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let patch = |text: Value| serde_json::from_value::<ServicePatch>(text).unwrap();
+    rig.director.patch_service(web(), &patch(json!({"scheduler": "sh", "flags": ["sh-port"]}))).await.unwrap();
+    let with_port = dataplane::service::SchedulerKind::SourceHash { port: true, fallback: false };
+    assert_eq!(rig.workers[0].only_service().scheduler, with_port);
+    let refused = rig.director.patch_service(web(), &patch(json!({"scheduler": "rr", "flags": ["sh-port"]}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let service = rig.director.patch_service(web(), &patch(json!({"scheduler": "rr"}))).await.unwrap();
+    assert!(service.flags.is_empty());
 }
 
 #[tokio::test]

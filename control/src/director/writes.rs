@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::records::{Accepted, ServerKey, fields};
+use super::records::{Accepted, ServerKey, ServiceFields, fields};
 use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
 use super::{Committed, Director, Error, Inner, Link, mac};
 use crate::model::{Document, RealServer, RealServerPatch, RealServerSpec, Service, ServiceKey, ServicePatch, ServiceSpec, Settings};
@@ -38,12 +38,11 @@ impl Director {
             let id = inner.find_service(key)?;
             let mut spec = inner.service_spec(id).ok_or(Error::NoSuchService(key))?;
             spec.real_servers.clear();
-            spec.scheduler = patch.scheduler.unwrap_or(spec.scheduler);
-            spec.one_packet = patch.one_packet.unwrap_or(spec.one_packet);
+            patch.apply(&mut spec);
             let mut found = Findings::default();
             check_service(&spec, At::default(), &Present { inner, new: false }, &mut found);
             found.into_result()?;
-            inner.desired.edit_service(id, spec.scheduler, spec.one_packet);
+            inner.desired.edit_service(id, ServiceFields::of(&spec));
             Ok(())
         })?;
         self.settle(committed).await?;

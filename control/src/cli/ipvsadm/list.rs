@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::names::Names;
 use super::request::{Columns, Listing};
-use crate::model::{Connection, Method, Protocol, Rates, RealServer, Scheduler, Service, ServiceKey, Settings, Stats};
+use crate::model::{Connection, Method, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats};
 
 /// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per
 /// worker and configured, and scripts only skip the line.
@@ -74,8 +74,7 @@ impl<'a> Style<'a> {
             Columns::Stats => format!("{name:<33}{}\n", self.largest(&totals(&service.stats))),
             Columns::Rate => format!("{name:<33}{}\n", self.largest(&rates(&service.rates))),
             _ => {
-                let flags = if service.one_packet { " ops" } else { "" };
-                format!("{name} {}{flags}\n", scheduler_name(service.scheduler))
+                format!("{name} {}\n", scheduling(service))
             }
         }
     }
@@ -108,8 +107,14 @@ impl<'a> Style<'a> {
             Protocol::Udp => "-u",
         };
         let name = self.name(service.address, service.port, service.protocol);
-        let flags = if service.one_packet { " -o" } else { "" };
-        let mut text = format!("-A {option} {name} -s {}{flags}\n", scheduler_name(service.scheduler));
+        let mut text = format!("-A {option} {name} -s {}", service.scheduler.as_str());
+        if service.one_packet {
+            text.push_str(" -o");
+        }
+        if let Some(flags) = scheduler_flags(service) {
+            let _ = write!(text, " -b {flags}");
+        }
+        text.push('\n');
         for server in &*self.servers(service) {
             let forward = match server.method {
                 Method::DirectRouting => "-g",
@@ -173,9 +178,22 @@ pub fn timeouts(settings: &Settings) -> String {
     format!("Timeout (tcp tcpfin udp): {} {} {}\n", settings.timeout_tcp, settings.timeout_tcpfin, settings.timeout_udp)
 }
 
-/// The scheduler's name, as `-s` takes it.
-pub fn scheduler_name(scheduler: Scheduler) -> String {
-    serde_json::to_value(scheduler).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+/// How a service schedules, as a listing says it: `sh (sh-port) ops`.
+pub fn scheduling(service: &Service) -> String {
+    let mut text = service.scheduler.as_str().to_owned();
+    if let Some(flags) = scheduler_flags(service) {
+        let _ = write!(text, " ({flags})");
+    }
+    if service.one_packet {
+        text.push_str(" ops");
+    }
+    text
+}
+
+/// The scheduler's flags, as `-b` takes them.
+fn scheduler_flags(service: &Service) -> Option<String> {
+    let names: Vec<&str> = service.flags.iter().map(|flag| flag.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(","))
 }
 
 /// The id that the API knows a service by, ready for a path.

@@ -1,7 +1,9 @@
 //! The expected texts are what ipvsadm 1.31 printed for the same state on Linux 6.1.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::model::{RealServerState, Scheduler};
+use crate::model::{RealServerState, Scheduler, SchedulerFlag};
 
 fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
     let address: IpAddr = address.parse().unwrap();
@@ -30,6 +32,7 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         address: key.address,
         port: key.port,
         scheduler,
+        flags: BTreeSet::new(),
         one_packet: false,
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
@@ -46,6 +49,14 @@ const NUMERIC: Style<'_> = Style { names: None, columns: Columns::Plain, exact: 
 
 fn listed(style: &Style<'_>, services: &[Service]) -> String {
     style.title() + &style.order(services).into_iter().map(|service| style.service(service)).collect::<String>()
+}
+
+#[test]
+fn scheduler_flags_are_listed_and_saved_in_ipvsadms_order() {
+    let flags = BTreeSet::from([SchedulerFlag::ShPort, SchedulerFlag::ShFallback]);
+    let service = Service { scheduler: Scheduler::Sh, flags, real_servers: Vec::new(), ..rr() };
+    assert_eq!(NUMERIC.service(&service), "TCP  10.10.24.88:80 sh (sh-fallback,sh-port)\n");
+    assert_eq!(NUMERIC.rules(&service), "-A -t 10.10.24.88:80 -s sh -b sh-fallback,sh-port\n");
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub mod unbuilt;
 
 use super::client::Client;
 use super::console::Console;
-pub use list::scheduler_name;
+pub use list::scheduling;
 use names::Names;
 use request::{Failure, Request};
 

@@ -1,5 +1,6 @@
 //! From arguments to a request: ipvsadm's checks in ipvsadm's order, with its messages and exit codes.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use super::options::{Command, Named, Opt, Rule, tunnel_rule};
 use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
-use crate::model::{Method, Protocol, RealServerPatch, RealServerSpec, Scheduler, ServiceKey, ServicePatch, ServiceSpec};
+use crate::model::{Method, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec};
 
 /// The most seconds that a timeout may have: 31 days.
 const MAX_TIMEOUT: i64 = 31 * 86_400;
@@ -223,11 +224,16 @@ impl Line {
                 address: key.address,
                 port: key.port,
                 scheduler: self.scheduler()?,
+                flags: self.scheduler_flags()?,
                 one_packet: self.has(Named::Ops),
                 real_servers: Vec::new(),
             }),
             Command::EditService => {
-                let patch = ServicePatch { scheduler: Some(self.scheduler()?), one_packet: Some(self.has(Named::Ops)) };
+                let patch = ServicePatch {
+                    scheduler: Some(self.scheduler()?),
+                    flags: Some(self.scheduler_flags()?),
+                    one_packet: Some(self.has(Named::Ops)),
+                };
                 Request::EditService(key, patch)
             }
             Command::DeleteService => Request::DeleteService(key),
@@ -255,6 +261,19 @@ impl Line {
     fn scheduler(&self) -> Result<Scheduler, Failure> {
         let Some(name) = &self.scheduler else { return Ok(Scheduler::default()) };
         scheduler_named(name).ok_or_else(|| Failure::refused("Scheduler or persistence engine not found"))
+    }
+
+    /// The flags of `-b`. Those without a name of their own mean something to sh alone, and the third to nobody.
+    fn scheduler_flags(&self) -> Result<BTreeSet<SchedulerFlag>, Failure> {
+        let scheduler = self.scheduler()?;
+        let known = |flag: &String| match flag.as_str() {
+            "sh-fallback" => Ok(SchedulerFlag::ShFallback),
+            "sh-port" => Ok(SchedulerFlag::ShPort),
+            "flag-1" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShFallback),
+            "flag-2" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShPort),
+            _ => Err(Failure::refused(format_args!("the scheduler {} does not use the flag {flag} (-b {flag})", scheduler.as_str()))),
+        };
+        self.flags.iter().map(known).collect()
     }
 
     /// RIP and rport: direct routing and tunnels leave the packet's port alone, so theirs is always the service's.

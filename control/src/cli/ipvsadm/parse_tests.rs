@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::model::{RealServerPatch, ServicePatch, ServiceSpec};
 
@@ -175,6 +177,19 @@ fn the_default_scheduler_is_wlc_and_the_default_weight_1() {
 }
 
 #[test]
+fn scheduler_flags_have_names_of_their_own_and_numbers() {
+    for (line, wanted) in [
+        ("-A -t 10.10.24.88:80 -s sh", &[][..]),
+        ("-A -t 10.10.24.88:80 -s sh -b sh-port", &[SchedulerFlag::ShPort]),
+        ("-A -t 10.10.24.88:80 -s sh -b sh-port,sh-fallback", &[SchedulerFlag::ShFallback, SchedulerFlag::ShPort]),
+        ("-A -t 10.10.24.88:80 -s sh -b flag-1,flag-2", &[SchedulerFlag::ShFallback, SchedulerFlag::ShPort]),
+    ] {
+        let Ok(Request::AddService(service)) = request(line) else { panic!("{line}") };
+        assert_eq!(service.flags.into_iter().collect::<Vec<_>>(), wanted, "{line}");
+    }
+}
+
+#[test]
 fn direct_routing_takes_the_port_of_the_service() {
     for line in [
         "-a -t 10.10.24.88:80 -r 10.10.24.21 -g",
@@ -198,7 +213,7 @@ fn editing_sets_everything_anew() {
     assert_eq!((of, at), (key("tcp:[fd00:10::88]:80"), ("fd00:10::21".parse().unwrap(), 80)));
     assert_eq!(patch, RealServerPatch { weight: Some(0), method: Some(Method::DirectRouting), mac: None });
     let edited = request("-E -t 10.10.24.88:80");
-    let patch = ServicePatch { scheduler: Some(Scheduler::Wlc), one_packet: Some(false) };
+    let patch = ServicePatch { scheduler: Some(Scheduler::Wlc), flags: Some(BTreeSet::new()), one_packet: Some(false) };
     assert_eq!(edited, Ok(Request::EditService(key("tcp:10.10.24.88:80"), patch)));
 }
 
@@ -253,7 +268,8 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("-E -t 10.10.24.88:80 -s wlc -p=100", "persistence (-p) is not built yet"),
         ("-A -t 10.10.24.88:80 -M 255.255.255.0", "a persistence mask (-M) is not built yet"),
         ("-A -t 10.10.24.88:80 --pe sip", "a persistence engine (--pe) is not built yet"),
-        ("-A -t 10.10.24.88:80 -s sh -b sh-port", "scheduler flags (-b) are not built yet"),
+        ("-A -t 10.10.24.88:80 -s rr -b flag-1", "the scheduler rr does not use the flag flag-1 (-b flag-1)"),
+        ("-A -t 10.10.24.88:80 -s sh -b flag-3", "the scheduler sh does not use the flag flag-3 (-b flag-3)"),
         ("-A -t 10.10.24.88:80 -s mh", "the scheduler mh (-s mh) is not built yet"),
         ("-A -f 7 -s rr", "services by firewall mark (-f) are not built yet"),
         ("-D -f 7", "services by firewall mark (-f) are not built yet"),

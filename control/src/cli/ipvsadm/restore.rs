@@ -91,8 +91,7 @@ impl<'a> Draft<'a> {
             }
             Request::EditService(key, patch) => {
                 let service = self.service(key).ok_or_else(|| Failure::refused("No such service"))?;
-                service.scheduler = patch.scheduler.unwrap_or(service.scheduler);
-                service.one_packet = patch.one_packet.unwrap_or(service.one_packet);
+                patch.apply(service);
                 self.origins.insert((key, None), line);
             }
             Request::DeleteService(key) => {

@@ -13,7 +13,6 @@ pub(super) fn unbuilt(line: &Line) -> Option<String> {
         (Named::Persistent, "persistence (-p) is"),
         (Named::Netmask, "a persistence mask (-M) is"),
         (Named::Pe, "a persistence engine (--pe) is"),
-        (Named::SchedFlags, "scheduler flags (-b) are"),
         (Named::UpperThreshold, "thresholds (-x, -y) are"),
         (Named::LowerThreshold, "thresholds (-x, -y) are"),
     ];

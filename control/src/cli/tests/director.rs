@@ -139,6 +139,7 @@ fn shown(service: &ServiceSpec) -> Service {
         address: key.address,
         port: key.port,
         scheduler: service.scheduler,
+        flags: service.flags.clone(),
         one_packet: service.one_packet,
         stats: Stats::default(),
         rates: Rates::default(),
