@@ -23,8 +23,7 @@ pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
     for (i, ((frame, packet), fate)) in frames.iter().zip(packets).zip(fates).enumerate() {
         let (data, whole, checksum_bad) = (frame.data(), frame.packet_len(), frame.bad_ip_checksum());
         *fate = Fate::Undecided;
-        if let Some(plain) = parse_plain(data, whole, our_mac, checksum_bad) {
-            *packet = plain;
+        if parse_plain(data, whole, our_mac, checksum_bad, packet) {
             continue;
         }
         match parse(data, whole, our_mac, checksum_bad) {
@@ -48,6 +47,7 @@ pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, t
     }
 }
 
+#[inline(never)]
 fn other(frame: &mut Mbuf, packet: &Packet, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) -> Fate {
     let local = |address: Address| rules.is_local(address, port);
     let answer = match packet.kind {

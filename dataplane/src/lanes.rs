@@ -31,6 +31,8 @@ pub struct Lanes {
     pub packets: [Packet; BURST],
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
     pub others: u64,
+    /// A bit for each lane whose packet has no entry, and which the schedule stage is to decide about.
+    pub missed: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
     /// The connection entry, where lookup found one; until then a guess.
@@ -46,6 +48,7 @@ impl Lanes {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
             others: 0,
+            missed: 0,
             hashes: [0; BURST],
             entries: [None; BURST],
             fates: [Fate::Undecided; BURST],

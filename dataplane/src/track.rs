@@ -8,7 +8,7 @@ use crate::parse::Packet;
 use crate::rules::{Rules, ServerRules};
 use crate::schedule::Pick;
 use crate::service::{Protocol, ServerId, ServiceKey};
-use crate::stats::Traffic;
+use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
 use crate::verdict::Verdict;
@@ -61,25 +61,27 @@ impl Tracker {
     /// scheduled.
     #[inline]
     pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
-        for i in 0..lanes.len() {
-            if lanes.fates[i] != Fate::Undecided {
+        let n = lanes.len();
+        let Lanes { packets, hashes, entries, fates, missed, .. } = lanes;
+        *missed = 0;
+        for (i, (((fate, packet), hash), entry)) in fates[..n].iter_mut().zip(packets).zip(hashes).zip(entries).enumerate() {
+            if *fate != Fate::Undecided {
                 continue;
             }
-            let packet = &lanes.packets[i];
-            let found = if self.disturbed { self.connections.find(lanes.hashes[i], &packet.key) } else { lanes.entries[i] };
+            let found = if self.disturbed { self.connections.find(*hash, &packet.key) } else { *entry };
             if let Some(id) = found {
-                lanes.fates[i] = self.packet_of(id, packet, rules, now);
+                *fate = self.packet_of(id, packet, rules, now);
             }
+            *missed |= u64::from(*fate == Fate::Undecided) << i;
         }
     }
 
     /// Stage: first packets of connections. What belongs to no service goes to the kernel.
     #[inline]
     pub fn schedule(&mut self, lanes: &mut Lanes, rules: &mut Rules, errors: &mut IcmpErrors, now: Tick) {
-        for i in 0..lanes.len() {
-            if lanes.fates[i] != Fate::Undecided {
-                continue;
-            }
+        while lanes.missed != 0 {
+            let i = lanes.missed.trailing_zeros() as usize;
+            lanes.missed &= lanes.missed - 1;
             let packet = lanes.packets[i];
             let hash = lanes.hashes[i];
             // An earlier frame of this very burst may have made the entry.
@@ -95,42 +97,43 @@ impl Tracker {
     }
 
     /// What a packet of the connection `id` does; `Undecided` when the entry ended and the packet is to be scheduled anew.
-    #[inline]
+    #[inline(always)]
     fn packet_of(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) -> Fate {
-        let entry = *self.connections.entry(id);
-        let server_id = entry.server();
-        let Some(target) = rules.server(server_id) else {
+        let server = self.connections.entry(id).server();
+        let Some(target) = rules.server(server) else {
             // The control plane gives a place up only once no entry refers to it.
             return Fate::Drop(Verdict::RealServerRemoved);
         };
+        if (packet.tcp_flags & tcp::SYN != 0 || !target.available)
+            && let Some(fate) = self.ends_or_drops(id, packet, target, rules)
+        {
+            return fate;
+        }
+        self.packet_in(id, packet, target, rules, now);
+        Fate::Server(server)
+    }
+
+    /// Whether a SYN begins a new connection in the place of an old one, and what becomes of packets of a removed real server.
+    #[inline(never)]
+    fn ends_or_drops(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules) -> Option<Fate> {
         let settings = &rules.settings;
-        let tcp = entry.protocol == Protocol::Tcp as u8;
-        if tcp && packet.tcp_flags & tcp::SYN != 0 {
-            let quiescent = settings.expire_nodest_conn && target.server.weight == 0;
-            if quiescent || ended(&entry, settings.conn_reuse_mode) {
-                self.end(id, rules);
-                return Fate::Undecided;
-            }
+        let begins = packet.tcp_flags & tcp::SYN != 0
+            && (settings.expire_nodest_conn && target.quiescent || ended(self.connections.entry(id), settings.conn_reuse_mode));
+        if begins || (!target.available && settings.expire_nodest_conn) {
+            self.end(id, rules);
+            return Some(Fate::Undecided);
         }
-        if !target.server.available {
-            if settings.expire_nodest_conn {
-                self.end(id, rules);
-                return Fate::Undecided;
-            }
-            return Fate::Drop(Verdict::RealServerRemoved);
-        }
-        self.packet_in(id, &entry, packet, target, rules, now);
-        Fate::Server(server_id)
+        (!target.available).then_some(Fate::Drop(Verdict::RealServerRemoved))
     }
 
     /// Counts a packet of an entry, moves its TCP state and restarts its timer.
-    #[inline]
-    fn packet_in(&mut self, id: EntryId, entry: &Entry, packet: &Packet, target: &ServerRules, rules: &Rules, now: Tick) {
-        let stats = target.server.stats.share(self.worker);
-        count_packet(&stats.traffic, packet);
+    #[inline(always)]
+    fn packet_in(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules, now: Tick) {
+        let entry = self.connections.entry(id);
+        count_packet(&target.share.traffic, packet);
         let mut timeouts = &rules.settings.timeouts;
         if let Some(service) = rules.service_ref(entry.service()) {
-            count_packet(service.stats.share(self.worker), packet);
+            count_packet(&service.traffic, packet);
             timeouts = service.timeouts.as_ref().unwrap_or(timeouts);
         }
         if entry.protocol != Protocol::Tcp as u8 {
@@ -142,24 +145,14 @@ impl Tracker {
         let new = tcp::next(table, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
-        if new == old {
-            return;
-        }
-        self.connections.set_state(id, new, now, timeout);
-        match (old.counts_as_active(), new.counts_as_active()) {
-            (false, true) => {
-                stats.inactive.decrement();
-                stats.active.increment();
-            }
-            (true, false) => {
-                stats.active.decrement();
-                stats.inactive.increment();
-            }
-            _ => {}
+        if new != old {
+            self.connections.set_state(id, new, now, timeout);
+            recount(&target.share, old, new);
         }
     }
 
     /// Schedules the first packet of a connection.
+    #[inline(never)]
     fn first_packet(&mut self, hash: u64, packet: &Packet, rules: &mut Rules, now: Tick) -> Fate {
         let key = &packet.key;
         let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
@@ -183,7 +176,7 @@ impl Tracker {
         };
         let server = member.server;
         let share = member.stats.share(self.worker);
-        let traffic = found.service.stats.share(self.worker);
+        let traffic = &found.traffic;
         if !found.service.one_packet {
             let timeouts = found.service.timeouts.as_ref().unwrap_or(&default_timeouts);
             let (state, seconds) = if protocol == Protocol::Tcp {
@@ -212,19 +205,34 @@ impl Tracker {
     pub fn end(&mut self, id: EntryId, rules: &Rules) {
         let entry = self.connections.remove(id);
         self.disturbed = true;
-        release(&entry, rules, self.worker);
+        release(&entry, rules);
     }
 
     /// Stage: ends entries whose time is up, at most `budget` of them looked at.
     #[inline]
     pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
-        let worker = self.worker;
-        self.connections.expire(now, budget, &mut |entry| release(entry, rules, worker));
+        self.connections.expire(now, budget, &mut |entry| release(entry, rules));
     }
 
     /// The real server of the connection with this key, without counting a packet: for ICMP errors about it.
     pub fn server_of(&self, key: &Key) -> Option<ServerId> {
         self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
+    }
+}
+
+/// Moves a connection between its real server's counts.
+#[inline(never)]
+fn recount(share: &ServerShare, old: State, new: State) {
+    match (old.counts_as_active(), new.counts_as_active()) {
+        (false, true) => {
+            share.inactive.decrement();
+            share.active.increment();
+        }
+        (true, false) => {
+            share.active.decrement();
+            share.inactive.increment();
+        }
+        _ => {}
     }
 }
 
@@ -235,9 +243,9 @@ fn count_packet(traffic: &Traffic, packet: &Packet) {
 }
 
 /// Takes an entry that ended out of its real server's counts.
-fn release(entry: &Entry, rules: &Rules, worker: usize) {
+fn release(entry: &Entry, rules: &Rules) {
     if let Some(target) = rules.server(entry.server()) {
-        let share = target.server.stats.share(worker);
+        let share = &target.share;
         if entry.counts_as_active() { share.active.decrement() } else { share.inactive.decrement() }
     }
 }

@@ -103,7 +103,7 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let rules = Rules::new(config.services, config.servers);
+        let rules = Rules::new(config.index, config.services, config.servers);
         let mut worker = Self {
             end,
             orders: Orders::new(),

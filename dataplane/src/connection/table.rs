@@ -211,16 +211,25 @@ impl ConnectionTable {
         self.entries[id.0 as usize].flags = flags | flags::LIVE;
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_expiry(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
         let entry = &mut self.entries[id.0 as usize];
         let expires = Tick(now.0.wrapping_add(timeout_ticks));
-        let sooner = expires != entry.expires() && entry.expires().until(expires) == 0;
+        if expires == entry.expires() {
+            return;
+        }
+        let sooner = entry.expires().until(expires) == 0;
         entry.expires = expires.0;
         if sooner {
-            self.wheel.unlink(&mut self.entries, id.0);
-            self.wheel.link(&mut self.entries, id.0);
+            self.move_in_wheel(id);
         }
+    }
+
+    /// Apart from the way that every packet goes.
+    #[inline(never)]
+    fn move_in_wheel(&mut self, id: EntryId) {
+        self.wheel.unlink(&mut self.entries, id.0);
+        self.wheel.link(&mut self.entries, id.0);
     }
 
     /// Ends the entry at once and returns what it held.
