@@ -409,7 +409,7 @@ pub struct Settings {
     pub sloppy_tcp: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
-    /// When a SYN on an ended entry is scheduled anew: bit 0 `TIME_WAIT` and `CLOSE`, bit 2 `FIN_WAIT` too.
+    /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
     /// Seconds until an idle established TCP connection ends.
     pub timeout_tcp: u32,

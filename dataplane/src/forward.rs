@@ -40,7 +40,9 @@ type Refusal = (Verdict, Option<Cause>);
 /// Nothing of the frame is changed unless it can be sent.
 #[inline]
 fn to_server(frame: &mut [u8], packet: &Packet, target: &ServerRules, ttl: Ttl, macs: &[[u8; 6]]) -> Result<u16, Refusal> {
-    let Some(hop) = target.next_hop else { return Err((Verdict::NoNextHop, None)) };
+    let Some(hop) = target.next_hop else {
+        return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
+    };
     let Some(source) = macs.get(usize::from(hop.port)) else { return Err((Verdict::NoNextHop, None)) };
     match target.method {
         Method::DirectRouting => {}

@@ -107,6 +107,7 @@ pub fn parse_plain(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: b
         && checksum::finish(sum) == 0
         && !checksum_bad
         && !is_martian_v4(source)
+        && !matches!(receiver & 0xff, 0 | 127)
         && usize::from(length) + L3 <= whole
         && tcp_header >= 20
         && length >= 20 + tcp_header;
@@ -178,6 +179,9 @@ fn ipv4(l3: &[u8], room: usize, to_us: bool, checksum_bad: bool) -> Result<Packe
         return Err(Verdict::MartianSource);
     }
     let destination = u32::from_be_bytes(ip.destination);
+    if matches!(destination >> 24, 0 | 127) {
+        return Err(Verdict::MartianDestination);
+    }
     if !to_us && destination >> 28 != 0xe && destination != u32::MAX {
         // A group's MAC with one host's address: RFC 1122 section 3.3.6 has it dropped.
         return Err(Verdict::NotOurMac);
@@ -225,6 +229,9 @@ fn ipv6(l3: &[u8], room: usize, to_us: bool) -> Result<Packet, Verdict> {
     let destination = Address(u128::from_be_bytes(ip.destination));
     if source.0 >> 120 == 0xff || source.0 == 1 || source.is_v4() {
         return Err(Verdict::MartianSource);
+    }
+    if destination.0 <= 1 || destination.is_v4() {
+        return Err(Verdict::MartianDestination);
     }
     if !to_us && destination.0 >> 120 != 0xff {
         return Err(Verdict::NotOurMac);

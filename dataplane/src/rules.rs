@@ -30,6 +30,8 @@ pub struct ServiceRules {
 pub struct ServerRules {
     /// Where frames leave; `None` while unknown, and never one of our own MACs.
     pub next_hop: Option<NextHop>,
+    /// Whether its MAC is one of our own, so that it has no next hop.
+    pub loops: bool,
     /// Whether it is a member of its service.
     pub available: bool,
     /// Whether its weight is 0.
@@ -83,6 +85,7 @@ impl Rules {
             let macs = &self.locals.macs;
             let new = change.take().map(|server| ServerRules {
                 next_hop: server.next_hop.filter(|hop| !macs.contains(&hop.mac)),
+                loops: server.next_hop.is_some_and(|hop| macs.contains(&hop.mac)),
                 available: server.available,
                 quiescent: server.weight == 0,
                 method: server.method,

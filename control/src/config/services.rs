@@ -10,7 +10,8 @@ use super::reader::{Item, Section};
 use crate::model::{Method, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-const SCHEDULERS: &[(&str, Scheduler)] = &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc), ("sh", Scheduler::Sh)];
+const SCHEDULERS: &[(&str, Scheduler)] =
+    &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc), ("sh", Scheduler::Sh)];
 const FLAGS: &[(&str, SchedulerFlag)] = &[("sh-port", SchedulerFlag::ShPort), ("sh-fallback", SchedulerFlag::ShFallback)];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];

@@ -177,7 +177,8 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     }
     for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
         let (name, of) = (flag.as_str(), flag.scheduler().as_str());
-        found.add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
+        found
+            .add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
     }
     let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
     for (index, server) in service.real_servers.iter().enumerate() {

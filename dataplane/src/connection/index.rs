@@ -61,6 +61,7 @@ impl Bucket {
         Slots((low.wrapping_sub(ONES) & !low & SIGNS) >> 1 | (high.wrapping_sub(ONES) & !high & SIGNS))
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a tag is 16 bits of its word")]
     const fn tag(&self, slot: usize) -> u16 {
         (self.tags[slot >> 2] >> ((slot & 3) * 16)) as u16
     }

@@ -76,8 +76,8 @@ fn long_churn_at_full_capacity_leaves_no_trace() {
 
 #[test]
 fn equal_hashes_fill_every_slot_and_then_refuse() {
-    let mut index = Index::new(3 * FILL as u32).unwrap();
-    let all = 3 * SLOTS as u32;
+    let mut index = Index::new(15).unwrap();
+    let all = 24;
     (0..all).for_each(|id| index.insert(7, id).unwrap());
     assert_eq!(index.insert(7, all), Err(IndexFull));
     assert_same(&index, &(0..all).map(|id| (id, 7)).collect());
@@ -86,8 +86,8 @@ fn equal_hashes_fill_every_slot_and_then_refuse() {
 
 #[test]
 fn search_ends_although_every_bucket_was_passed() {
-    let mut index = Index::new(2 * FILL as u32).unwrap();
-    let slots = SLOTS as u32;
+    let mut index = Index::new(10).unwrap();
+    let slots = 8;
     let (first, second) = (0, u64::from(u32::MAX));
     assert_ne!(index.home(first), index.home(second));
     (0..slots + 4).for_each(|id| index.insert(first, id).unwrap());
