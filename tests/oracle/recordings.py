@@ -30,7 +30,6 @@ LATER = {
     **dict.fromkeys(("persistent-300", "persistent-mask24", "any-port-persistent"), "persistence"),
     **dict.fromkeys(("tun", "tun-df", "tun-gue-gre", "v6-tun", "mixed-v6vip-v4rs-tun", "mixed-v4vip-v6rs-tun"), "tunnels"),
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
-    **dict.fromkeys(("icmp-dr", "v6-icmp"), "ICMP errors on their way to real servers"),
     "udp-fragments": "fragments",
     "fwmark-http-https": "marks",
     "restore": "persistence, tunnels",
