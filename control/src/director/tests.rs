@@ -125,7 +125,7 @@ async fn the_scheduler_starts_anew_only_when_it_is_another() {
 async fn a_schedulers_flags_reach_the_workers_and_end_with_the_scheduler() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
-    let patch = |text: Value| serde_json::from_value::<ServicePatch>(text).unwrap();
+    let patch = |text: serde_json::Value| serde_json::from_value::<ServicePatch>(text).unwrap();
     rig.director.patch_service(web(), &patch(json!({"scheduler": "sh", "flags": ["sh-port"]}))).await.unwrap();
     let with_port = dataplane::service::SchedulerKind::SourceHash { port: true, fallback: false };
     assert_eq!(rig.workers[0].only_service().scheduler, with_port);
