@@ -1,12 +1,11 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
 use crate::connection::entry::flags;
-use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
+use crate::connection::{ConnectionTable, Entry, EntryId, Key, NewEntry};
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::parse::Packet;
 use crate::rules::{Rules, ServerRules};
-use crate::schedule::Pick;
 use crate::service::{Protocol, ServerId, ServiceKey};
 use crate::stats::Traffic;
 use crate::tcp::{self, State, Table};
@@ -107,14 +106,12 @@ impl Tracker {
         let tcp = entry.protocol == Protocol::Tcp as u8;
         if tcp && packet.tcp_flags & tcp::SYN != 0 && settings.conn_reuse_mode != 0 {
             let quiescent = settings.expire_nodest_conn && target.server.weight == 0;
-            if quiescent || ended(&entry, settings.conn_reuse_mode) {
-                self.end(id, rules);
+            if (quiescent || ended(&entry, settings.conn_reuse_mode)) && self.end(id, rules) {
                 return Fate::Undecided;
             }
         }
         if !target.server.available {
-            if settings.expire_nodest_conn {
-                self.end(id, rules);
+            if settings.expire_nodest_conn && self.end(id, rules) {
                 return Fate::Undecided;
             }
             return Fate::Drop(Verdict::RealServerRemoved);
@@ -146,6 +143,9 @@ impl Tracker {
             return;
         }
         self.connections.set_state(id, new, now, timeout);
+        if new == State::Established && entry.flags & flags::CONTROLLED != 0 {
+            self.assure_template(id);
+        }
         match (old.counts_as_active(), new.counts_as_active()) {
             (false, true) => {
                 stats.inactive.decrement();
@@ -169,23 +169,29 @@ impl Tracker {
             return Fate::Drop(Verdict::OwnSource);
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
-        let Some(found) = rules.find(&service_key) else { return Fate::Kernel };
+        let Some(id) = rules.find(&service_key) else { return Fate::Kernel };
         if key.client_port == FTP_DATA {
             return Fate::Kernel;
         }
         if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
             return Fate::Kernel;
         }
-        let pick =
-            Pick { members: &found.service.members, client: key.client, client_port: key.client_port, virtual_address: key.virtual_ };
-        let Some(member) = found.scheduler.pick(&pick).and_then(|at| found.service.members.get(at)) else {
+        let Some(service) = rules.service_ref(id) else { return Fate::Kernel };
+        let followed = match service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
+            Some(Err(verdict)) => return Fate::Drop(verdict),
+            Some(Ok(followed)) => Some(followed),
+            None => None,
+        };
+        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key)) else {
             return Fate::Drop(Verdict::NoRealServer);
         };
-        let server = member.server;
-        let share = member.stats.share(self.worker);
-        let traffic = found.service.stats.share(self.worker);
-        if !found.service.one_packet {
-            let timeouts = found.service.timeouts.as_ref().unwrap_or(&default_timeouts);
+        let (Some(service), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
+            return Fate::Drop(Verdict::RealServerRemoved);
+        };
+        let share = target.server.stats.share(self.worker);
+        let traffic = service.stats.share(self.worker);
+        if !service.one_packet {
+            let timeouts = service.timeouts.as_ref().unwrap_or(&default_timeouts);
             let (state, seconds) = if protocol == Protocol::Tcp {
                 let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
                 (state, state.timeout(timeouts))
@@ -193,12 +199,24 @@ impl Tracker {
                 (State::None, timeouts.udp)
             };
             let timeout_ticks = seconds * Tick::PER_SECOND;
-            let new = NewEntry { server, service: found.service.id, state, flags: flags::NO_OUTPUT, timeout_ticks };
+            let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
             match self.connections.insert(hash, key, new, now) {
-                Ok(id) if self.connections.entry(id).counts_as_active() => share.active.increment(),
-                Ok(_) => share.inactive.increment(),
-                Err(InsertError::TableFull) => return Fate::Drop(Verdict::TableFull),
-                Err(InsertError::HalfOpenLimit) => return Fate::Drop(Verdict::HalfOpenLimit),
+                Ok(entry) => {
+                    if self.connections.entry(entry).counts_as_active() {
+                        share.active.increment()
+                    } else {
+                        share.inactive.increment()
+                    }
+                    if let Some(followed) = followed {
+                        self.control(entry, followed.template, state);
+                    }
+                }
+                Err(error) => {
+                    if let Some(followed) = followed.filter(|f| f.fresh) {
+                        self.end(followed.template, rules);
+                    }
+                    return Fate::Drop(error.into());
+                }
             }
         }
         for counters in [traffic, &share.traffic] {
@@ -208,11 +226,15 @@ impl Tracker {
         Fate::Server(server)
     }
 
-    /// Ends an entry at once.
-    pub fn end(&mut self, id: EntryId, rules: &Rules) {
+    /// Ends an entry at once; a template only once no connection of its own is left. Whether it did.
+    pub fn end(&mut self, id: EntryId, rules: &Rules) -> bool {
+        if !self.connections.may_remove(id) {
+            return false;
+        }
         let entry = self.connections.remove(id);
         self.disturbed = true;
         release(&entry, rules, self.worker);
+        true
     }
 
     /// Stage: ends entries whose time is up, at most `budget` of them looked at.
@@ -238,12 +260,21 @@ fn count_packet(traffic: &Traffic, packet: &Packet) {
 fn release(entry: &Entry, rules: &Rules, worker: usize) {
     if let Some(target) = rules.server(entry.server()) {
         let share = target.server.stats.share(worker);
-        if entry.counts_as_active() { share.active.decrement() } else { share.inactive.decrement() }
+        if entry.is_template() {
+            share.persistent.decrement();
+        } else if entry.counts_as_active() {
+            share.active.decrement();
+        } else {
+            share.inactive.decrement();
+        }
     }
 }
 
-/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl).
+/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl); never on one made through a template.
 fn ended(entry: &Entry, mode: u8) -> bool {
+    if entry.flags & flags::CONTROLLED != 0 {
+        return false;
+    }
     match entry.state() {
         State::TimeWait | State::Close => true,
         State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
