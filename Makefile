@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 CARGO ?= cargo
 # Network namespaces, raw sockets and DPDK need root; building does not.
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo "sudo --preserve-env=BATON,CI,NO_COLOR,PATH")
+SUDO := $(shell [ "$$(id -u)" = 0 ] || { command -v sudo >/dev/null && echo "sudo --preserve-env=BATON,CI,NO_COLOR,PATH"; })
 # Where rustup puts cargo, for shells that were opened before.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 # Tests that make namespaces run as root even when a user builds.

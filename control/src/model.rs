@@ -453,7 +453,7 @@ pub struct Settings {
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
     pub expire_quiescent_template: u8,
-    /// When a SYN on an ended entry is scheduled anew: bit 0 `TIME_WAIT` and `CLOSE`, bit 2 `FIN_WAIT` too.
+    /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
     /// Seconds until an idle established TCP connection ends.
     pub timeout_tcp: u32,

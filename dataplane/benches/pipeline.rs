@@ -5,7 +5,7 @@
 //! Both sides take frames from the same ring and put them into the same ring; rounds alternate, and the best of each side
 //! counts, as the machine's other users only ever add. The flows of a round are drawn at random from all connections, so that
 //! with many of them nearly every lookup misses the caches.
-#![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_precision_loss)]
+#![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_precision_loss, clippy::explicit_iter_loop)]
 
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ impl Bench {
         for _ in 0..FRAMES / 64 {
             let mut burst = Burst::new();
             assert!(pool.alloc_bulk(&mut burst, 64), "frames");
-            for frame in burst.iter_mut() {
+            for frame in &mut burst {
                 frame.append(60).expect("room");
             }
             idle.push(burst);
@@ -193,7 +193,7 @@ impl Bench {
         let start = clock::cycles();
         for _ in 0..FRAMES / 64 {
             self.swap_rx.receive(&mut burst);
-            for frame in burst.iter_mut() {
+            for frame in &mut burst {
                 let macs = frame.data_mut();
                 let (destination, source) = macs.split_at_mut(6);
                 destination.swap_with_slice(&mut source[..6]);

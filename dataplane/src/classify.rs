@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::answer::{self, Answer};
 use crate::connection::Key;
 use crate::lanes::{Fate, Lanes};
-use crate::parse::{Kind, L3, Packet, parse};
+use crate::parse::{Kind, L3, Packet, parse, parse_plain};
 use crate::rules::Rules;
 use crate::service::ServerId;
 use crate::track::Tracker;
@@ -15,14 +15,23 @@ use crate::verdict::Verdict;
 /// Stage: reads every frame of the burst; what breaks its own rules is done for.
 #[inline]
 pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
-    for i in 0..lanes.len() {
-        let frame = &lanes.frames[i];
-        match parse(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum()) {
-            Ok(packet) => {
-                lanes.packets[i] = packet;
-                lanes.fates[i] = Fate::Undecided;
+    let Lanes { frames, packets, fates, others, .. } = lanes;
+    *others = 0;
+    for frame in frames.iter() {
+        frame.prefetch();
+    }
+    for (i, ((frame, packet), fate)) in frames.iter().zip(packets).zip(fates).enumerate() {
+        let (data, whole, checksum_bad) = (frame.data(), frame.packet_len(), frame.bad_ip_checksum());
+        *fate = Fate::Undecided;
+        if parse_plain(data, whole, our_mac, checksum_bad, packet) {
+            continue;
+        }
+        match parse(data, whole, our_mac, checksum_bad) {
+            Ok(other) => {
+                *others |= u64::from(other.kind != Kind::Flow) << i;
+                *packet = other;
             }
-            Err(verdict) => lanes.fates[i] = Fate::Drop(verdict),
+            Err(verdict) => *fate = Fate::Drop(verdict),
         }
     }
 }
@@ -30,14 +39,15 @@ pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
 /// Stage: decides about everything that is not a flow, on port `port` with MAC `our_mac`.
 #[inline]
 pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) {
-    for i in 0..lanes.len() {
-        if lanes.fates[i] == Fate::Undecided && lanes.packets[i].kind != Kind::Flow {
-            let packet = lanes.packets[i];
-            lanes.fates[i] = other(&mut lanes.frames[i], &packet, port, our_mac, rules, tracker);
-        }
+    while lanes.others != 0 {
+        let i = lanes.others.trailing_zeros() as usize;
+        lanes.others &= lanes.others - 1;
+        let packet = lanes.packets[i];
+        lanes.fates[i] = other(&mut lanes.frames[i], &packet, port, our_mac, rules, tracker);
     }
 }
 
+#[inline(never)]
 fn other(frame: &mut Mbuf, packet: &Packet, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) -> Fate {
     let local = |address: Address| rules.is_local(address, port);
     let answer = match packet.kind {

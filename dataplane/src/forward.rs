@@ -1,6 +1,6 @@
 //! Forwarding: the frame is changed in place so that it reaches its real server.
 
-use dpdk::net::{EthernetHeader, Ipv4Header, Ipv6Header};
+use dpdk::net::{Ipv4Header, Ipv6Header};
 use zerocopy::FromBytes;
 
 use crate::icmp_error::{Cause, IcmpErrors};
@@ -14,16 +14,16 @@ use crate::verdict::Verdict;
 /// Stage: every frame that is bound for a real server gets its Ethernet addresses; `macs` are the ports' own, by port.
 #[inline]
 pub fn forward(lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], errors: &mut IcmpErrors) {
-    for i in 0..lanes.len() {
-        let Fate::Server(server) = lanes.fates[i] else { continue };
-        let frame = lanes.frames[i].data_mut();
-        lanes.fates[i] = match rules.server(server) {
+    let Lanes { frames, packets, fates, .. } = lanes;
+    for (i, ((frame, packet), fate)) in frames.iter_mut().zip(&*packets).zip(fates).enumerate() {
+        let Fate::Server(server) = *fate else { continue };
+        *fate = match rules.server(server) {
             None => Fate::Drop(Verdict::RealServerRemoved),
-            Some(target) => match to_server(frame, &lanes.packets[i], target, rules.settings.ttl, macs) {
+            Some(target) => match to_server(frame.data_mut(), packet, target, rules.settings.ttl, macs) {
                 Ok(port) => Fate::Send(port, Verdict::Forwarded),
                 Err((verdict, cause)) => {
                     // Never an error about an ICMP message: it may be an error itself (RFC 1122 section 3.2.2).
-                    if let Some(cause) = cause.filter(|_| lanes.packets[i].kind == Kind::Flow) {
+                    if let Some(cause) = cause.filter(|_| packet.kind == Kind::Flow) {
                         errors.ask(i, cause);
                     }
                     Fate::Drop(verdict)
@@ -40,9 +40,11 @@ type Refusal = (Verdict, Option<Cause>);
 /// Nothing of the frame is changed unless it can be sent.
 #[inline]
 fn to_server(frame: &mut [u8], packet: &Packet, target: &ServerRules, ttl: Ttl, macs: &[[u8; 6]]) -> Result<u16, Refusal> {
-    let Some(hop) = target.next_hop else { return Err((Verdict::NoNextHop, None)) };
+    let Some(hop) = target.next_hop else {
+        return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
+    };
     let Some(source) = macs.get(usize::from(hop.port)) else { return Err((Verdict::NoNextHop, None)) };
-    match target.server.method {
+    match target.method {
         Method::DirectRouting => {}
         Method::Tunnel | Method::Masquerading => return Err((Verdict::NoNextHop, None)),
     }
@@ -57,9 +59,10 @@ fn to_server(frame: &mut [u8], packet: &Packet, target: &ServerRules, ttl: Ttl, 
             return Err((Verdict::TtlExpired, Some(Cause::TimeExceeded)));
         }
     }
-    let Ok((ethernet, _)) = EthernetHeader::mut_from_prefix(frame) else { return Err((Verdict::Short, None)) };
-    ethernet.destination = hop.mac;
-    ethernet.source = *source;
+    let Some((destination, rest)) = frame.split_first_chunk_mut::<6>() else { return Err((Verdict::Short, None)) };
+    let Some(from) = rest.first_chunk_mut::<6>() else { return Err((Verdict::Short, None)) };
+    *destination = hop.mac;
+    *from = *source;
     Ok(hop.port)
 }
 

@@ -29,9 +29,13 @@ pub struct Lanes {
     pub frames: Burst,
     /// What parse found.
     pub packets: [Packet; BURST],
+    /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
+    pub others: u64,
+    /// A bit for each lane whose packet has no entry, and which the schedule stage is to decide about.
+    pub missed: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
-    /// The connection entry, where lookup found one.
+    /// The connection entry, where lookup found one; until then a guess.
     pub entries: [Option<EntryId>; BURST],
     /// What has been decided.
     pub fates: [Fate; BURST],
@@ -43,6 +47,8 @@ impl Lanes {
         Self {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
+            others: 0,
+            missed: 0,
             hashes: [0; BURST],
             entries: [None; BURST],
             fates: [Fate::Undecided; BURST],

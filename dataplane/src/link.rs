@@ -39,6 +39,13 @@ impl Tally {
         self.0[verdict as usize] += 1;
     }
 
+    /// Counts `n` frames, at most a burst.
+    #[inline]
+    fn add(&mut self, verdict: Verdict, n: usize) {
+        // A burst is far shorter than 2^32.
+        self.0[verdict as usize] += u32::try_from(n).unwrap_or_default();
+    }
+
     /// The frame was counted under `verdict`, but the port did not take it.
     #[inline]
     fn not_sent(&mut self, verdict: Verdict) {
@@ -89,6 +96,16 @@ impl Outgoing {
         if self.frames.push(frame).is_ok() {
             let _ = self.origins.try_push(origin);
         }
+    }
+
+    /// Sends a whole burst, counted under `verdict`; what the port does not take is freed and counted as such.
+    #[inline]
+    pub fn send(&mut self, burst: &mut Burst, verdict: Verdict, tally: &mut Tally) {
+        let sent = self.tx.send(burst);
+        self.sent += sent as u64;
+        tally.add(verdict, sent);
+        tally.add(Verdict::TxFull, burst.len());
+        burst.clear();
     }
 
     /// Sends what has gathered; what the port does not take is freed and counted as such.

@@ -134,7 +134,9 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
     let key = entry.key();
     let meant = filter.protocol.is_none_or(|p| p == protocol)
         && filter.virtual_address.is_none_or(|a| a == key.virtual_)
-        && filter.virtual_port.is_none_or(|p| p == key.virtual_port || rules.service_ref(entry.service()).is_some_and(|s| s.key.port == p))
+        && filter
+            .virtual_port
+            .is_none_or(|p| p == key.virtual_port || rules.service_ref(entry.service()).is_some_and(|s| s.service.key.port == p))
         && filter.client.is_none_or(|a| a == key.client)
         && filter.server.is_none_or(|a| a == server.address);
     meant.then(|| ConnectionRow {

@@ -70,12 +70,71 @@ impl Packet {
     };
 }
 
+/// Bytes of a TCP segment's headers without any options.
+const PLAIN: usize = 54;
+
+/// Eight bytes from `AT` on, the first one lowest. Cost: one load.
+#[inline]
+fn word<const AT: usize>(head: &[u8; PLAIN]) -> u64 {
+    head[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// [`parse`] for nearly every frame there is: a TCP segment over IPv4, addressed to us, without IP options, not fragmented,
+/// with nothing wrong. `false` for any other, which [`parse`] is to look at; what both accept they read alike.
+///
+/// Cost: five words read at constant offsets, and one branch that such a frame never takes.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+pub fn parse_plain(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool, packet: &mut Packet) -> bool {
+    const MAC: u64 = 0xffff_ffff_ffff;
+    const LOW: u64 = 0xffff_ffff;
+    let Some(head) = frame.first_chunk::<PLAIN>() else { return false };
+    // Words as they lie in memory, lowest byte first: what is compared is turned round once, here, not for every frame.
+    let ours = u64::from_le_bytes([our_mac[0], our_mac[1], our_mac[2], our_mac[3], our_mac[4], our_mac[5], 0, 0]);
+    let (ip0, ip1, receiver) = (word::<14>(head), word::<22>(head), word::<30>(head) & LOW);
+    let source = ((ip1 >> 32) as u32).swap_bytes();
+    // The ones' complement sum of a right header is 0xffff in either byte order (RFC 1071).
+    let sum = (ip0 & LOW) + (ip0 >> 32) + (ip1 & LOW) + (ip1 >> 32) + receiver;
+    let length = ((ip0 >> 16) as u16).swap_bytes();
+    let tcp_header = u16::from(head[46] >> 4) * 4;
+    let right = word::<0>(head) & MAC == ours
+        && word::<6>(head) & MAC != ours
+        && head[6] & 1 == 0
+        && word::<6>(head) >> 48 == u64::from(ether_type::IPV4.swap_bytes())
+        // Version 4, five words of header, neither more fragments nor a fragment's offset.
+        && ip0 & (0xff3f << 48 | 0xff) == 0x45
+        && ip1 >> 8 & 0xff == u64::from(protocol::TCP)
+        && checksum::finish(sum) == 0
+        && !checksum_bad
+        && !is_martian_v4(source)
+        && !matches!(receiver & 0xff, 0 | 127)
+        && usize::from(length) + L3 <= whole
+        && tcp_header >= 20
+        && length >= 20 + tcp_header;
+    if !right {
+        return false;
+    }
+    packet.kind = Kind::Flow;
+    packet.v4 = true;
+    packet.to_us = true;
+    packet.tcp_flags = head[47];
+    packet.l4 = L3_OFFSET + 20;
+    packet.length = length;
+    packet.key.client = Address::v4(source);
+    packet.key.virtual_ = Address::v4((receiver as u32).swap_bytes());
+    packet.key.client_port = u16::from_be_bytes([head[34], head[35]]);
+    packet.key.virtual_port = u16::from_be_bytes([head[36], head[37]]);
+    packet.key.protocol = protocol::TCP;
+    true
+}
+
 /// Reads a frame as far as forwarding needs it.
 ///
 /// `frame` is the contiguous beginning, `whole` the length of all of it, `checksum_bad` the device's word on the IPv4 header
 /// checksum. Errors are the verdict for a frame that breaks its own rules. Sources: RFC 791, RFC 8200, RFC 9293, RFC 768,
-/// RFC 1122 section 3.2.1.3. Cost: one pass over the headers, no more than 64 bytes without extension headers.
-#[inline]
+/// RFC 1122 section 3.2.1.3. Cost: one pass over the headers, no more than 64 bytes without extension headers; kept apart from
+/// the short way, so that its registers do not spill for this one's sake.
+#[inline(never)]
 pub fn parse(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool) -> Result<Packet, Verdict> {
     let Ok((ethernet, l3)) = EthernetHeader::ref_from_prefix(frame) else { return Err(Verdict::Short) };
     let to_us = ethernet.destination == our_mac;
@@ -120,6 +179,9 @@ fn ipv4(l3: &[u8], room: usize, to_us: bool, checksum_bad: bool) -> Result<Packe
         return Err(Verdict::MartianSource);
     }
     let destination = u32::from_be_bytes(ip.destination);
+    if matches!(destination >> 24, 0 | 127) {
+        return Err(Verdict::MartianDestination);
+    }
     if !to_us && destination >> 28 != 0xe && destination != u32::MAX {
         // A group's MAC with one host's address: RFC 1122 section 3.3.6 has it dropped.
         return Err(Verdict::NotOurMac);
@@ -167,6 +229,9 @@ fn ipv6(l3: &[u8], room: usize, to_us: bool) -> Result<Packet, Verdict> {
     let destination = Address(u128::from_be_bytes(ip.destination));
     if source.0 >> 120 == 0xff || source.0 == 1 || source.is_v4() {
         return Err(Verdict::MartianSource);
+    }
+    if destination.0 <= 1 || destination.is_v4() {
+        return Err(Verdict::MartianDestination);
     }
     if !to_us && destination.0 >> 120 != 0xff {
         return Err(Verdict::NotOurMac);
@@ -260,3 +325,6 @@ fn transport(packet: &mut Packet, l4: &[u8], length: usize) -> Result<(), Verdic
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

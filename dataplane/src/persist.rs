@@ -38,7 +38,7 @@ impl Tracker {
         rules: &mut Rules,
         now: Tick,
     ) -> Result<Followed, Verdict> {
-        let vport = rules.service_ref(service).map_or(0, |service| service.key.port);
+        let vport = rules.service_ref(service).map_or(0, |found| found.service.key.port);
         let of_client = Key {
             client: Address(key.client.0 & persistence.mask),
             client_port: 0,
@@ -58,7 +58,7 @@ impl Tracker {
         }
         let server = rules.schedule(service, key).ok_or(Verdict::NoRealServer)?;
         let template = if let Some(template) = known {
-            self.count_template(self.connections.entry(template).server(), rules, false);
+            Self::count_template(self.connections.entry(template).server(), rules, false);
             self.connections.redirect(template, server, service);
             self.connections.renew(template, now, timeout_ticks);
             template
@@ -66,7 +66,7 @@ impl Tracker {
             let new = NewEntry { server, service, state: State::None, flags: 0, timeout_ticks };
             self.connections.insert(hash, &of_client, new, now)?
         };
-        self.count_template(server, rules, true);
+        Self::count_template(server, rules, true);
         Ok(Followed { server, template, fresh: known.is_none() })
     }
 
@@ -74,14 +74,14 @@ impl Tracker {
     fn is_good(&self, template: EntryId, service: ServiceId, rules: &Rules) -> bool {
         let entry = self.connections.entry(template);
         let Some(target) = rules.server(entry.server()) else { return false };
-        let quiescent = target.server.weight == 0 && rules.settings.expire_quiescent_template;
-        entry.service() == service && target.server.available && !quiescent
+        let quiescent = target.quiescent && rules.settings.expire_quiescent_template;
+        entry.service() == service && target.available && !quiescent
     }
 
     /// Counts a template in or out of its real server's.
-    fn count_template(&self, server: ServerId, rules: &Rules, comes: bool) {
+    fn count_template(server: ServerId, rules: &Rules, comes: bool) {
         if let Some(target) = rules.server(server) {
-            let templates = &target.server.stats.share(self.worker).persistent;
+            let templates = &target.share.persistent;
             if comes { templates.increment() } else { templates.decrement() }
         }
     }
@@ -90,14 +90,6 @@ impl Tracker {
     pub(crate) fn control(&mut self, entry: EntryId, template: EntryId, state: State) {
         self.connections.set_template(entry, template);
         if state == State::Established {
-            self.connections.assure(template);
-        }
-    }
-
-    /// Notes that a connection was established, at the template that it was made through.
-    #[cold]
-    pub(crate) fn assure_template(&mut self, entry: EntryId) {
-        if let Some(template) = self.connections.template(entry) {
             self.connections.assure(template);
         }
     }

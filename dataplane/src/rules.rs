@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
 use hashbrown::HashMap;
 
 use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
 use crate::schedule::{Pick, Scheduler};
-use crate::service::{NextHop, RealServer, ServerId, ServiceId, ServiceKey, VirtualService};
-use crate::settings::Settings;
+use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, VirtualService};
+use crate::settings::{Settings, Timeouts};
+use crate::stats::{ServerShare, Traffic};
 
 /// A service with this worker's scheduler for it.
 #[derive(Debug)]
 pub struct ServiceRules {
+    /// This worker's share of its counters.
+    pub traffic: Arc<CachePadded<Traffic>>,
+    /// Timeouts of its own.
+    pub timeouts: Option<Timeouts>,
     /// The snapshot.
     pub service: Arc<VirtualService>,
     /// The scheduler with its position.
@@ -25,6 +31,16 @@ pub struct ServiceRules {
 pub struct ServerRules {
     /// Where frames leave; `None` while unknown, and never one of our own MACs.
     pub next_hop: Option<NextHop>,
+    /// Whether its MAC is one of our own, so that it has no next hop.
+    pub loops: bool,
+    /// Whether it is a member of its service.
+    pub available: bool,
+    /// Whether its weight is 0.
+    pub quiescent: bool,
+    /// How requests reach it.
+    pub method: Method,
+    /// This worker's share of its counters.
+    pub share: Arc<CachePadded<ServerShare>>,
     /// The snapshot.
     pub server: Arc<RealServer>,
 }
@@ -32,6 +48,7 @@ pub struct ServerRules {
 /// All rules of one worker.
 #[derive(Debug)]
 pub struct Rules {
+    worker: usize,
     services: Vec<Option<ServiceRules>>,
     by_key: HashMap<ServiceKey, ServiceId>,
     /// Services among them that take every port.
@@ -45,10 +62,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// No rules, with room for so many services and real servers; nothing is allocated later.
-    pub fn new(services: u32, servers: u32) -> Self {
+    /// No rules for worker `worker`, with room for so many services and real servers; nothing is allocated later.
+    pub fn new(worker: usize, services: u32, servers: u32) -> Self {
         let empty = |n: u32| n as usize;
         Self {
+            worker,
             services: std::iter::repeat_with(|| None).take(empty(services)).collect(),
             // Twice the room: a hash table that is at most half full never rehashes on the packet path.
             by_key: HashMap::with_capacity(2 * empty(services)),
@@ -62,13 +80,22 @@ impl Rules {
 
     /// Puts a batch in force, whole, and leaves in it what it replaced. Cost: proportional to the batch; no allocation.
     pub fn apply(&mut self, batch: &mut Batch) {
+        let worker = self.worker;
         if let Some(locals) = &mut batch.locals {
             std::mem::swap(locals, &mut self.locals);
         }
         for (id, change) in &mut batch.servers {
             let Some(slot) = self.servers.get_mut(id.0 as usize) else { continue };
             let macs = &self.locals.macs;
-            let new = change.take().map(|server| ServerRules { next_hop: server.next_hop.filter(|hop| !macs.contains(&hop.mac)), server });
+            let new = change.take().map(|server| ServerRules {
+                next_hop: server.next_hop.filter(|hop| !macs.contains(&hop.mac)),
+                loops: server.next_hop.is_some_and(|hop| macs.contains(&hop.mac)),
+                available: server.available,
+                quiescent: server.weight == 0,
+                method: server.method,
+                share: Arc::clone(server.stats.share(worker)),
+                server,
+            });
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
         for (id, change) in &mut batch.services {
@@ -91,7 +118,7 @@ impl Rules {
                     }
                     None => Scheduler::new(&service),
                 };
-                ServiceRules { service, scheduler }
+                ServiceRules { traffic: Arc::clone(service.stats.share(worker)), timeouts: service.timeouts, service, scheduler }
             });
             if let Some(gone) = std::mem::replace(slot, new) {
                 *change = Some(gone.service);
@@ -122,14 +149,14 @@ impl Rules {
 
     /// The service at a place, to read.
     #[inline]
-    pub fn service_ref(&self, id: ServiceId) -> Option<&VirtualService> {
-        self.services.get(id.0 as usize)?.as_ref().map(|rules| &*rules.service)
+    pub fn service_ref(&self, id: ServiceId) -> Option<&ServiceRules> {
+        self.services.get(id.0 as usize)?.as_ref()
     }
 
     /// The real server for a new connection of service `id`; `None` when none takes any. Cost: that of the scheduler.
     #[inline]
     pub fn schedule(&mut self, id: ServiceId, key: &Key) -> Option<ServerId> {
-        let ServiceRules { service, scheduler } = self.service(id)?;
+        let ServiceRules { service, scheduler, .. } = self.service(id)?;
         let pick = Pick { members: &service.members, client: key.client, client_port: key.client_port, virtual_address: key.virtual_ };
         let at = scheduler.pick(&pick)?;
         service.members.get(at).map(|member| member.server)

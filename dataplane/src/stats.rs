@@ -1,5 +1,6 @@
 //! Counters that one worker writes and the control plane reads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
@@ -82,11 +83,11 @@ pub struct ServerShare {
 
 /// A real server's counters, one line a worker.
 #[derive(Debug)]
-pub struct ServerStats(Box<[CachePadded<ServerShare>]>);
+pub struct ServerStats(Box<[Arc<CachePadded<ServerShare>>]>);
 
 /// A virtual service's counters, one line a worker.
 #[derive(Debug)]
-pub struct ServiceStats(Box<[CachePadded<Traffic>]>);
+pub struct ServiceStats(Box<[Arc<CachePadded<Traffic>>]>);
 
 /// A sum over all workers, for listings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,12 +119,12 @@ impl TrafficSum {
 impl ServerStats {
     /// Counters at zero for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| CachePadded::default()).collect())
+        Self((0..workers).map(|_| Arc::default()).collect())
     }
 
     /// The share that worker `worker` writes.
     #[inline]
-    pub fn share(&self, worker: usize) -> &ServerShare {
+    pub fn share(&self, worker: usize) -> &Arc<CachePadded<ServerShare>> {
         &self.0[worker]
     }
 
@@ -153,12 +154,12 @@ impl ServerStats {
 impl ServiceStats {
     /// Counters at zero for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| CachePadded::default()).collect())
+        Self((0..workers).map(|_| Arc::default()).collect())
     }
 
     /// The share that worker `worker` writes.
     #[inline]
-    pub fn share(&self, worker: usize) -> &Traffic {
+    pub fn share(&self, worker: usize) -> &Arc<CachePadded<Traffic>> {
         &self.0[worker]
     }
 

@@ -7,7 +7,7 @@ use crate::lanes::{Fate, Lanes};
 use crate::parse::Packet;
 use crate::rules::{Rules, ServerRules};
 use crate::service::{Protocol, ServerId, ServiceKey};
-use crate::stats::Traffic;
+use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
 use crate::verdict::Verdict;
@@ -39,20 +39,20 @@ impl Tracker {
         let table = &self.connections;
         self.disturbed = false;
         let n = lanes.len();
-        for i in 0..n {
-            if lanes.fates[i] == Fate::Undecided {
-                let hash = table.hash(&lanes.packets[i].key);
-                lanes.hashes[i] = hash;
-                table.prefetch_bucket(hash);
-            }
+        let Lanes { packets, hashes, entries, fates, .. } = lanes;
+        let (packets, hashes, entries, fates) = (&packets[..n], &mut hashes[..n], &mut entries[..n], &fates[..n]);
+        // A lane that is decided already has an old key there: looking it up costs as little as asking.
+        for (hash, packet) in hashes.iter_mut().zip(packets) {
+            *hash = table.hash(&packet.key);
+            table.prefetch_bucket(*hash);
         }
-        for i in 0..n {
-            if lanes.fates[i] == Fate::Undecided {
-                table.prefetch_entry(lanes.hashes[i]);
-            }
+        for (entry, hash) in entries.iter_mut().zip(&*hashes) {
+            *entry = table.prefetch_entry(*hash);
         }
-        for i in 0..n {
-            lanes.entries[i] = if lanes.fates[i] == Fate::Undecided { table.find(lanes.hashes[i], &lanes.packets[i].key) } else { None };
+        for (((entry, hash), packet), fate) in entries.iter_mut().zip(&*hashes).zip(packets).zip(fates) {
+            if *fate == Fate::Undecided {
+                *entry = table.find_from(*entry, *hash, &packet.key);
+            }
         }
     }
 
@@ -60,25 +60,27 @@ impl Tracker {
     /// scheduled.
     #[inline]
     pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
-        for i in 0..lanes.len() {
-            if lanes.fates[i] != Fate::Undecided {
+        let n = lanes.len();
+        let Lanes { packets, hashes, entries, fates, missed, .. } = lanes;
+        *missed = 0;
+        for (i, (((fate, packet), hash), entry)) in fates[..n].iter_mut().zip(packets).zip(hashes).zip(entries).enumerate() {
+            if *fate != Fate::Undecided {
                 continue;
             }
-            let packet = lanes.packets[i];
-            let found = if self.disturbed { self.connections.find(lanes.hashes[i], &packet.key) } else { lanes.entries[i] };
+            let found = if self.disturbed { self.connections.find(*hash, &packet.key) } else { *entry };
             if let Some(id) = found {
-                lanes.fates[i] = self.packet_of(id, &packet, rules, now);
+                *fate = self.packet_of(id, packet, rules, now);
             }
+            *missed |= u64::from(*fate == Fate::Undecided) << i;
         }
     }
 
     /// Stage: first packets of connections. What belongs to no service goes to the kernel.
     #[inline]
     pub fn schedule(&mut self, lanes: &mut Lanes, rules: &mut Rules, errors: &mut IcmpErrors, now: Tick) {
-        for i in 0..lanes.len() {
-            if lanes.fates[i] != Fate::Undecided {
-                continue;
-            }
+        while lanes.missed != 0 {
+            let i = lanes.missed.trailing_zeros() as usize;
+            lanes.missed &= lanes.missed - 1;
             let packet = lanes.packets[i];
             let hash = lanes.hashes[i];
             // An earlier frame of this very burst may have made the entry.
@@ -94,40 +96,42 @@ impl Tracker {
     }
 
     /// What a packet of the connection `id` does; `Undecided` when the entry ended and the packet is to be scheduled anew.
-    #[inline]
+    #[inline(always)]
     fn packet_of(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) -> Fate {
-        let entry = *self.connections.entry(id);
-        let server_id = entry.server();
-        let Some(target) = rules.server(server_id) else {
+        let server = self.connections.entry(id).server();
+        let Some(target) = rules.server(server) else {
             // The control plane gives a place up only once no entry refers to it.
             return Fate::Drop(Verdict::RealServerRemoved);
         };
+        if (packet.tcp_flags & tcp::SYN != 0 || !target.available)
+            && let Some(fate) = self.ends_or_drops(id, packet, target, rules)
+        {
+            return fate;
+        }
+        self.packet_in(id, packet, target, rules, now);
+        Fate::Server(server)
+    }
+
+    /// Whether a SYN begins a new connection in the place of an old one, and what becomes of packets of a removed real server.
+    #[inline(never)]
+    fn ends_or_drops(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules) -> Option<Fate> {
         let settings = &rules.settings;
-        let tcp = entry.protocol == Protocol::Tcp as u8;
-        if tcp && packet.tcp_flags & tcp::SYN != 0 && settings.conn_reuse_mode != 0 {
-            let quiescent = settings.expire_nodest_conn && target.server.weight == 0;
-            if (quiescent || ended(&entry, settings.conn_reuse_mode)) && self.end(id, rules) {
-                return Fate::Undecided;
-            }
+        let begins = packet.tcp_flags & tcp::SYN != 0
+            && (settings.expire_nodest_conn && target.quiescent || ended(self.connections.entry(id), settings.conn_reuse_mode));
+        if (begins || (!target.available && settings.expire_nodest_conn)) && self.end(id, rules) {
+            return Some(Fate::Undecided);
         }
-        if !target.server.available {
-            if settings.expire_nodest_conn && self.end(id, rules) {
-                return Fate::Undecided;
-            }
-            return Fate::Drop(Verdict::RealServerRemoved);
-        }
-        self.packet_in(id, &entry, packet, target, rules, now);
-        Fate::Server(server_id)
+        (!target.available).then_some(Fate::Drop(Verdict::RealServerRemoved))
     }
 
     /// Counts a packet of an entry, moves its TCP state and restarts its timer.
-    #[inline]
-    fn packet_in(&mut self, id: EntryId, entry: &Entry, packet: &Packet, target: &ServerRules, rules: &Rules, now: Tick) {
-        let stats = target.server.stats.share(self.worker);
-        count_packet(&stats.traffic, packet);
+    #[inline(always)]
+    fn packet_in(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules, now: Tick) {
+        let entry = self.connections.entry(id);
+        count_packet(&target.share.traffic, packet);
         let mut timeouts = &rules.settings.timeouts;
         if let Some(service) = rules.service_ref(entry.service()) {
-            count_packet(service.stats.share(self.worker), packet);
+            count_packet(&service.traffic, packet);
             timeouts = service.timeouts.as_ref().unwrap_or(timeouts);
         }
         if entry.protocol != Protocol::Tcp as u8 {
@@ -139,27 +143,19 @@ impl Tracker {
         let new = tcp::next(table, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
-        if new == old {
-            return;
-        }
-        self.connections.set_state(id, new, now, timeout);
-        if new == State::Established && entry.flags & flags::CONTROLLED != 0 {
-            self.assure_template(id);
-        }
-        match (old.counts_as_active(), new.counts_as_active()) {
-            (false, true) => {
-                stats.inactive.decrement();
-                stats.active.increment();
+        if new != old {
+            self.connections.set_state(id, new, now, timeout);
+            recount(&target.share, old, new);
+            if new == State::Established
+                && let Some(template) = self.connections.template(id)
+            {
+                self.connections.assure(template);
             }
-            (true, false) => {
-                stats.active.decrement();
-                stats.inactive.increment();
-            }
-            _ => {}
         }
     }
 
     /// Schedules the first packet of a connection.
+    #[inline(never)]
     fn first_packet(&mut self, hash: u64, packet: &Packet, rules: &mut Rules, now: Tick) -> Fate {
         let key = &packet.key;
         let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
@@ -176,8 +172,8 @@ impl Tracker {
         if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
             return Fate::Kernel;
         }
-        let Some(service) = rules.service_ref(id) else { return Fate::Kernel };
-        let followed = match service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
+        let Some(found) = rules.service_ref(id) else { return Fate::Kernel };
+        let followed = match found.service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
             Some(Err(verdict)) => return Fate::Drop(verdict),
             Some(Ok(followed)) => Some(followed),
             None => None,
@@ -185,13 +181,12 @@ impl Tracker {
         let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key)) else {
             return Fate::Drop(Verdict::NoRealServer);
         };
-        let (Some(service), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
+        let (Some(found), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
             return Fate::Drop(Verdict::RealServerRemoved);
         };
-        let share = target.server.stats.share(self.worker);
-        let traffic = service.stats.share(self.worker);
-        if !service.one_packet {
-            let timeouts = service.timeouts.as_ref().unwrap_or(&default_timeouts);
+        let (share, traffic) = (&target.share, &found.traffic);
+        if !found.service.one_packet {
+            let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             let (state, seconds) = if protocol == Protocol::Tcp {
                 let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
                 (state, state.timeout(timeouts))
@@ -203,9 +198,9 @@ impl Tracker {
             match self.connections.insert(hash, key, new, now) {
                 Ok(entry) => {
                     if self.connections.entry(entry).counts_as_active() {
-                        share.active.increment()
+                        share.active.increment();
                     } else {
-                        share.inactive.increment()
+                        share.inactive.increment();
                     }
                     if let Some(followed) = followed {
                         self.control(entry, followed.template, state);
@@ -233,20 +228,35 @@ impl Tracker {
         }
         let entry = self.connections.remove(id);
         self.disturbed = true;
-        release(&entry, rules, self.worker);
+        release(&entry, rules);
         true
     }
 
     /// Stage: ends entries whose time is up, at most `budget` of them looked at.
     #[inline]
     pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
-        let worker = self.worker;
-        self.connections.expire(now, budget, &mut |entry| release(entry, rules, worker));
+        self.connections.expire(now, budget, &mut |entry| release(entry, rules));
     }
 
     /// The real server of the connection with this key, without counting a packet: for ICMP errors about it.
     pub fn server_of(&self, key: &Key) -> Option<ServerId> {
         self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
+    }
+}
+
+/// Moves a connection between its real server's counts.
+#[inline(never)]
+fn recount(share: &ServerShare, old: State, new: State) {
+    match (old.counts_as_active(), new.counts_as_active()) {
+        (false, true) => {
+            share.inactive.decrement();
+            share.active.increment();
+        }
+        (true, false) => {
+            share.active.decrement();
+            share.inactive.increment();
+        }
+        _ => {}
     }
 }
 
@@ -257,9 +267,9 @@ fn count_packet(traffic: &Traffic, packet: &Packet) {
 }
 
 /// Takes an entry that ended out of its real server's counts.
-fn release(entry: &Entry, rules: &Rules, worker: usize) {
+fn release(entry: &Entry, rules: &Rules) {
     if let Some(target) = rules.server(entry.server()) {
-        let share = target.server.stats.share(worker);
+        let share = &target.share;
         if entry.is_template() {
             share.persistent.decrement();
         } else if entry.counts_as_active() {
@@ -276,7 +286,7 @@ fn ended(entry: &Entry, mode: u8) -> bool {
         return false;
     }
     match entry.state() {
-        State::TimeWait | State::Close => true,
+        State::TimeWait | State::Close => mode != 0,
         State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
         _ => false,
     }

@@ -47,6 +47,8 @@ verdicts! {
     BadChecksum => "bad_checksum",
     /// The source is loopback, multicast, broadcast, unspecified or IPv4-mapped.
     MartianSource => "martian_source",
+    /// The destination is loopback, unspecified or IPv4-mapped: an address that is on no link.
+    MartianDestination => "martian_destination",
     /// The source is one of our own addresses.
     OwnSource => "own_source",
     /// An ARP or neighbour discovery message that breaks its own rules (RFC 826, RFC 4861).

@@ -103,7 +103,7 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let rules = Rules::new(config.services, config.servers);
+        let rules = Rules::new(config.index, config.services, config.servers);
         let mut worker = Self {
             end,
             orders: Orders::new(),
@@ -206,6 +206,16 @@ impl Worker {
     fn dispatch(&mut self, port: usize) {
         let receiver = &mut self.receivers[port];
         let Lanes { frames, packets, fates, .. } = &mut self.lanes;
+        // Nearly every burst leaves as it came: all to real servers, by one port.
+        let first = fates[0];
+        if let Fate::Send(out, Verdict::Forwarded) = first
+            && fates[1..frames.len()].iter().all(|fate| *fate == first)
+            && let Some(outgoing) = self.outgoing.get_mut(usize::from(out))
+        {
+            outgoing.flush(&mut self.tally);
+            outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
+            return;
+        }
         let mut dropped = Burst::new();
         for (i, frame) in frames.drain(..).enumerate() {
             let refused = match fates[i] {

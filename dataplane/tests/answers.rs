@@ -160,6 +160,10 @@ eal_test! {
             ("IPv6 from loopback", v6_with(22, &std::net::Ipv6Addr::LOCALHOST.octets()), "martian_source"),
             ("IPv6 from nowhere", v6_with(22, &[0; 16]), "martian_source"),
             ("IPv6 from a mapped address", v6_with(22, &std::net::Ipv4Addr::new(1, 2, 3, 4).to_ipv6_mapped().octets()), "martian_source"),
+            ("to loopback", mended(with(30, &[127, 0, 0, 1])), "martian_destination"),
+            ("to nowhere", mended(with(30, &[0, 0, 0, 0])), "martian_destination"),
+            ("IPv6 to loopback", v6_with(38, &std::net::Ipv6Addr::LOCALHOST.octets()), "martian_destination"),
+            ("IPv6 to the VIP's mapped address", v6_with(38, &std::net::Ipv4Addr::new(10, 10, 24, 88).to_ipv6_mapped().octets()), "martian_destination"),
             ("hop-by-hop options beyond the packet", v6_with(20, &[0]), "bad_header_length"),
         ];
         for (what, frame, reason) in cases {

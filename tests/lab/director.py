@@ -42,6 +42,8 @@ def config_text(device, *, workers=1, ttl="preserve", addresses=(f"{DIP}/24", f"
     if device.startswith("net_af_packet"):
         # On a busy machine the default of 512 frames is soon short of room: then the kernel drops, or moves flows to another worker's queue.
         device += ",framecnt=4096"
+        if workers > 1 and "qpairs=" not in device:
+            device += f",qpairs={workers}"
 
     def texts(values):
         return "[" + ", ".join(f'"{value}"' for value in values) + "]"

@@ -146,7 +146,7 @@ fn every_value_is_refused_with_its_place() {
         ("[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n", "6:12 service[0].protocol", "\"tcp\", \"udp\""),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"vip\"\nport = 80\n", "7:11 service[0].address", "an IPv4 or IPv6 address"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n", "5:1 service[0].port", "missing: the vport"),
-        ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 1 to 65535"),
+        ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 0 to 65535"),
         ("[service]\nprotocol = \"tcp\"\n", "5:1 service", "each under its own [[service]]"),
     ];
     for (text, place, says) in table {
@@ -182,7 +182,7 @@ fn own_addresses_that_no_host_can_have_are_refused() {
 #[test]
 fn one_fault_hides_no_other() {
     let text = "[[port]]\nname = \"lan\"\ndevice = \"nothing\"\naddresses = [\"10.10.24.10\", 7]\ncolour = \"red\"\n\
-                [workers]\ncores = [\"a\", 1, 5000]\n[control]\nlisten = \"8.8.8.8:1\"\ncore = 1.5\n[[service]]\nport = 0\n";
+                [workers]\ncores = [\"a\", 1, 5000]\n[control]\nlisten = \"8.8.8.8:1\"\ncore = 1.5\n[[service]]\nport = 65536\n";
     let places: Vec<String> = faults(text).into_iter().map(|(place, _)| place).collect();
     assert_eq!(
         places,

@@ -90,7 +90,12 @@ impl World {
         let limits = Limits { services: 2, real_servers: 7, ..LIMITS };
         let director = Director::new(links(), controls, limits, Settings::default(), None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        Self { runtime, director, workers: ends.into_iter().map(|end| (end, Tables::default())).collect(), connections: Vec::new() }
+        Self {
+            runtime,
+            director,
+            workers: ends.into_iter().enumerate().map(|(worker, end)| (end, Tables { worker, ..Tables::default() })).collect(),
+            connections: Vec::new(),
+        }
     }
 
     /// Changes and leaves, as a client does that does not wait; whether it was accepted must not matter.

@@ -20,6 +20,8 @@ use crate::model::{Document, RealServerSpec, ServiceSpec};
 /// What a worker holds.
 #[derive(Default)]
 pub(crate) struct Tables {
+    /// The worker's number.
+    pub(crate) worker: usize,
     pub(crate) services: HashMap<u32, Arc<VirtualService>>,
     pub(crate) servers: HashMap<u32, Arc<RealServer>>,
     pub(crate) locals: Option<Arc<LocalAddresses>>,
@@ -44,7 +46,8 @@ impl Tables {
                 None => self.servers.remove(&id.0),
             };
             if let Some(old) = server
-                && old.stats.active() > 0
+                // Only its own entries bind a worker: another's may be of a later configuration than this batch.
+                && old.stats.share(self.worker).active.get() > 0
             {
                 let now = self.servers.get(&id.0).expect("a place that entries refer to is kept");
                 assert!(Arc::ptr_eq(&old.stats, &now.stats), "a place that entries refer to goes to no other");
@@ -96,9 +99,10 @@ pub(crate) struct ScriptedWorker {
 }
 
 impl ScriptedWorker {
-    fn start(depth: usize, ports: usize) -> Self {
+    fn start(worker: usize, depth: usize, ports: usize) -> Self {
         let (control, end) = channel(depth, ports);
         let shared = Arc::new(Shared::default());
+        shared.tables.lock().unwrap().worker = worker;
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || turn_until_stopped(end, &shared)
@@ -193,7 +197,7 @@ impl Rig {
 
     /// Must be called inside a tokio runtime.
     pub(crate) fn with(workers: usize, depth: usize, limits: Limits, store: Option<Store>) -> Self {
-        let workers: Vec<ScriptedWorker> = (0..workers).map(|_| ScriptedWorker::start(depth, 2)).collect();
+        let workers: Vec<ScriptedWorker> = (0..workers).map(|worker| ScriptedWorker::start(worker, depth, 2)).collect();
         let ends = workers.iter().map(|w| w.control().clone()).collect();
         let director = Director::new(links(), ends, limits, Settings::default(), store);
         tokio::spawn(director.clone().run());

@@ -112,6 +112,7 @@ impl Desired {
         locals.addresses.reserve(self.vips.len() + self.links.len());
         for vip in self.vips.keys() {
             locals.addresses.insert(Address::from(*vip), every_port);
+            locals.vips.insert(Address::from(*vip));
         }
         for (link, port) in self.links.iter().zip(0_u32..64) {
             for network in &link.networks {

@@ -1,6 +1,8 @@
 //! Wires the parts together, and takes them apart again.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dpdk::eal::Eal;
@@ -17,12 +19,16 @@ use crate::api::{self, Listening};
 use crate::config::Config;
 use crate::director::{self, Director, Limits, Link, Store};
 use crate::kernel::{Kernel, LinkPlan, NeighbourEvent};
-use crate::model::Document;
+use crate::model::{Document, RealServerState};
 
 /// The longest that requests in flight, and then the kernel's side, may take to end.
 const LONGEST_FAREWELL: Duration = Duration::from_millis(400);
 /// The longest that the whole end may take: whatever hangs then, the process goes.
 const LONGEST_END: Duration = Duration::from_millis(1900);
+/// A real server that is there answers for its MAC within milliseconds.
+const LONGEST_SETTLING: Duration = Duration::from_secs(1);
+/// How often it is looked whether all have.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs the director until a signal ends it (`Ok`), or until it cannot start or go on.
 ///
@@ -132,7 +138,8 @@ impl Parts {
         mut events: mpsc::Receiver<NeighbourEvent>,
     ) -> Result<(), StartError> {
         let (farewell, mut said) = watch::channel(());
-        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel));
+        let settled = Arc::new(AtomicBool::new(false));
+        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel, &settled));
         let mut server = tokio::spawn(api.serve(router, async move {
             let _ = said.changed().await;
         }));
@@ -143,6 +150,8 @@ impl Parts {
                 director.set_neighbour(event.port, event.address, event.mac);
             }
         });
+        settle(&self.director).await;
+        settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
         tracing::info!("the director runs");
         let outcome = tokio::select! {
@@ -180,6 +189,19 @@ impl Parts {
             tracing::warn!("the kernel's side of the ports did not end in time");
         }
         self.ports.close();
+    }
+}
+
+/// Waits until every real server's MAC is known, so that who waits for "ready" finds them all; one that is not there is not
+/// waited for longer than [`LONGEST_SETTLING`].
+async fn settle(director: &Director) {
+    let all_known = || {
+        let services = director.services().services;
+        !services.iter().flat_map(|service| &service.real_servers).any(|server| server.state == RealServerState::NoMac)
+    };
+    let until = tokio::time::Instant::now() + LONGEST_SETTLING;
+    while !all_known() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

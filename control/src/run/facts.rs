@@ -1,5 +1,6 @@
 //! What the API tells of ports and neighbours: asked of the devices and the kernel when it is asked for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::devices::OpenPort;
@@ -60,15 +61,24 @@ fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port
 }
 
 /// What the API tells that the director does not know.
-pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel) -> Facts {
+///
+/// `settled` is false until real servers were given their time to answer for their MACs.
+pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<AtomicBool>) -> Facts {
     let config = Arc::new(config.clone());
     let (listed, watched, kernel) = (ports.clone(), ports.clone(), kernel.clone());
+    let settled = Arc::clone(settled);
     let (for_list, for_missing) = (Arc::clone(&config), Arc::clone(&config));
     Facts {
         version: env!("CARGO_PKG_VERSION"),
         cores: config.workers.cores.clone(),
         ports: Arc::new(move || listed.list(&for_list)),
         neighbours: Arc::new(move || kernel.neighbours()),
-        missing: Arc::new(move || watched.missing(&for_missing)),
+        missing: Arc::new(move || {
+            let mut missing = watched.missing(&for_missing);
+            if !settled.load(Ordering::Relaxed) {
+                missing.push("real servers are being asked for their MACs".to_owned());
+            }
+            missing
+        }),
     }
 }

@@ -54,11 +54,14 @@ impl Hasher {
     pub fn hash(&self, key: &Key) -> u64 {
         let [k0, k1, k2, k3] = self.keys;
         let ports = (u64::from(key.client_port) << 32) | (u64::from(key.virtual_port) << 16) | u64::from(key.protocol);
-        let mixed = if let (Some(client), Some(vip)) = (key.client.as_v4(), key.virtual_.as_v4()) {
-            fold(((u64::from(client) << 32) | u64::from(vip)) ^ k0, ports ^ k1)
+        let [client_high, client_low] = [(key.client.0 >> 64) as u64, (key.client.0 & LOW_64) as u64];
+        let [vip_high, vip_low] = [(key.virtual_.0 >> 64) as u64, (key.virtual_.0 & LOW_64) as u64];
+        let mixed = if client_high | vip_high == 0 {
+            // IPv4: both addresses fit into one word, what is left of the mapped prefix being the same for all.
+            fold(((client_low << 32) ^ vip_low) ^ k0, ports ^ k1)
         } else {
-            let client = fold((key.client.0 >> 64) as u64 ^ k0, (key.client.0 & LOW_64) as u64 ^ k1);
-            let vip = fold((key.virtual_.0 >> 64) as u64 ^ k2, (key.virtual_.0 & LOW_64) as u64 ^ k3);
+            let client = fold(client_high ^ k0, client_low ^ k1);
+            let vip = fold(vip_high ^ k2, vip_low ^ k3);
             fold(client ^ ports, vip.rotate_left(32) ^ k1)
         };
         fold(mixed ^ k2, k3)

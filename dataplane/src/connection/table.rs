@@ -19,7 +19,7 @@ const ENDED: usize = 16;
 
 /// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
 ///
-/// Memory: 77 bytes a place (64 for the entry, 9 for the index, 4 for its template).
+/// Memory: 81 bytes a place (64 for the entry, 13 for the index, 4 for its template).
 pub struct ConnectionTable {
     hasher: Hasher,
     index: Index,
@@ -216,16 +216,25 @@ impl ConnectionTable {
         self.entries[id.0 as usize].flags = flags | flags::LIVE;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn set_expiry(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
         let entry = &mut self.entries[id.0 as usize];
         let expires = Tick(now.0.wrapping_add(timeout_ticks));
-        let sooner = expires != entry.expires() && entry.expires().until(expires) == 0;
+        if expires == entry.expires() {
+            return;
+        }
+        let sooner = entry.expires().until(expires) == 0;
         entry.expires = expires.0;
         if sooner {
-            self.wheel.unlink(&mut self.entries, id.0);
-            self.wheel.link(&mut self.entries, id.0);
+            self.move_in_wheel(id);
         }
+    }
+
+    /// Apart from the way that every packet goes.
+    #[inline(never)]
+    fn move_in_wheel(&mut self, id: EntryId) {
+        self.wheel.unlink(&mut self.entries, id.0);
+        self.wheel.link(&mut self.entries, id.0);
     }
 
     /// Ends the entry at once and returns what it held.

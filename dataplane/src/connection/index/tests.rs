@@ -16,7 +16,7 @@ fn assert_same(index: &Index, model: &Model) {
     for (id, hash) in model {
         assert_eq!(index.find(*hash, |found| found == *id), Some(*id));
     }
-    let held = index.buckets.iter().flat_map(|b| b.tags).filter(|t| *t != 0).count();
+    let held = index.buckets.iter().flat_map(|b| (0..SLOTS).map(|slot| b.tag(slot))).filter(|t| *t != EMPTY).count();
     assert_eq!(held, model.len());
     let passed: u64 = index.buckets.iter().map(|b| u64::from(b.passed)).sum();
     let steps: usize = model.iter().map(|(id, hash)| steps_from_home(index, *hash, *id)).sum();
@@ -26,7 +26,7 @@ fn assert_same(index: &Index, model: &Model) {
 fn steps_from_home(index: &Index, hash: u64, id: u32) -> usize {
     let mut at = index.home(hash);
     let mut steps = 0;
-    while !index.buckets[at].ids.iter().zip(index.buckets[at].tags).any(|(i, t)| *i == id && t == tag(hash)) {
+    while !(0..SLOTS).any(|slot| index.buckets[at].ids[slot] == id && index.buckets[at].tag(slot) == tag(hash)) {
         at = index.after(at);
         steps += 1;
     }
@@ -76,21 +76,23 @@ fn long_churn_at_full_capacity_leaves_no_trace() {
 
 #[test]
 fn equal_hashes_fill_every_slot_and_then_refuse() {
-    let mut index = Index::new(21).unwrap();
-    (0..30).for_each(|id| index.insert(7, id).unwrap());
-    assert_eq!(index.insert(7, 30), Err(IndexFull));
-    assert_same(&index, &(0..30).map(|id| (id, 7)).collect());
+    let mut index = Index::new(15).unwrap();
+    let all = 24;
+    (0..all).for_each(|id| index.insert(7, id).unwrap());
+    assert_eq!(index.insert(7, all), Err(IndexFull));
+    assert_same(&index, &(0..all).map(|id| (id, 7)).collect());
     assert_eq!(index.find(7, |_| false), None);
 }
 
 #[test]
 fn search_ends_although_every_bucket_was_passed() {
-    let mut index = Index::new(14).unwrap();
+    let mut index = Index::new(10).unwrap();
+    let slots = 8;
     let (first, second) = (0, u64::from(u32::MAX));
     assert_ne!(index.home(first), index.home(second));
-    (0..14).for_each(|id| index.insert(first, id).unwrap());
-    (0..10).for_each(|id| assert!(index.remove(first, id)));
-    (20..30).for_each(|id| index.insert(second, id).unwrap());
+    (0..slots + 4).for_each(|id| index.insert(first, id).unwrap());
+    (0..slots).for_each(|id| assert!(index.remove(first, id)));
+    (20..20 + slots).for_each(|id| index.insert(second, id).unwrap());
     assert!(index.buckets.iter().all(|b| b.passed > 0));
     assert_eq!(index.find(first, |_| false), None);
     assert!(!index.remove(second, 99));
