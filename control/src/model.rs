@@ -123,6 +123,30 @@ impl SchedulerFlag {
     }
 }
 
+/// For how long, and of which clients, a service remembers the real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Persistence {
+    /// Seconds that a client is remembered after its last new connection, 1 to 2678400 (31 days); 300 when left out.
+    #[serde(default = "five_minutes")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub timeout: u32,
+    /// Length of the prefix (`ipvsadm -M`) that makes clients one: 0 to 32, for IPv6 1 to 128; the whole address when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 128)]
+    pub prefix: Option<u8>,
+}
+
+impl Default for Persistence {
+    fn default() -> Self {
+        Self { timeout: five_minutes(), prefix: None }
+    }
+}
+
+const fn five_minutes() -> u32 {
+    300
+}
+
 /// How requests reach a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -145,8 +169,7 @@ pub struct ServiceSpec {
     /// The VIP.
     #[schema(value_type = String, example = "10.10.24.88")]
     pub address: IpAddr,
-    /// The vport, 1 to 65535.
-    #[schema(minimum = 1)]
+    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has.
     pub port: u16,
     /// The scheduler; `wlc` when left out.
     #[serde(default)]
@@ -154,6 +177,9 @@ pub struct ServiceSpec {
     /// The scheduler's flags (`ipvsadm -b`).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<SchedulerFlag>,
+    /// Persistence (`ipvsadm -p`): a client's connections go where its first one went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub one_packet: bool,
@@ -260,6 +286,9 @@ pub struct Service {
     /// The scheduler's flags.
     #[serde(default)]
     pub flags: BTreeSet<SchedulerFlag>,
+    /// Persistence, where the service has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
     /// One-packet scheduling.
     #[serde(default)]
     pub one_packet: bool,
@@ -297,6 +326,9 @@ pub struct RealServer {
     pub active_connections: u32,
     /// All other entries.
     pub inactive_connections: u32,
+    /// Persistence templates: clients whose next connections go here.
+    #[serde(default)]
+    pub persistent_connections: u32,
     /// Counters.
     pub stats: Stats,
     /// Rates.
@@ -365,9 +397,18 @@ pub struct ServicePatch {
     /// New flags for the scheduler, in place of all that there were; another scheduler begins without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<BTreeSet<SchedulerFlag>>,
+    /// New persistence; `null` ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<Persistence>)]
+    pub persistence: Option<Option<Persistence>>,
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+}
+
+/// Tells a field that is `null` from one that is left out, which serde's default stands for.
+fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 impl ServicePatch {
@@ -382,6 +423,7 @@ impl ServicePatch {
         if let Some(flags) = &self.flags {
             service.flags.clone_from(flags);
         }
+        service.persistence = self.persistence.unwrap_or(service.persistence);
         service.one_packet = self.one_packet.unwrap_or(service.one_packet);
     }
 }
@@ -409,6 +451,8 @@ pub struct Settings {
     pub sloppy_tcp: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
+    /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
+    pub expire_quiescent_template: u8,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
     /// Seconds until an idle established TCP connection ends.
@@ -421,7 +465,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { sloppy_tcp: 0, expire_nodest_conn: 0, conn_reuse_mode: 1, timeout_tcp: 900, timeout_tcpfin: 120, timeout_udp: 300 }
+        Self {
+            sloppy_tcp: 0,
+            expire_nodest_conn: 0,
+            expire_quiescent_template: 0,
+            conn_reuse_mode: 1,
+            timeout_tcp: 900,
+            timeout_tcpfin: 120,
+            timeout_udp: 300,
+        }
     }
 }
 

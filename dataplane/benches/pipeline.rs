@@ -143,6 +143,7 @@ impl Bench {
             key: ServiceKey { protocol: Protocol::Tcp, address, port: 80 },
             scheduler: SchedulerKind::RoundRobin,
             one_packet: false,
+            persistence: None,
             revision: 1,
             members,
             timeouts: None,

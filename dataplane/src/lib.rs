@@ -16,6 +16,7 @@ pub mod limiter;
 pub mod link;
 pub mod orders;
 pub mod parse;
+pub mod persist;
 pub mod rules;
 pub mod schedule;
 pub mod service;

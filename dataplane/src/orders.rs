@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::command::{Command, ConnectionFilter, ConnectionPage, ConnectionRow, Flush, Reply, WorkerEnd};
+use crate::connection::entry::TEMPLATE;
 use crate::connection::{Entry, EntryId};
 use crate::rules::Rules;
 use crate::service::Protocol;
@@ -17,7 +18,8 @@ const WAITING: usize = 16;
 #[derive(Debug)]
 enum Order {
     List(Box<ConnectionPage>),
-    Flush(Box<Flush>, u32),
+    /// From which place on, and whether it is templates' turn: they end only after the connections made through them.
+    Flush(Box<Flush>, u32, bool),
 }
 
 /// Orders that take more than a turn, and replies that found the ring full.
@@ -57,7 +59,7 @@ impl Orders {
                     let _ = self.waiting.try_push(Order::List(page));
                 }
                 Command::Flush(flush) => {
-                    let _ = self.waiting.try_push(Order::Flush(flush, 0));
+                    let _ = self.waiting.try_push(Order::Flush(flush, 0, false));
                 }
             }
         }
@@ -88,20 +90,25 @@ impl Orders {
                 page.next = (next < extent).then_some(next);
                 next >= extent || page.rows.len() == page.rows.capacity()
             }
-            Order::Flush(flush, cursor) => {
+            Order::Flush(flush, cursor, templates) => {
                 let count = SLICE.min(extent.saturating_sub(*cursor));
                 let mut ids = ArrayVec::<EntryId, { SLICE as usize }>::new();
                 for (id, entry) in tracker.connections.scan(*cursor, count) {
-                    if row(entry, &flush.filter, rules, now).is_some() {
+                    if entry.is_template() == *templates && row(entry, &flush.filter, rules, now).is_some() {
                         let _ = ids.try_push(id);
                     }
                 }
-                flush.removed += ids.len() as u64;
                 for id in ids {
-                    tracker.end(id, rules);
+                    flush.removed += u64::from(tracker.end(id, rules));
                 }
                 *cursor += count;
-                *cursor >= extent
+                let end = *cursor >= extent;
+                if end && !*templates {
+                    (*cursor, *templates) = (0, true);
+                    false
+                } else {
+                    end
+                }
             }
         };
         if !done {
@@ -109,7 +116,7 @@ impl Orders {
         }
         Some(match self.waiting.pop_at(0)? {
             Order::List(page) => Reply::Connections(page),
-            Order::Flush(flush, _) => Reply::Flushed(flush),
+            Order::Flush(flush, ..) => Reply::Flushed(flush),
         })
     }
 }
@@ -122,21 +129,23 @@ impl Default for Orders {
 
 /// The entry as a listing shows it, if the filter means it.
 fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
-    let protocol = if entry.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
+    let protocol = if entry.protocol & !TEMPLATE == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();
     let meant = filter.protocol.is_none_or(|p| p == protocol)
         && filter.virtual_address.is_none_or(|a| a == key.virtual_)
-        && filter.virtual_port.is_none_or(|p| p == key.virtual_port)
+        && filter
+            .virtual_port
+            .is_none_or(|p| p == key.virtual_port || rules.service_ref(entry.service()).is_some_and(|s| s.service.key.port == p))
         && filter.client.is_none_or(|a| a == key.client)
         && filter.server.is_none_or(|a| a == server.address);
     meant.then(|| ConnectionRow {
         protocol,
         client: (key.client.ip(), key.client_port).into(),
         virtual_address: (key.virtual_.ip(), key.virtual_port).into(),
-        server: (server.address.ip(), server.port).into(),
+        server: (server.address.ip(), if server.port == 0 { key.virtual_port } else { server.port }).into(),
         state: entry.state_name(),
         expires_in: now.until(entry.expires()),
-        in_packets: entry.in_packets,
+        in_packets: if entry.is_template() { 0 } else { entry.in_packets },
     })
 }

@@ -7,7 +7,8 @@ use hashbrown::HashMap;
 
 use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
-use crate::schedule::Scheduler;
+use crate::connection::Key;
+use crate::schedule::{Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
@@ -50,6 +51,8 @@ pub struct Rules {
     worker: usize,
     services: Vec<Option<ServiceRules>>,
     by_key: HashMap<ServiceKey, ServiceId>,
+    /// Services among them that take every port.
+    any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
     /// Settings in force.
@@ -67,6 +70,7 @@ impl Rules {
             services: std::iter::repeat_with(|| None).take(empty(services)).collect(),
             // Twice the room: a hash table that is at most half full never rehashes on the packet path.
             by_key: HashMap::with_capacity(2 * empty(services)),
+            any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
             settings: Settings::default(),
@@ -101,9 +105,11 @@ impl Rules {
                 && self.by_key.get(&old.service.key) == Some(id)
             {
                 self.by_key.remove(&old.service.key);
+                self.any_port -= u32::from(old.service.key.port == 0);
             }
             let new = change.take().map(|service| {
-                self.by_key.insert(service.key, *id);
+                let known = self.by_key.insert(service.key, *id);
+                self.any_port += u32::from(service.key.port == 0 && known.is_none());
                 let scheduler = match slot.take() {
                     Some(mut old) => {
                         old.scheduler.service_changed(&old.service, &service);
@@ -124,11 +130,15 @@ impl Rules {
         self.version = batch.version;
     }
 
-    /// The service that a packet is for. Cost: one hash lookup.
+    /// The service that a packet is for: that of its vport or, failing that, the one that takes every port. Cost: one hash
+    /// lookup, a second one for what is not found while there are services of every port.
     #[inline]
-    pub fn find(&mut self, key: &ServiceKey) -> Option<&mut ServiceRules> {
-        let id = *self.by_key.get(key)?;
-        self.service(id)
+    pub fn find(&self, key: &ServiceKey) -> Option<ServiceId> {
+        let exact = self.by_key.get(key).copied();
+        if exact.is_some() || self.any_port == 0 {
+            return exact;
+        }
+        self.by_key.get(&ServiceKey { port: 0, ..*key }).copied()
     }
 
     /// The service at a place.
@@ -141,6 +151,15 @@ impl Rules {
     #[inline]
     pub fn service_ref(&self, id: ServiceId) -> Option<&ServiceRules> {
         self.services.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The real server for a new connection of service `id`; `None` when none takes any. Cost: that of the scheduler.
+    #[inline]
+    pub fn schedule(&mut self, id: ServiceId, key: &Key) -> Option<ServerId> {
+        let ServiceRules { service, scheduler, .. } = self.service(id)?;
+        let pick = Pick { members: &service.members, client: key.client, client_port: key.client_port, virtual_address: key.virtual_ };
+        let at = scheduler.pick(&pick)?;
+        service.members.get(at).map(|member| member.server)
     }
 
     /// The real server at a place.

@@ -23,7 +23,7 @@ pub struct ServiceKey {
     pub protocol: Protocol,
     /// The VIP.
     pub address: Address,
-    /// The vport, 1 to 65535.
+    /// The vport; 0 for a service that takes every port that no other service of its VIP has.
     pub port: u16,
 }
 
@@ -84,7 +84,7 @@ pub struct RealServer {
     pub id: ServerId,
     /// The RIP.
     pub address: Address,
-    /// The rport; for direct routing the service's vport.
+    /// The rport; for direct routing the service's vport; 0 for that of each packet.
     pub port: u16,
     /// How requests reach it.
     pub method: Method,
@@ -96,6 +96,15 @@ pub struct RealServer {
     pub next_hop: Option<NextHop>,
     /// Counters, one line a worker.
     pub stats: Arc<ServerStats>,
+}
+
+/// Persistence of a virtual service (ipvsadm(8), `-p` and `-M`): a client's connections go where its first one went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Persistence {
+    /// Seconds that this is remembered after the client's last new connection, 1 to 2 678 400.
+    pub timeout: u32,
+    /// The bits of [`Address`] that clients must have in common to be treated as one.
+    pub mask: u128,
 }
 
 /// A real server in its service's list, with what a scheduler needs.
@@ -122,6 +131,8 @@ pub struct VirtualService {
     pub scheduler: SchedulerKind,
     /// One-packet scheduling (`-o`): every packet is scheduled and no entry is made; UDP only.
     pub one_packet: bool,
+    /// Persistence, where the service has it.
+    pub persistence: Option<Persistence>,
     /// Counts the changes that a scheduler must notice (member added, removed or edited); equal means the list is unchanged,
     /// so that a new MAC does not disturb the order.
     pub revision: u64,

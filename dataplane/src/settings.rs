@@ -34,6 +34,8 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
     pub expire_nodest_conn: bool,
+    /// Templates to a real server of weight 0 are not followed; otherwise its known clients still get there.
+    pub expire_quiescent_template: bool,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT` in direct routing.
     pub conn_reuse_mode: u8,
     /// Default timeouts.
@@ -51,6 +53,7 @@ impl Default for Settings {
         Self {
             sloppy_tcp: false,
             expire_nodest_conn: false,
+            expire_quiescent_template: false,
             conn_reuse_mode: 1,
             timeouts: Timeouts::default(),
             ttl: Ttl::Preserve,

@@ -77,6 +77,8 @@ pub struct ServerShare {
     pub active: Gauge,
     /// All other entries.
     pub inactive: Gauge,
+    /// Persistence templates.
+    pub persistent: Gauge,
 }
 
 /// A real server's counters, one line a worker.
@@ -136,6 +138,11 @@ impl ServerStats {
     #[inline]
     pub fn inactive(&self) -> u32 {
         self.0.iter().map(|s| s.inactive.get()).sum()
+    }
+
+    /// Persistence templates over all workers. Cost: one load a worker.
+    pub fn persistent(&self) -> u32 {
+        self.0.iter().map(|s| s.persistent.get()).sum()
     }
 
     /// What passed, over all workers.

@@ -1,12 +1,11 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
 use crate::connection::entry::flags;
-use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
+use crate::connection::{ConnectionTable, Entry, EntryId, Key, NewEntry};
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::parse::Packet;
 use crate::rules::{Rules, ServerRules};
-use crate::schedule::Pick;
 use crate::service::{Protocol, ServerId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
@@ -119,8 +118,7 @@ impl Tracker {
         let settings = &rules.settings;
         let begins = packet.tcp_flags & tcp::SYN != 0
             && (settings.expire_nodest_conn && target.quiescent || ended(self.connections.entry(id), settings.conn_reuse_mode));
-        if begins || (!target.available && settings.expire_nodest_conn) {
-            self.end(id, rules);
+        if (begins || (!target.available && settings.expire_nodest_conn)) && self.end(id, rules) {
             return Some(Fate::Undecided);
         }
         (!target.available).then_some(Fate::Drop(Verdict::RealServerRemoved))
@@ -148,6 +146,11 @@ impl Tracker {
         if new != old {
             self.connections.set_state(id, new, now, timeout);
             recount(&target.share, old, new);
+            if new == State::Established
+                && let Some(template) = self.connections.template(id)
+            {
+                self.connections.assure(template);
+            }
         }
     }
 
@@ -162,23 +165,28 @@ impl Tracker {
             return Fate::Drop(Verdict::OwnSource);
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
-        let Some(found) = rules.find(&service_key) else { return Fate::Kernel };
+        let Some(id) = rules.find(&service_key) else { return Fate::Kernel };
         if key.client_port == FTP_DATA {
             return Fate::Kernel;
         }
         if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
             return Fate::Kernel;
         }
-        let pick =
-            Pick { members: &found.service.members, client: key.client, client_port: key.client_port, virtual_address: key.virtual_ };
-        let Some(member) = found.scheduler.pick(&pick).and_then(|at| found.service.members.get(at)) else {
+        let Some(found) = rules.service_ref(id) else { return Fate::Kernel };
+        let followed = match found.service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
+            Some(Err(verdict)) => return Fate::Drop(verdict),
+            Some(Ok(followed)) => Some(followed),
+            None => None,
+        };
+        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key)) else {
             return Fate::Drop(Verdict::NoRealServer);
         };
-        let server = member.server;
-        let share = member.stats.share(self.worker);
-        let traffic = &found.traffic;
+        let (Some(found), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
+            return Fate::Drop(Verdict::RealServerRemoved);
+        };
+        let (share, traffic) = (&target.share, &found.traffic);
         if !found.service.one_packet {
-            let timeouts = found.service.timeouts.as_ref().unwrap_or(&default_timeouts);
+            let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             let (state, seconds) = if protocol == Protocol::Tcp {
                 let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
                 (state, state.timeout(timeouts))
@@ -186,12 +194,24 @@ impl Tracker {
                 (State::None, timeouts.udp)
             };
             let timeout_ticks = seconds * Tick::PER_SECOND;
-            let new = NewEntry { server, service: found.service.id, state, flags: flags::NO_OUTPUT, timeout_ticks };
+            let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
             match self.connections.insert(hash, key, new, now) {
-                Ok(id) if self.connections.entry(id).counts_as_active() => share.active.increment(),
-                Ok(_) => share.inactive.increment(),
-                Err(InsertError::TableFull) => return Fate::Drop(Verdict::TableFull),
-                Err(InsertError::HalfOpenLimit) => return Fate::Drop(Verdict::HalfOpenLimit),
+                Ok(entry) => {
+                    if self.connections.entry(entry).counts_as_active() {
+                        share.active.increment();
+                    } else {
+                        share.inactive.increment();
+                    }
+                    if let Some(followed) = followed {
+                        self.control(entry, followed.template, state);
+                    }
+                }
+                Err(error) => {
+                    if let Some(followed) = followed.filter(|f| f.fresh) {
+                        self.end(followed.template, rules);
+                    }
+                    return Fate::Drop(error.into());
+                }
             }
         }
         for counters in [traffic, &share.traffic] {
@@ -201,11 +221,15 @@ impl Tracker {
         Fate::Server(server)
     }
 
-    /// Ends an entry at once.
-    pub fn end(&mut self, id: EntryId, rules: &Rules) {
+    /// Ends an entry at once; a template only once no connection of its own is left. Whether it did.
+    pub fn end(&mut self, id: EntryId, rules: &Rules) -> bool {
+        if !self.connections.may_remove(id) {
+            return false;
+        }
         let entry = self.connections.remove(id);
         self.disturbed = true;
         release(&entry, rules);
+        true
     }
 
     /// Stage: ends entries whose time is up, at most `budget` of them looked at.
@@ -246,12 +270,21 @@ fn count_packet(traffic: &Traffic, packet: &Packet) {
 fn release(entry: &Entry, rules: &Rules) {
     if let Some(target) = rules.server(entry.server()) {
         let share = &target.share;
-        if entry.counts_as_active() { share.active.decrement() } else { share.inactive.decrement() }
+        if entry.is_template() {
+            share.persistent.decrement();
+        } else if entry.counts_as_active() {
+            share.active.decrement();
+        } else {
+            share.inactive.decrement();
+        }
     }
 }
 
-/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl).
+/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl); never on one made through a template.
 fn ended(entry: &Entry, mode: u8) -> bool {
+    if entry.flags & flags::CONTROLLED != 0 {
+        return false;
+    }
     match entry.state() {
         State::TimeWait | State::Close => mode != 0,
         State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,

@@ -1,5 +1,6 @@
 //! What became of a frame: exactly one verdict each, every verdict counted.
 
+use crate::connection::InsertError;
 use crate::stats::Counter;
 
 macro_rules! verdicts {
@@ -78,6 +79,15 @@ verdicts! {
     ExceptionFull => "exception_full",
     /// The port took no more frames.
     TxFull => "tx_full",
+}
+
+impl From<InsertError> for Verdict {
+    fn from(error: InsertError) -> Self {
+        match error {
+            InsertError::TableFull => Self::TableFull,
+            InsertError::HalfOpenLimit => Self::HalfOpenLimit,
+        }
+    }
 }
 
 impl Verdict {

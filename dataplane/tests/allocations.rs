@@ -26,6 +26,7 @@ fn service(scheduler: SchedulerKind, weights: &[u32], revision: u64) -> VirtualS
         key: ServiceKey { protocol: Protocol::Tcp, address: Address::v4(1), port: 80 },
         scheduler,
         one_packet: false,
+        persistence: None,
         revision,
         members: members.collect(),
         timeouts: None,

@@ -27,35 +27,27 @@ LATER = {
     "lblc": "scheduler lblc",
     "lblcr": "scheduler lblcr",
     "thresholds": "connection thresholds",
-    **dict.fromkeys(("persistent-300", "persistent-mask24", "any-port-persistent"), "persistence"),
     **dict.fromkeys(("tun", "tun-df", "tun-gue-gre", "v6-tun", "mixed-v6vip-v4rs-tun", "mixed-v4vip-v6rs-tun"), "tunnels"),
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
     "udp-fragments": "fragments",
     "fwmark-http-https": "marks",
-    "restore": "persistence, tunnels",
-    "random-0-00": "schedulers sed and dh, persistence",
+    "restore": "tunnels",
+    "random-0-00": "schedulers sed and dh",
     "random-0-01": "scheduler mh",
     "random-0-02": "schedulers sed and dh",
     "random-0-04": "scheduler mh",
     "random-0-05": "schedulers nq and sed",
-    "random-0-08": "scheduler dh, persistence",
+    "random-0-08": "scheduler dh",
     "random-0-09": "scheduler mh",
-    "random-0-10": "persistence",
-    "random-0-11": "scheduler nq, persistence",
-    "random-0-12": "persistence",
-    "random-0-13": "persistence",
+    "random-0-11": "scheduler nq",
     "random-0-14": "scheduler dh",
-    "random-0-15": "scheduler sed, persistence",
+    "random-0-15": "scheduler sed",
 }
 
 REFUSED = object()
 
 # Steps of played scenarios that use what the director cannot do yet. REFUSED: it must say so, by "not built"; a text: the listing without that part.
 UNTIL_BUILT = {
-    "cli-errors": {
-        "ipvsadm -E -t 10.10.24.88:80 -s wlc -p 100; echo rc=$?": REFUSED,
-        "ipvsadm -Ln --persistent-conn; echo rc=$?": (" wlc persistent 100\n", " rr\n"),
-    },
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

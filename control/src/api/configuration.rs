@@ -20,6 +20,9 @@ pub struct SettingsPatch {
     /// 0 or 1.
     #[schema(maximum = 1)]
     pub expire_nodest_conn: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
+    pub expire_quiescent_template: Option<u8>,
     /// 0 to 7.
     #[schema(maximum = 7)]
     pub conn_reuse_mode: Option<u8>,
@@ -39,6 +42,7 @@ impl SettingsPatch {
         *settings = Settings {
             sloppy_tcp: self.sloppy_tcp.unwrap_or(settings.sloppy_tcp),
             expire_nodest_conn: self.expire_nodest_conn.unwrap_or(settings.expire_nodest_conn),
+            expire_quiescent_template: self.expire_quiescent_template.unwrap_or(settings.expire_quiescent_template),
             conn_reuse_mode: self.conn_reuse_mode.unwrap_or(settings.conn_reuse_mode),
             timeout_tcp: self.timeout_tcp.unwrap_or(settings.timeout_tcp),
             timeout_tcpfin: self.timeout_tcpfin.unwrap_or(settings.timeout_tcpfin),

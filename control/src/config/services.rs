@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use super::faults::Collector;
 use super::reader::{Item, Section};
-use crate::model::{Method, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec};
+use crate::director::MAX_TIMEOUT;
+use crate::model::{Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 const SCHEDULERS: &[(&str, Scheduler)] =
@@ -47,10 +48,11 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
     let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
     let port = section
         .need("port", "the vport, 1 to 65535", faults)
-        .and_then(|item| place.note("port", item, faults).number(faults, 1..=u16::MAX));
+        .and_then(|item| place.note("port", item, faults).number(faults, 0..=u16::MAX));
     let scheduler = section.take("scheduler").and_then(|item| place.note("scheduler", item, faults).choice(faults, SCHEDULERS));
     let flags = section.take("flags").map(|item| place.note("flags", item, faults).list(faults)).unwrap_or_default();
     let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
+    let persistence = section.take_section("persistence", faults).map(|section| read_persistence(section, place, faults));
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
     let mut real_servers = Vec::new();
     for mut entry in section.take_sections("real_server", faults) {
@@ -67,9 +69,18 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         port: port?,
         scheduler: scheduler.unwrap_or_default(),
         flags,
+        persistence,
         one_packet: one_packet.unwrap_or_default(),
         real_servers,
     })
+}
+
+fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Persistence {
+    let default = Persistence::default();
+    let timeout = section.take("timeout").and_then(|item| place.note("persistence/timeout", item, faults).number(faults, 1..=MAX_TIMEOUT));
+    let prefix = section.take("prefix").and_then(|item| place.note("persistence/prefix", item, faults).number(faults, 0..=128));
+    section.finish(faults);
+    Persistence { timeout: timeout.unwrap_or(default.timeout), prefix }
 }
 
 const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";

@@ -1,7 +1,7 @@
 //! Configurations that are sound, and every fault with its place.
 
 use super::*;
-use crate::model::{Method, Protocol, Scheduler};
+use crate::model::{Method, Persistence, Protocol, Scheduler};
 
 const CPUS: &[u32] = &[0, 1, 2, 3];
 
@@ -80,13 +80,14 @@ fn default_cores_are_chosen_from_those_that_are_allowed() {
 fn services_are_read_whole() {
     let text = format!(
         "{PORT}[settings]\nsloppy_tcp = 1\ntimeout_udp = 30\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
-         scheduler = \"sh\"\nflags = [\"sh-port\"]\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\n[[service.real_server]]\n\
+         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\n[[service.real_server]]\n\
          address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n"
     );
     let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((config.settings.sloppy_tcp, config.settings.timeout_udp, config.settings.timeout_tcp), (1, 30, 900));
     let service = &config.services[0];
     assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Sh, false));
+    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24) }));
     assert_eq!(service.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>(), ["sh-port"]);
     let weights: Vec<_> = service.real_servers.iter().map(|rs| (rs.address.to_string(), rs.weight, rs.method, rs.mac.clone())).collect();
     assert_eq!(
@@ -145,7 +146,7 @@ fn every_value_is_refused_with_its_place() {
         ("[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n", "6:12 service[0].protocol", "\"tcp\", \"udp\""),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"vip\"\nport = 80\n", "7:11 service[0].address", "an IPv4 or IPv6 address"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n", "5:1 service[0].port", "missing: the vport"),
-        ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 1 to 65535"),
+        ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 0 to 65535"),
         ("[service]\nprotocol = \"tcp\"\n", "5:1 service", "each under its own [[service]]"),
     ];
     for (text, place, says) in table {
@@ -181,7 +182,7 @@ fn own_addresses_that_no_host_can_have_are_refused() {
 #[test]
 fn one_fault_hides_no_other() {
     let text = "[[port]]\nname = \"lan\"\ndevice = \"nothing\"\naddresses = [\"10.10.24.10\", 7]\ncolour = \"red\"\n\
-                [workers]\ncores = [\"a\", 1, 5000]\n[control]\nlisten = \"8.8.8.8:1\"\ncore = 1.5\n[[service]]\nport = 0\n";
+                [workers]\ncores = [\"a\", 1, 5000]\n[control]\nlisten = \"8.8.8.8:1\"\ncore = 1.5\n[[service]]\nport = 65536\n";
     let places: Vec<String> = faults(text).into_iter().map(|(place, _)| place).collect();
     assert_eq!(
         places,

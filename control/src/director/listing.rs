@@ -117,6 +117,7 @@ impl Inner {
             port: place.key.port,
             scheduler: place.record.fields.scheduler,
             flags: place.record.fields.flags.clone(),
+            persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
             real_servers: members
                 .map(|m| RealServerSpec {
@@ -139,6 +140,7 @@ impl Inner {
             port: place.key.port,
             scheduler: place.record.fields.scheduler,
             flags: place.record.fields.flags.clone(),
+            persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
@@ -167,6 +169,7 @@ impl Inner {
             link,
             active_connections: record.stats.active(),
             inactive_connections: record.stats.inactive(),
+            persistent_connections: record.stats.persistent(),
             stats: record.meter.stats(record.stats.sum()),
             rates: record.meter.rates(),
         })

@@ -9,7 +9,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
 use super::neighbours::Hop;
-use crate::model::{Method, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
+use crate::model::{Method, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
 
 /// What a real server is the same by, whenever it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,12 +35,13 @@ impl ServerKey {
 pub(super) struct ServiceFields {
     pub(super) scheduler: Scheduler,
     pub(super) flags: BTreeSet<SchedulerFlag>,
+    pub(super) persistence: Option<Persistence>,
     pub(super) one_packet: bool,
 }
 
 impl ServiceFields {
     pub(super) fn of(spec: &ServiceSpec) -> Self {
-        Self { scheduler: spec.scheduler, flags: spec.flags.clone(), one_packet: spec.one_packet }
+        Self { scheduler: spec.scheduler, flags: spec.flags.clone(), persistence: spec.persistence, one_packet: spec.one_packet }
     }
 }
 
@@ -101,7 +102,7 @@ impl ServerRecord {
 
     /// Whether any worker's connection table refers to it.
     pub(super) fn is_referred_to(&self) -> bool {
-        self.stats.active() > 0 || self.stats.inactive() > 0
+        self.stats.active() > 0 || self.stats.inactive() > 0 || self.stats.persistent() > 0
     }
 }
 

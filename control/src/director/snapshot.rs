@@ -14,7 +14,7 @@ use super::desired::{Desired, Touched};
 use super::neighbours::Hop;
 use super::places::Presence;
 use super::records::ServiceFields;
-use crate::model::{Method, Protocol, Scheduler, SchedulerFlag, ServiceKey};
+use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -78,6 +78,7 @@ impl Desired {
             key: key_for_workers(place.key),
             scheduler: scheduler_for_workers(&record.fields),
             one_packet: record.fields.one_packet,
+            persistence: record.fields.persistence.map(|p| persistence_for_workers(p, place.key.address)),
             revision: record.list_revision,
             members: members.collect(),
             timeouts: None,
@@ -126,6 +127,7 @@ impl Desired {
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
+            expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
             timeouts: paths::Timeouts { tcp: s.timeout_tcp, tcp_fin: s.timeout_tcpfin, udp: s.timeout_udp },
             ..*base
@@ -186,6 +188,12 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
         Scheduler::Wlc => worker::SchedulerKind::WeightedLeastConnections,
         Scheduler::Sh => worker::SchedulerKind::SourceHash { port: has(SchedulerFlag::ShPort), fallback: has(SchedulerFlag::ShFallback) },
     }
+}
+
+/// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.
+fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
+    let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
+    worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
 }
 
 fn method_for_workers(method: Method) -> worker::Method {

@@ -136,6 +136,23 @@ async fn a_schedulers_flags_reach_the_workers_and_end_with_the_scheduler() {
 }
 
 #[tokio::test]
+async fn persistence_reaches_the_workers_and_null_ends_it() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let patch = |text| serde_json::from_value::<ServicePatch>(text).unwrap();
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 24}}))).await.unwrap();
+    let of_24 = dataplane::service::Persistence { timeout: 300, mask: u128::MAX << 8 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_24));
+    rig.director.patch_service(web(), &patch(json!({"one_packet": false}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_24), "what is left out stays");
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 0, "timeout": 60}}))).await.unwrap();
+    let of_all = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_all));
+    rig.director.patch_service(web(), &patch(json!({"persistence": null}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().persistence, None);
+}
+
+#[tokio::test]
 async fn a_new_real_server_waits_for_its_mac_and_no_longer_than_it_takes() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([]))).await.unwrap();

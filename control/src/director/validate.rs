@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Error, Link, mac};
-use crate::model::{Document, Fault, Method, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
+use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
 
 /// The heaviest weight that ipvsadm(8) takes.
 pub const MAX_WEIGHT: u32 = 2_147_483_647;
@@ -155,6 +155,7 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
     };
     at_most("sloppy_tcp", settings.sloppy_tcp, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
+    at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
     for (name, value) in
         [("timeout_tcp", settings.timeout_tcp), ("timeout_tcpfin", settings.timeout_tcpfin), ("timeout_udp", settings.timeout_udp)]
@@ -166,8 +167,19 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
 }
 
 pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
-    if service.port == 0 {
-        found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
+    if service.port == 0 && service.persistence.is_none() {
+        found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
+    }
+    if let Some(Persistence { timeout, prefix }) = service.persistence {
+        if !(1..=MAX_TIMEOUT).contains(&timeout) {
+            found.add(at.field("persistence/timeout"), format!("timeout is {timeout} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
+        }
+        let allowed = if service.address.is_ipv4() { 0..=32 } else { 1..=128 };
+        if let Some(prefix) = prefix.filter(|prefix| !allowed.contains(prefix)) {
+            let (least, most) = (allowed.start(), allowed.end());
+            let detail = format!("prefix is {prefix}: allowed are {least} to {most} for a VIP such as {}", service.address);
+            found.add(at.field("persistence/prefix"), detail);
+        }
     }
     if let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
@@ -194,7 +206,7 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     if server.weight > MAX_WEIGHT {
         found.add(at.field("weight"), format!("weight is {}: allowed are 0 (quiescent) to {MAX_WEIGHT}", server.weight));
     }
-    if server.port == Some(0) {
+    if server.port == Some(0) && service.port != 0 {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
     }
     if let Some(text) = &server.mac {
@@ -237,7 +249,7 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
 fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     if let Some(port) = server.port
         && port != service.port
-        && port != 0
+        && (port != 0 || service.port == 0)
     {
         let detail = format!(
             "port is {port}, the virtual service's is {}: direct routing leaves the port as it is, so leave it out or use masquerading, which can change it",

@@ -18,9 +18,17 @@ pub mod flags {
     pub const LIVE: u16 = 1 << 15;
     /// Answers do not pass the director (direct routing, tunnel), so the state follows the client's packets alone.
     pub const NO_OUTPUT: u16 = 1 << 0;
+    /// Made through a persistence template, which the table knows.
+    pub const CONTROLLED: u16 = 1 << 1;
+    /// Of a template: a connection of its own was established.
+    pub const ASSURED: u16 = 1 << 2;
 }
 
-/// A connection as the director remembers it: 64 bytes, aligned to a cache line, no padding, every bit pattern valid.
+/// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has
+/// such a protocol, so no packet finds a template.
+pub const TEMPLATE: u8 = 1 << 7;
+
+/// A connection as the director remembers it, or a persistence template, which remembers the real server of a client: 64 bytes, aligned to a cache line, no padding, every bit pattern valid.
 ///
 /// The bytes may lie in memory that outlives the process; nothing in them is trusted to index anything but the wheel's
 /// links, which [`ConnectionTable::rebuild_index`](crate::connection::ConnectionTable::rebuild_index) makes anew.
@@ -35,7 +43,7 @@ pub struct Entry {
     pub client_port: u16,
     /// vport.
     pub virtual_port: u16,
-    /// IP protocol number.
+    /// IP protocol number; with [`TEMPLATE`] for a template.
     pub protocol: u8,
     /// The value of its [`State`].
     pub state: u8,
@@ -51,7 +59,7 @@ pub struct Entry {
     pub(super) next: u32,
     /// The entry before it in its slot of the wheel, or the slot itself.
     pub(super) prev: u32,
-    /// Packets from the client; wraps.
+    /// Packets from the client; wraps. Of a template: how many connections it controls.
     pub in_packets: u32,
 }
 
@@ -94,8 +102,17 @@ impl Entry {
         State::from_value(self.state)
     }
 
-    /// The state as `ipvsadm -lc` shows it: that of TCP, or `UDP`.
+    /// Whether it is a persistence template.
+    #[inline]
+    pub const fn is_template(&self) -> bool {
+        self.protocol & TEMPLATE != 0
+    }
+
+    /// The state as `ipvsadm -lc` shows it: that of TCP, or `UDP`; `NONE` or `ASSURED` for a template.
     pub const fn state_name(&self) -> &'static str {
+        if self.is_template() {
+            return if self.flags & flags::ASSURED != 0 { "ASSURED" } else { "NONE" };
+        }
         if self.protocol == Protocol::Udp as u8 { "UDP" } else { self.state().name() }
     }
 
@@ -105,9 +122,13 @@ impl Entry {
         self.protocol == Protocol::Tcp as u8 && self.state().counts_as_active()
     }
 
-    /// Whether it takes from the share of half-open connections.
+    /// Whether it takes from the share of half-open connections. A TCP template does until a connection of its own is
+    /// established: otherwise a flood of SYNs would fill the table with templates.
     #[inline]
     pub const fn is_half_open(&self) -> bool {
+        if self.protocol == TEMPLATE | Protocol::Tcp as u8 {
+            return self.flags & flags::ASSURED == 0;
+        }
         self.protocol == Protocol::Tcp as u8 && self.state().is_half_open()
     }
 
@@ -148,6 +169,19 @@ mod tests {
             Key { protocol: 17, ..key },
         ];
         assert!(others.iter().all(|other| !entry.has_key(other)));
+    }
+
+    #[test]
+    fn tcp_template_counts_as_half_open_until_it_is_assured() {
+        let template = Entry { protocol: TEMPLATE | 6, ..Entry::new_zeroed() };
+        assert!(template.is_template() && template.is_half_open() && !template.counts_as_active());
+        assert_eq!(template.state_name(), "NONE");
+        let assured = Entry { flags: flags::ASSURED, ..template };
+        assert!(!assured.is_half_open());
+        assert_eq!(assured.state_name(), "ASSURED");
+        let udp = Entry { protocol: TEMPLATE | 0x11, ..template };
+        assert!(!udp.is_half_open());
+        assert_eq!(udp.state_name(), "NONE");
     }
 
     #[test]

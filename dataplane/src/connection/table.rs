@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use dpdk::DpdkError;
 use dpdk::hugemem::HugeArray;
 
-use crate::connection::entry::{Entry, EntryId, flags};
+use crate::connection::entry::{Entry, EntryId, TEMPLATE, flags};
 use crate::connection::index::Index;
 use crate::connection::key::{Hasher, Key};
 use crate::connection::wheel::{ID_LIMIT, NIL, Wheel};
@@ -19,19 +19,21 @@ const ENDED: usize = 16;
 
 /// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
 ///
-/// Memory: 77 bytes a place (64 for the entry, 13 for the index).
+/// Memory: 81 bytes a place (64 for the entry, 13 for the index, 4 for its template).
 pub struct ConnectionTable {
     hasher: Hasher,
     index: Index,
-    wheel: Wheel,
-    entries: HugeArray<Entry>,
+    pub(super) wheel: Wheel,
+    pub(super) entries: HugeArray<Entry>,
+    /// For every place whose entry is [`flags::CONTROLLED`], the template; not read otherwise.
+    pub(super) templates: HugeArray<u32>,
     capacity: u32,
     /// First of the places that were used and given back.
     free: u32,
     /// First of the places that were never used.
     fresh: u32,
     live: u32,
-    half_open: u32,
+    pub(super) half_open: u32,
     half_open_limit: u32,
 }
 
@@ -92,10 +94,13 @@ impl ConnectionTable {
     pub fn over(entries: HugeArray<Entry>, half_open: u32, seed: [u64; 4]) -> Result<Self, TableError> {
         let capacity = u32::try_from(entries.len()).ok().filter(|n| (1..ID_LIMIT).contains(n));
         let capacity = capacity.ok_or(TableError::Capacity(entries.len()))?;
+        let mut templates = HugeArray::anonymous(entries.len()).map_err(TableError::Memory)?;
+        templates.prefault().map_err(TableError::Memory)?;
         Ok(Self {
             hasher: Hasher::new(seed),
             index: Index::new(capacity).map_err(TableError::Memory)?,
             wheel: Wheel::new(),
+            templates,
             entries,
             capacity,
             free: NIL,
@@ -160,7 +165,7 @@ impl ConnectionTable {
             expires: now.0.wrapping_add(new.timeout_ticks),
             next: NIL,
             prev: NIL,
-            in_packets: 1,
+            in_packets: u32::from(key.protocol & TEMPLATE == 0),
         };
         if entry.is_half_open() && self.half_open >= self.half_open_limit {
             return Err(InsertError::HalfOpenLimit);
@@ -212,7 +217,7 @@ impl ConnectionTable {
     }
 
     #[inline(always)]
-    fn set_expiry(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
+    pub(super) fn set_expiry(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
         let entry = &mut self.entries[id.0 as usize];
         let expires = Tick(now.0.wrapping_add(timeout_ticks));
         if expires == entry.expires() {
@@ -242,6 +247,10 @@ impl ConnectionTable {
     /// Gives back the place of an entry that the wheel has let go.
     fn release(&mut self, hash: u64, id: u32) -> Entry {
         self.index.remove(hash, id);
+        if self.entries[id as usize].flags & flags::CONTROLLED != 0 {
+            let template = &mut self.entries[self.templates[id as usize] as usize];
+            template.in_packets = template.in_packets.saturating_sub(1);
+        }
         let place = &mut self.entries[id as usize];
         let entry = *place;
         place.flags = 0;
@@ -264,6 +273,9 @@ impl ConnectionTable {
             while !due.is_full()
                 && let Some(id) = self.wheel.pop(&mut self.entries, now, &mut budget)
             {
+                if self.keep_template(id, now) {
+                    continue;
+                }
                 let hash = self.hash(&self.entries[id as usize].key());
                 self.index.prefetch(hash);
                 due.push((hash, id));
@@ -312,6 +324,8 @@ impl ConnectionTable {
 
     /// Makes index, wheel, free list and counts anew from the entries alone, and returns how many were kept.
     ///
+    /// Which template an entry came from is not kept: templates then end by their own time alone.
+    ///
     /// For a director that adopts the entries of an earlier one: `was` is the earlier clock's moment of adoption and `now` the
     /// same moment on this clock, so every entry keeps the time that it had left. Of two entries with one key the first is
     /// kept. Takes time in proportion to the capacity; not for the packet path.
@@ -325,7 +339,12 @@ impl ConnectionTable {
             let key = entry.key();
             let hash = self.hash(&key);
             if entry.is_live() && self.find(hash, &key).is_none() && self.index.insert(hash, id).is_ok() {
-                self.entries[id as usize].expires = entry.expires.wrapping_add(shift);
+                let place = &mut self.entries[id as usize];
+                place.expires = entry.expires.wrapping_add(shift);
+                place.flags &= !flags::CONTROLLED;
+                if entry.is_template() {
+                    place.in_packets = 0;
+                }
                 self.wheel.link(&mut self.entries, id);
                 self.live += 1;
                 self.half_open += u32::from(entry.is_half_open());

@@ -101,7 +101,17 @@ impl Service {
     fn new(id: u32, key: ServiceKey, scheduler: SchedulerKind) -> Self {
         let stats = Arc::new(ServiceStats::new(1));
         let id = ServiceId(id);
-        let now = VirtualService { id, key, scheduler, one_packet: false, revision: 0, members: Vec::new(), timeouts: None, stats };
+        let now = VirtualService {
+            id,
+            key,
+            scheduler,
+            one_packet: false,
+            persistence: None,
+            revision: 0,
+            members: Vec::new(),
+            timeouts: None,
+            stats,
+        };
         Self { scheduler: Scheduler::new(&now), now, stats: HashMap::new() }
     }
 

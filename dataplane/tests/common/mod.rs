@@ -71,6 +71,8 @@ pub struct Lab {
     pub worker: Worker,
     pub control: ControlEnd,
     pub now: Tick,
+    /// What services have that are put from now on.
+    pub persistence: Option<Persistence>,
     pub pool: Mempool,
     rx: Ring,
     tx: Ring,
@@ -124,6 +126,7 @@ impl Lab {
             worker,
             control,
             now: Tick(1000),
+            persistence: None,
             pool,
             rx,
             tx,
@@ -206,6 +209,7 @@ impl Lab {
             key: ServiceKey { protocol, address: address(vip), port },
             scheduler,
             one_packet,
+            persistence: self.persistence,
             revision: self.revision,
             members,
             timeouts: None,
@@ -217,6 +221,10 @@ impl Lab {
 
     pub fn active(&self, id: u32, n: u8) -> u32 {
         self.stats[&(id * 64 + u32::from(n))].active()
+    }
+
+    pub fn persistent(&self, id: u32, n: u8) -> u32 {
+        self.stats[&(id * 64 + u32::from(n))].persistent()
     }
 
     pub fn inactive(&self, id: u32, n: u8) -> u32 {
@@ -328,6 +336,18 @@ impl Lab {
             self.now = Tick(self.now.0.wrapping_add(Tick::PER_SECOND / 4));
             for _ in 0..8 {
                 self.worker.turn(self.now);
+            }
+        }
+    }
+
+    /// Ends every connection of the client, or all.
+    pub fn flush(&mut self, client: Option<&str>) -> u64 {
+        let filter = dataplane::command::ConnectionFilter { client: client.map(address), ..Default::default() };
+        self.control.send(Command::Flush(Box::new(dataplane::command::Flush { filter, removed: 0 }))).expect("room");
+        loop {
+            self.worker.turn(self.now);
+            if let Some(Reply::Flushed(flush)) = self.control.receive() {
+                return flush.removed;
             }
         }
     }

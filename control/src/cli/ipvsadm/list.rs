@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::Ipv4Net;
+
 use super::names::Names;
 use super::request::{Columns, Listing};
-use crate::model::{Connection, Method, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats};
+use crate::model::{Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats};
 
 /// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per
 /// worker and configured, and scripts only skip the line.
@@ -80,7 +82,8 @@ impl<'a> Style<'a> {
     }
 
     fn server_columns(&self, text: &mut String, server: &RealServer) {
-        let RealServer { weight, active_connections: active, inactive_connections: inactive, .. } = server;
+        let RealServer { weight, active_connections: active, inactive_connections: inactive, persistent_connections: persistent, .. } =
+            server;
         let forward = match server.method {
             Method::DirectRouting => "Route",
             Method::Tunnel => "Tunnel",
@@ -96,7 +99,7 @@ impl<'a> Style<'a> {
                 writeln!(text, " {cps:>8} {in_packets:>8} {out_packets:>8}{bytes}")
             }
             Columns::Thresholds => writeln!(text, " {:<10} {:<10} {active:<10} {inactive:<10}", 0, 0),
-            Columns::PersistentConn => writeln!(text, " {weight:<9} {:<11} {active:<10} {inactive:<10}", 0),
+            Columns::PersistentConn => writeln!(text, " {weight:<9} {persistent:<11} {active:<10} {inactive:<10}"),
         };
     }
 
@@ -108,6 +111,12 @@ impl<'a> Style<'a> {
         };
         let name = self.name(service.address, service.port, service.protocol);
         let mut text = format!("-A {option} {name} -s {}", service.scheduler.as_str());
+        if let Some(persistence) = service.persistence {
+            let _ = write!(text, " -p {}", persistence.timeout);
+            if let Some(mask) = mask(service, persistence) {
+                let _ = write!(text, " -M {mask}");
+            }
+        }
         if service.one_packet {
             text.push_str(" -o");
         }
@@ -184,10 +193,25 @@ pub fn scheduling(service: &Service) -> String {
     if let Some(flags) = scheduler_flags(service) {
         let _ = write!(text, " ({flags})");
     }
+    if let Some(persistence) = service.persistence {
+        let _ = write!(text, " persistent {}", persistence.timeout);
+        if let Some(mask) = mask(service, persistence) {
+            let _ = write!(text, " mask {mask}");
+        }
+    }
     if service.one_packet {
         text.push_str(" ops");
     }
     text
+}
+
+/// What makes clients one, as `-M` takes it: a netmask for IPv4, a prefix for IPv6; nothing for a whole address.
+fn mask(service: &Service, persistence: Persistence) -> Option<String> {
+    let prefix = persistence.prefix?;
+    match service.address {
+        IpAddr::V4(address) => Ipv4Net::new(address, prefix).ok().filter(|_| prefix < 32).map(|net| net.netmask().to_string()),
+        IpAddr::V6(_) => (prefix < 128).then(|| prefix.to_string()),
+    }
 }
 
 /// The scheduler's flags, as `-b` takes them.

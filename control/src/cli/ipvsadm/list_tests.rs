@@ -19,6 +19,7 @@ fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
         reason: None,
         active_connections: connections.0,
         inactive_connections: connections.1,
+        persistent_connections: 0,
         stats: Stats { connections: 4, in_packets: 8, in_bytes: 320, ..Stats::default() },
         rates: Rates { in_packets: 1, in_bytes: 30, ..Rates::default() },
     }
@@ -33,6 +34,7 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         port: key.port,
         scheduler,
         flags: BTreeSet::new(),
+        persistence: None,
         one_packet: false,
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
@@ -57,6 +59,20 @@ fn scheduler_flags_are_listed_and_saved_in_ipvsadms_order() {
     let service = Service { scheduler: Scheduler::Sh, flags, real_servers: Vec::new(), ..rr() };
     assert_eq!(NUMERIC.service(&service), "TCP  10.10.24.88:80 sh (sh-fallback,sh-port)\n");
     assert_eq!(NUMERIC.rules(&service), "-A -t 10.10.24.88:80 -s sh -b sh-fallback,sh-port\n");
+}
+
+#[test]
+fn persistence_is_listed_and_saved_as_ipvsadm_does() {
+    let persistence = |timeout, prefix| Some(Persistence { timeout, prefix });
+    let four = Service { persistence: persistence(300, Some(24)), real_servers: Vec::new(), ..rr() };
+    assert_eq!(NUMERIC.service(&four), "TCP  10.10.24.88:80 rr persistent 300 mask 255.255.255.0\n");
+    assert_eq!(NUMERIC.rules(&four), "-A -t 10.10.24.88:80 -s rr -p 300 -M 255.255.255.0\n");
+    let six =
+        Service { persistence: persistence(60, Some(64)), one_packet: true, ..service("udp:[fd00:10::88]:53", Scheduler::Rr, Vec::new()) };
+    assert_eq!(NUMERIC.service(&six), "UDP  [fd00:10::88]:53 rr persistent 60 mask 64 ops\n");
+    assert_eq!(NUMERIC.rules(&six), "-A -u [fd00:10::88]:53 -s rr -p 60 -M 64 -o\n");
+    let whole = Service { persistence: persistence(60, None), ..four };
+    assert_eq!(NUMERIC.service(&whole), "TCP  10.10.24.88:80 rr persistent 60\n");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::ip_mask_to_prefix;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
@@ -13,7 +14,9 @@ use super::options::{Command, Named, Opt, Rule, tunnel_rule};
 use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
-use crate::model::{Method, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec};
+use crate::model::{
+    Method, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec,
+};
 
 /// The most seconds that a timeout may have: 31 days.
 const MAX_TIMEOUT: i64 = 31 * 86_400;
@@ -30,6 +33,7 @@ pub(super) struct Line {
     pub(super) sctp: bool,
     pub(super) scheduler: Option<String>,
     flags: Vec<String>,
+    persistence: Persistence,
     server: Option<AddressPort>,
     pub(super) method: Method,
     tunnel: Option<String>,
@@ -102,8 +106,8 @@ impl Line {
         };
         match option {
             Named::Scheduler => self.scheduler = Some(text.to_owned()),
-            Named::Persistent if value.is_some() => drop(timeout(text, 1)?),
-            Named::Netmask => self.check_netmask(text)?,
+            Named::Persistent if value.is_some() => self.persistence.timeout = timeout(text, 1)?,
+            Named::Netmask => self.persistence.prefix = self.prefix(text)?,
             Named::RealServer => {
                 let bad = || Failure::usage("illegal real server address[:port] specified");
                 self.server = Some(address_port(text, self.protocol, names).ok_or_else(bad)?);
@@ -126,13 +130,18 @@ impl Line {
         Ok(())
     }
 
-    fn check_netmask(&self, text: &str) -> Result<(), Failure> {
-        if self.service.is_some_and(|service| service.address.is_ipv6()) {
+    /// The prefix that a mask means; a whole address is no mask at all.
+    fn prefix(&self, text: &str) -> Result<Option<u8>, Failure> {
+        let (prefix, whole) = if self.service.is_some_and(|service| service.address.is_ipv6()) {
             let bad = || Failure::usage("illegal ipv6 netmask specified");
-            return number(text, 1, 128).map(drop).ok_or_else(bad);
-        }
-        let bad = || Failure::usage("illegal virtual server persistent mask specified");
-        ipv4(text).map(drop).ok_or_else(bad)
+            (number(text, 1, 128).and_then(|prefix| u8::try_from(prefix).ok()).ok_or_else(bad)?, 128)
+        } else {
+            let bad = || Failure::usage("illegal virtual server persistent mask specified");
+            let mask = ipv4(text).ok_or_else(bad)?;
+            let gaps = || Failure::refused(format_args!("the mask {mask} has gaps (-M {text}): allowed are masks such as 255.255.255.0"));
+            (ip_mask_to_prefix(mask.into()).map_err(|_| gaps())?, 32)
+        };
+        Ok(Some(prefix).filter(|prefix| *prefix != whole))
     }
 
     /// Holds what is there against the rules, in the order of [`Named::ALL`]; `of` ends the messages.
@@ -225,6 +234,7 @@ impl Line {
                 port: key.port,
                 scheduler: self.scheduler()?,
                 flags: self.scheduler_flags()?,
+                persistence: self.persistence()?,
                 one_packet: self.has(Named::Ops),
                 real_servers: Vec::new(),
             }),
@@ -232,6 +242,7 @@ impl Line {
                 let patch = ServicePatch {
                     scheduler: Some(self.scheduler()?),
                     flags: Some(self.scheduler_flags()?),
+                    persistence: Some(self.persistence()?),
                     one_packet: Some(self.has(Named::Ops)),
                 };
                 Request::EditService(key, patch)
@@ -261,6 +272,14 @@ impl Line {
     fn scheduler(&self) -> Result<Scheduler, Failure> {
         let Some(name) = &self.scheduler else { return Ok(Scheduler::default()) };
         scheduler_named(name).ok_or_else(|| Failure::refused("Scheduler or persistence engine not found"))
+    }
+
+    /// What `-p` and `-M` ask for. A mask without persistence would be taken and never used.
+    fn persistence(&self) -> Result<Option<Persistence>, Failure> {
+        if self.has(Named::Netmask) && !self.has(Named::Persistent) {
+            return Err(Failure::refused("a persistence mask (-M) has a meaning only with persistence (-p)"));
+        }
+        Ok(self.has(Named::Persistent).then_some(self.persistence))
     }
 
     /// The flags of `-b`. Those without a name of their own mean something to sh alone, and the third to nobody.
@@ -344,6 +363,7 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         sctp: false,
         scheduler: None,
         flags: Vec::new(),
+        persistence: Persistence::default(),
         server: None,
         method: Method::DirectRouting,
         tunnel: None,

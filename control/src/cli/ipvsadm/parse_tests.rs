@@ -177,6 +177,25 @@ fn the_default_scheduler_is_wlc_and_the_default_weight_1() {
 }
 
 #[test]
+fn persistence_has_a_time_and_a_mask() {
+    for (line, timeout, prefix) in [
+        ("-A -t 10.10.24.88:80 -p", 300, None),
+        ("-A -t 10.10.24.88:0 -p 120", 120, None),
+        ("-A -t 10.10.24.88:80 -p=100 -M 255.255.255.0", 100, Some(24)),
+        ("-A -t 10.10.24.88:80 -M 255.255.255.255 -p", 300, None),
+        ("-A -t 10.10.24.88:80 -p -M 0.0.0.0", 300, Some(0)),
+        ("-A -t [fd00:10::88]:80 -p 60 -M 64", 60, Some(64)),
+        ("-A -t [fd00:10::88]:80 -p 60 -M 128", 60, None),
+    ] {
+        let Ok(Request::AddService(service)) = request(line) else { panic!("{line}") };
+        assert_eq!(service.persistence, Some(Persistence { timeout, prefix }), "{line}");
+    }
+    let Ok(Request::EditService(_, patch)) = request("-E -t 10.10.24.88:80 -s wlc") else { panic!() };
+    assert_eq!(patch.persistence, Some(None), "editing without -p ends persistence");
+    assert_eq!(serde_json::to_value(patch).unwrap()["persistence"], serde_json::Value::Null);
+}
+
+#[test]
 fn scheduler_flags_have_names_of_their_own_and_numbers() {
     for (line, wanted) in [
         ("-A -t 10.10.24.88:80 -s sh", &[][..]),
@@ -213,7 +232,8 @@ fn editing_sets_everything_anew() {
     assert_eq!((of, at), (key("tcp:[fd00:10::88]:80"), ("fd00:10::21".parse().unwrap(), 80)));
     assert_eq!(patch, RealServerPatch { weight: Some(0), method: Some(Method::DirectRouting), mac: None });
     let edited = request("-E -t 10.10.24.88:80");
-    let patch = ServicePatch { scheduler: Some(Scheduler::Wlc), flags: Some(BTreeSet::new()), one_packet: Some(false) };
+    let patch =
+        ServicePatch { scheduler: Some(Scheduler::Wlc), flags: Some(BTreeSet::new()), persistence: Some(None), one_packet: Some(false) };
     assert_eq!(edited, Ok(Request::EditService(key("tcp:10.10.24.88:80"), patch)));
 }
 
@@ -263,10 +283,11 @@ fn listings_are_understood() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     for (line, what) in [
-        ("-A -t 10.10.24.88:80 -p", "persistence (-p) is not built yet"),
-        ("-A -t 10.10.24.88:0 -p 300", "persistence (-p) is not built yet"),
-        ("-E -t 10.10.24.88:80 -s wlc -p=100", "persistence (-p) is not built yet"),
-        ("-A -t 10.10.24.88:80 -M 255.255.255.0", "a persistence mask (-M) is not built yet"),
+        ("-A -t 10.10.24.88:80 -M 255.255.255.0", "a persistence mask (-M) has a meaning only with persistence (-p)"),
+        (
+            "-A -t 10.10.24.88:80 -p -M 255.0.255.0",
+            "the mask 255.0.255.0 has gaps (-M 255.0.255.0): allowed are masks such as 255.255.255.0",
+        ),
         ("-A -t 10.10.24.88:80 --pe sip", "a persistence engine (--pe) is not built yet"),
         ("-A -t 10.10.24.88:80 -s rr -b flag-1", "the scheduler rr does not use the flag flag-1 (-b flag-1)"),
         ("-A -t 10.10.24.88:80 -s sh -b flag-3", "the scheduler sh does not use the flag flag-3 (-b flag-3)"),

@@ -10,8 +10,6 @@ const LVS_SCHEDULERS: [&str; 14] = ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "
 /// What in this line is not built yet; `None` when everything is.
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
     let options = [
-        (Named::Persistent, "persistence (-p) is"),
-        (Named::Netmask, "a persistence mask (-M) is"),
         (Named::Pe, "a persistence engine (--pe) is"),
         (Named::UpperThreshold, "thresholds (-x, -y) are"),
         (Named::LowerThreshold, "thresholds (-x, -y) are"),

@@ -129,6 +129,7 @@ fn shown(service: &ServiceSpec) -> Service {
             reason: (!known).then(|| "no answer to ARP".to_owned()),
             active_connections: 0,
             inactive_connections: 0,
+            persistent_connections: 0,
             stats: Stats::default(),
             rates: Rates::default(),
         }
@@ -140,6 +141,7 @@ fn shown(service: &ServiceSpec) -> Service {
         port: key.port,
         scheduler: service.scheduler,
         flags: service.flags.clone(),
+        persistence: service.persistence,
         one_packet: service.one_packet,
         stats: Stats::default(),
         rates: Rates::default(),

@@ -25,6 +25,7 @@ fn a_sound_document_has_no_fault() {
         good(),
         {"protocol": "udp", "address": "10.10.24.88", "port": 80, "one_packet": true, "real_servers": [
             {"address": "10.10.24.21", "port": 80, "weight": MAX_WEIGHT, "mac": "02:00:00:00:00:15"}, {"address": "10.20.1.2", "weight": 0}]},
+        {"protocol": "tcp", "address": "10.10.24.89", "port": 0, "persistence": {"prefix": 0}, "real_servers": [{"address": "10.10.24.21"}]},
         {"protocol": "tcp", "address": "203.0.113.9", "port": 443, "real_servers": [{"address": "10.10.24.21"}]},
         {"protocol": "tcp", "address": "fd00:10::88", "port": 80, "scheduler": "sh", "flags": ["sh-port", "sh-fallback"],
          "real_servers": [{"address": "fd00:10::21"}]},
@@ -35,7 +36,7 @@ fn a_sound_document_has_no_fault() {
 #[test]
 fn every_rule_names_the_field_and_what_is_allowed() {
     let table: &[(&str, Value, &str, &str)] = &[
-        ("/port", json!(0), "/port", "1 to 65535"),
+        ("/port", json!(0), "/port", "1 to 65535, and 0 (every port) with persistence"),
         ("/address", json!("0.0.0.0"), "/address", "unspecified"),
         ("/address", json!("::1"), "/address", "loopback"),
         ("/address", json!("224.0.0.1"), "/address", "multicast"),
@@ -46,6 +47,8 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/address", json!("10.10.24.10"), "/address", "the director's own address on port lan"),
         ("/address", json!("10.10.24.255"), "/address", "broadcast"),
         ("/flags", json!(["sh-port"]), "/flags", "sh-port is a flag of the scheduler sh, and the service's is wlc"),
+        ("/persistence", json!({"timeout": 0}), "/persistence/timeout", "1 to 2678400"),
+        ("/persistence", json!({"prefix": 33}), "/persistence/prefix", "0 to 32"),
         ("/one_packet", json!(true), "/one_packet", "UDP"),
         ("/real_servers/0/weight", json!(2_147_483_648_u32), "/real_servers/0/weight", "2147483647"),
         ("/real_servers/0/port", json!(0), "/real_servers/0/port", "1 to 65535"),

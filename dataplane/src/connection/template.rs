@@ -1,0 +1,67 @@
+//! Persistence templates: entries that remember which real server a client, or a network of clients, belongs to.
+//!
+//! A template counts the connections that were made through it. It is never removed while there are any, so that an entry's
+//! reference to its template is good for as long as the entry lives.
+
+use crate::connection::entry::{EntryId, flags};
+use crate::connection::table::ConnectionTable;
+use crate::service::{ServerId, ServiceId};
+use crate::tick::Tick;
+
+/// How much longer a template lives whose time is up while connections of its own are left.
+const REARM: u32 = 60 * Tick::PER_SECOND;
+
+impl ConnectionTable {
+    /// Notes that entry `id` was made through `template`.
+    pub fn set_template(&mut self, id: EntryId, template: EntryId) {
+        self.templates[id.0 as usize] = template.0;
+        self.entries[id.0 as usize].flags |= flags::CONTROLLED;
+        self.entries[template.0 as usize].in_packets += 1;
+    }
+
+    /// The template that entry `id` was made through, if there is one.
+    #[inline]
+    pub fn template(&self, id: EntryId) -> Option<EntryId> {
+        (self.entry(id).flags & flags::CONTROLLED != 0).then(|| EntryId(self.templates[id.0 as usize]))
+    }
+
+    /// Notes that a connection made through template `id` was established.
+    pub fn assure(&mut self, id: EntryId) {
+        let template = &mut self.entries[id.0 as usize];
+        let was = template.is_half_open();
+        template.flags |= flags::ASSURED;
+        self.half_open -= u32::from(was);
+    }
+
+    /// Lets template `id` live for `timeout_ticks` from now.
+    pub fn renew(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
+        self.set_expiry(id, now, timeout_ticks);
+    }
+
+    /// Gives template `id` another real server, for its client's next connections; those it has keep theirs.
+    pub fn redirect(&mut self, id: EntryId, server: ServerId, service: ServiceId) {
+        let template = &mut self.entries[id.0 as usize];
+        template.server = server.0;
+        template.service = service.0;
+    }
+
+    /// Whether entry `id` may be removed: not a template while connections of its own are left.
+    #[inline]
+    pub fn may_remove(&self, id: EntryId) -> bool {
+        let entry = self.entry(id);
+        !entry.is_template() || entry.in_packets == 0
+    }
+
+    /// Puts an entry that has just left the wheel back into it if it must not end yet; whether it did.
+    pub(super) fn keep_template(&mut self, id: u32, now: Tick) -> bool {
+        if self.may_remove(EntryId(id)) {
+            return false;
+        }
+        self.entries[id as usize].expires = now.0.wrapping_add(REARM);
+        self.wheel.link(&mut self.entries, id);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

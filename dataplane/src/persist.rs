@@ -1,0 +1,96 @@
+//! Persistence: a client's first connection leaves a template, and its later ones follow that to the same real server.
+//!
+//! A template is an entry of the connection table (client's network, no cport, VIP, vport) that no packet matches. It lives
+//! for the service's time after the last new connection, and on for a minute at a time while connections of its own are left.
+
+use crate::address::Address;
+use crate::connection::entry::TEMPLATE;
+use crate::connection::{EntryId, Key, NewEntry};
+use crate::rules::Rules;
+use crate::service::{Persistence, ServerId, ServiceId};
+use crate::tcp::State;
+use crate::tick::Tick;
+use crate::track::Tracker;
+use crate::verdict::Verdict;
+
+/// Where a persistent service sends a new connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Followed {
+    /// The real server.
+    pub(crate) server: ServerId,
+    /// The template that says so.
+    pub(crate) template: EntryId,
+    /// Whether it was made for this connection.
+    pub(crate) fresh: bool,
+}
+
+impl Tracker {
+    /// Where a new connection `key` of a persistent service goes.
+    ///
+    /// A template is followed whatever the real server's weight, unless that is 0 and `expire_quiescent_template` is on. When
+    /// its real server was removed, the service schedules anew and the template says so from then on. Cost: one lookup, and
+    /// the scheduler's for a client without a template.
+    pub(crate) fn persistent(
+        &mut self,
+        key: &Key,
+        service: ServiceId,
+        persistence: Persistence,
+        rules: &mut Rules,
+        now: Tick,
+    ) -> Result<Followed, Verdict> {
+        let vport = rules.service_ref(service).map_or(0, |found| found.service.key.port);
+        let of_client = Key {
+            client: Address(key.client.0 & persistence.mask),
+            client_port: 0,
+            virtual_port: vport,
+            protocol: key.protocol | TEMPLATE,
+            ..*key
+        };
+        let timeout_ticks = persistence.timeout * Tick::PER_SECOND;
+        let hash = self.connections.hash(&of_client);
+        let known = self.connections.find(hash, &of_client);
+        if let Some(template) = known {
+            let server = self.connections.entry(template).server();
+            if self.is_good(template, service, rules) {
+                self.connections.renew(template, now, timeout_ticks);
+                return Ok(Followed { server, template, fresh: false });
+            }
+        }
+        let server = rules.schedule(service, key).ok_or(Verdict::NoRealServer)?;
+        let template = if let Some(template) = known {
+            Self::count_template(self.connections.entry(template).server(), rules, false);
+            self.connections.redirect(template, server, service);
+            self.connections.renew(template, now, timeout_ticks);
+            template
+        } else {
+            let new = NewEntry { server, service, state: State::None, flags: 0, timeout_ticks };
+            self.connections.insert(hash, &of_client, new, now)?
+        };
+        Self::count_template(server, rules, true);
+        Ok(Followed { server, template, fresh: known.is_none() })
+    }
+
+    /// Whether new connections may follow the template.
+    fn is_good(&self, template: EntryId, service: ServiceId, rules: &Rules) -> bool {
+        let entry = self.connections.entry(template);
+        let Some(target) = rules.server(entry.server()) else { return false };
+        let quiescent = target.quiescent && rules.settings.expire_quiescent_template;
+        entry.service() == service && target.available && !quiescent
+    }
+
+    /// Counts a template in or out of its real server's.
+    fn count_template(server: ServerId, rules: &Rules, comes: bool) {
+        if let Some(target) = rules.server(server) {
+            let templates = &target.share.persistent;
+            if comes { templates.increment() } else { templates.decrement() }
+        }
+    }
+
+    /// Puts a new entry under the control of its template.
+    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId, state: State) {
+        self.connections.set_template(entry, template);
+        if state == State::Established {
+            self.connections.assure(template);
+        }
+    }
+}
