@@ -215,12 +215,25 @@ pub struct RealServerSpec {
     #[serde(default = "one")]
     #[schema(maximum = 2_147_483_647)]
     pub weight: u32,
+    /// With so many connections it gets no new ones (`ipvsadm -x`); 0, when left out, is no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(maximum = 2_147_483_647)]
+    pub upper_threshold: u32,
+    /// With fewer connections it gets new ones again (`ipvsadm -y`); 0, when left out, is three quarters of the upper one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(maximum = 2_147_483_647)]
+    pub lower_threshold: u32,
     /// The forwarding method; direct routing when left out.
     #[serde(default)]
     pub method: Method,
     /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 const fn one() -> u32 {
@@ -265,6 +278,8 @@ pub enum RealServerState {
     Ready,
     /// Its weight is 0: it keeps its connections and gets no new ones.
     Quiescent,
+    /// It has reached its upper threshold: it keeps its connections and gets no new ones until enough of them have ended.
+    Overloaded,
     /// Its MAC is not known: it gets nothing.
     NoMac,
 }
@@ -312,6 +327,12 @@ pub struct RealServer {
     pub port: u16,
     /// The weight.
     pub weight: u32,
+    /// Connections at which it gets no new ones; 0 is no limit.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new ones again; 0 is three quarters of the upper one.
+    #[serde(default)]
+    pub lower_threshold: u32,
     /// The forwarding method.
     pub method: Method,
     /// The MAC that its frames get, when known.
@@ -435,12 +456,31 @@ pub struct RealServerPatch {
     /// A new weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// A new upper threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    /// A new lower threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
     /// A new forwarding method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
     /// A new static MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+}
+
+impl RealServerPatch {
+    /// What `server` becomes.
+    pub fn apply(&self, server: &mut RealServerSpec) {
+        server.weight = self.weight.unwrap_or(server.weight);
+        server.upper_threshold = self.upper_threshold.unwrap_or(server.upper_threshold);
+        server.lower_threshold = self.lower_threshold.unwrap_or(server.lower_threshold);
+        server.method = self.method.unwrap_or(server.method);
+        if self.mac.is_some() {
+            server.mac.clone_from(&self.mac);
+        }
+    }
 }
 
 /// Settings under IPVS's sysctl names, and the timeouts of `ipvsadm --set`.

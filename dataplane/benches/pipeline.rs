@@ -131,13 +131,14 @@ impl Bench {
                 port: 80,
                 method: Method::DirectRouting,
                 tunnel_source: None,
+                thresholds: Thresholds::default(),
                 available: true,
                 weight: 1,
                 next_hop: Some(NextHop { port: 0, mac, mtu: 1500 }),
                 stats: Arc::clone(&stats),
             };
             batch.servers.push((ServerId(n), Some(Arc::new(server))));
-            members.push(Member { server: ServerId(n), weight: 1, reachable: true, stats });
+            members.push(Member { server: ServerId(n), weight: 1, reachable: true, limited: false, stats });
         }
         let service = VirtualService {
             id: ServiceId(0),

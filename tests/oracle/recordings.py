@@ -26,7 +26,6 @@ LATER = {
     "ovf": "scheduler ovf",
     "lblc": "scheduler lblc",
     "lblcr": "scheduler lblcr",
-    "thresholds": "connection thresholds",
     "tun-gue-gre": "tunnels of types gue and gre",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
     "udp-fragments": "fragments",

@@ -169,6 +169,28 @@ async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
 }
 
 #[tokio::test]
+async fn thresholds_reach_the_workers_and_a_higher_one_relieves() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let one = socket("10.10.24.21:80");
+    let patch = |text| serde_json::from_value::<RealServerPatch>(text).unwrap();
+    let limited = rig.director.patch_real_server(web(), one, &patch(json!({"upper_threshold": 5, "lower_threshold": 2}))).await.unwrap();
+    assert_eq!((limited.upper_threshold, limited.lower_threshold, limited.state), (5, 2, RealServerState::Ready));
+    let server = rig.workers[0].real_server("10.10.24.21").unwrap();
+    assert_eq!(server.thresholds, dataplane::service::Thresholds { upper: 5, lower: 2 });
+    assert!(rig.workers[0].only_service().members[0].limited);
+    server.stats.set_overloaded(true);
+    let listed = rig.director.real_server(web(), one).unwrap();
+    assert_eq!((listed.state, listed.reason.unwrap().contains("new ones again below 2")), (RealServerState::Overloaded, true));
+    rig.director.patch_real_server(web(), one, &patch(json!({"upper_threshold": 4}))).await.unwrap();
+    assert!(server.stats.is_overloaded());
+    rig.director.patch_real_server(web(), one, &patch(json!({"upper_threshold": 6}))).await.unwrap();
+    assert!(!server.stats.is_overloaded());
+    let refused = rig.director.patch_real_server(web(), one, &patch(json!({"lower_threshold": 7}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_new_real_server_waits_for_its_mac_and_no_longer_than_it_takes() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([]))).await.unwrap();
