@@ -498,6 +498,9 @@ pub struct Worker {
     pub sent: u64,
     /// ICMP errors sent.
     pub icmp_errors: u64,
+    /// Second and later fragments of tunnelled packets sent.
+    #[serde(default)]
+    pub fragments: u64,
     /// Frames of the kernel's sent on.
     pub injected: u64,
     /// Frames by verdict; only those that are not zero, unless all are asked for.

@@ -130,6 +130,7 @@ impl Bench {
                 address: Address::v4(0x0a0a_1815 + n),
                 port: 80,
                 method: Method::DirectRouting,
+                tunnel_source: None,
                 available: true,
                 weight: 1,
                 next_hop: Some(NextHop { port: 0, mac, mtu: 1500 }),

@@ -137,10 +137,12 @@ pub struct WorkerReport {
     pub half_open: Counter,
     /// Frames received, per port.
     pub received: Vec<Counter>,
-    /// Frames sent, per port: forwarded, answered, ICMP errors and the kernel's own.
+    /// Frames sent, per port: forwarded, answered, ICMP errors, further fragments and the kernel's own.
     pub sent: Vec<Counter>,
     /// ICMP errors sent.
     pub icmp_errors: Counter,
+    /// Second and later fragments of tunnelled packets sent.
+    pub fragments: Counter,
     /// Frames from the kernel that were sent on.
     pub injected: Counter,
     /// Verdicts on received frames, per port.
@@ -163,6 +165,7 @@ impl WorkerReport {
             received: many(ports),
             sent: many(ports),
             icmp_errors: Counter::default(),
+            fragments: Counter::default(),
             injected: Counter::default(),
             verdicts: many(ports),
         }

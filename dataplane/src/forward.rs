@@ -11,14 +11,19 @@ use crate::service::Method;
 use crate::settings::Ttl;
 use crate::verdict::Verdict;
 
-/// Stage: every frame that is bound for a real server gets its Ethernet addresses; `macs` are the ports' own, by port.
+/// Stage: every frame that is bound for a real server by direct routing gets its Ethernet addresses; tunnels are left to the
+/// next stage. `macs` are the ports' own, by port.
 #[inline]
 pub fn forward(lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], errors: &mut IcmpErrors) {
-    let Lanes { frames, packets, fates, .. } = lanes;
+    let Lanes { frames, packets, fates, tunnelled, .. } = lanes;
     for (i, ((frame, packet), fate)) in frames.iter_mut().zip(&*packets).zip(fates).enumerate() {
         let Fate::Server(server) = *fate else { continue };
         *fate = match rules.server(server) {
             None => Fate::Drop(Verdict::RealServerRemoved),
+            Some(target) if target.method == Method::Tunnel => {
+                *tunnelled |= 1 << i;
+                continue;
+            }
             Some(target) => match to_server(frame.data_mut(), packet, target, rules.settings.ttl, macs) {
                 Ok(port) => Fate::Send(port, Verdict::Forwarded),
                 Err((verdict, cause)) => {
@@ -33,7 +38,8 @@ pub fn forward(lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], errors: &mut 
     }
 }
 
-type Refusal = (Verdict, Option<Cause>);
+/// The verdict on a frame that cannot be sent, and what the client is told.
+pub(crate) type Refusal = (Verdict, Option<Cause>);
 
 /// Makes the frame one for `target`; gives the port it leaves by, or the verdict and the ICMP error that the client gets.
 ///
@@ -44,26 +50,28 @@ fn to_server(frame: &mut [u8], packet: &Packet, target: &ServerRules, ttl: Ttl, 
         return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
     };
     let Some(source) = macs.get(usize::from(hop.port)) else { return Err((Verdict::NoNextHop, None)) };
-    match target.method {
-        Method::DirectRouting => {}
-        Method::Tunnel | Method::Masquerading => return Err((Verdict::NoNextHop, None)),
+    if target.method != Method::DirectRouting {
+        return Err((Verdict::NoNextHop, None));
     }
     if packet.length > hop.mtu {
         // An IPv4 sender that allows fragments gets no error (RFC 792), and there is no fragmenting in direct routing.
         let may_tell = !packet.v4 || frame.get(L3 + 6).is_some_and(|flags| flags & 0x40 != 0);
         return Err((Verdict::TooBig, may_tell.then_some(Cause::TooBig(hop.mtu))));
     }
-    if ttl == Ttl::Decrement {
-        let alive = if packet.v4 { decrement_ttl(frame) } else { decrement_hop_limit(frame) };
-        if !alive {
-            return Err((Verdict::TtlExpired, Some(Cause::TimeExceeded)));
-        }
+    if ttl == Ttl::Decrement && !decrement(frame, packet.v4) {
+        return Err((Verdict::TtlExpired, Some(Cause::TimeExceeded)));
     }
     let Some((destination, rest)) = frame.split_first_chunk_mut::<6>() else { return Err((Verdict::Short, None)) };
     let Some(from) = rest.first_chunk_mut::<6>() else { return Err((Verdict::Short, None)) };
     *destination = hop.mac;
     *from = *source;
     Ok(hop.port)
+}
+
+/// Takes one from the TTL or hop limit; `false` when nothing would be left.
+#[inline]
+pub(crate) fn decrement(frame: &mut [u8], v4: bool) -> bool {
+    if v4 { decrement_ttl(frame) } else { decrement_hop_limit(frame) }
 }
 
 /// Takes one from the TTL and mends the header checksum; `false` when nothing would be left.

@@ -33,6 +33,8 @@ pub struct Lanes {
     pub others: u64,
     /// A bit for each lane whose packet has no entry, and which the schedule stage is to decide about.
     pub missed: u64,
+    /// A bit for each lane whose frame the tunnel stage is to send.
+    pub tunnelled: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
     /// The connection entry, where lookup found one; until then a guess.
@@ -49,6 +51,7 @@ impl Lanes {
             packets: [Packet::NONE; BURST],
             others: 0,
             missed: 0,
+            tunnelled: 0,
             hashes: [0; BURST],
             entries: [None; BURST],
             fates: [Fate::Undecided; BURST],

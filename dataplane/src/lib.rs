@@ -25,5 +25,6 @@ pub mod stats;
 pub mod tcp;
 pub mod tick;
 pub mod track;
+pub mod tunnel;
 pub mod verdict;
 pub mod worker;

@@ -64,32 +64,45 @@ impl Tally {
     }
 }
 
+/// Why a frame leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It was received, and is counted under this verdict.
+    Received(Verdict),
+    /// An ICMP error, which answers a frame that is counted already.
+    IcmpError,
+    /// A second or later fragment of a frame that is counted already.
+    Fragment,
+}
+
 /// A port's transmit side: frames gather here and leave together.
 #[derive(Debug)]
 pub struct Outgoing {
     tx: TxQueue,
     frames: Burst,
-    /// What each frame was counted under; `None` for ICMP errors, which answer a frame that is counted already.
-    origins: ArrayVec<Option<Verdict>, BURST>,
+    /// Why each frame leaves.
+    origins: ArrayVec<Origin, BURST>,
     /// Frames that the port took.
     pub sent: u64,
     /// ICMP errors among them.
     pub sent_errors: u64,
+    /// Second and later fragments among them.
+    pub sent_fragments: u64,
 }
 
 impl Outgoing {
     /// Nothing gathered yet.
     pub fn new(tx: TxQueue) -> Self {
-        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0 }
+        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0, sent_fragments: 0 }
     }
 
-    /// Adds a frame, counted under `origin`; sends what has gathered when there is no more room.
+    /// Adds a frame; sends what has gathered when there is no more room.
     #[inline]
-    pub fn push(&mut self, frame: Mbuf, origin: Option<Verdict>, tally: &mut Tally) {
+    pub fn push(&mut self, frame: Mbuf, origin: Origin, tally: &mut Tally) {
         if self.frames.is_full() {
             self.flush(tally);
         }
-        if let Some(verdict) = origin {
+        if let Origin::Received(verdict) = origin {
             tally.count(verdict);
         }
         // After the flush there is room: a frame that the port did not take has been freed.
@@ -118,8 +131,9 @@ impl Outgoing {
         self.sent += sent as u64;
         for (i, origin) in self.origins.drain(..).enumerate() {
             match origin {
-                Some(verdict) if i >= sent => tally.not_sent(verdict),
-                None if i < sent => self.sent_errors += 1,
+                Origin::Received(verdict) if i >= sent => tally.not_sent(verdict),
+                Origin::IcmpError if i < sent => self.sent_errors += 1,
+                Origin::Fragment if i < sent => self.sent_fragments += 1,
                 _ => {}
             }
         }

@@ -88,6 +88,8 @@ pub struct RealServer {
     pub port: u16,
     /// How requests reach it.
     pub method: Method,
+    /// Tunnel: the source of the outer packets, a DIP of the RIP's family; `None` for the other methods.
+    pub tunnel_source: Option<Address>,
     /// `true` while it is a member of its service; `false` once removed, when entries may still refer to it.
     pub available: bool,
     /// Its weight; 0 is quiescent: no new connections.

@@ -17,7 +17,7 @@ impl Default for Timeouts {
     }
 }
 
-/// What direct routing does to the TTL or hop limit.
+/// What direct routing does to the TTL or hop limit. A tunnel always decrements it (RFC 2003 section 3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Ttl {
     /// The IP packet is not touched at all.

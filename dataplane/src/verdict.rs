@@ -69,6 +69,8 @@ verdicts! {
     TooBig => "too_big",
     /// The frame would have gone back to a MAC of our own.
     WouldLoop => "would_loop",
+    /// No buffer was left for a fragment of it, or no room in front of it for a tunnel's header.
+    NoBuffer => "no_buffer",
     /// The connection table is full.
     TableFull => "table_full",
     /// The share of the table for half-open connections is full.

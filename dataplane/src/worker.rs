@@ -1,7 +1,7 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> parse -> classify -> lookup -> track -> schedule (misses only) -> forward -> tx -> expire (bounded)
+//! commands -> rx -> parse -> classify -> lookup -> track -> schedule (misses only) -> forward -> tunnel (if any) -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -22,11 +22,12 @@ use crate::forward::forward;
 use crate::icmp_error::{self, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
-use crate::link::{Outgoing, PortQueues, Tally};
+use crate::link::{Origin, Outgoing, PortQueues, Tally};
 use crate::orders::Orders;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
+use crate::tunnel::Tunnels;
 use crate::verdict::Verdict;
 
 /// What a worker does when no frame has come for a while.
@@ -69,6 +70,7 @@ pub struct Worker {
     orders: Orders,
     rules: Rules,
     tracker: Tracker,
+    tunnels: Tunnels,
     errors: IcmpErrors,
     kernel: Limiter,
     /// Answers to the kernel's own questions (ARP, neighbour discovery) have a share that a flood of other frames cannot use up.
@@ -108,6 +110,7 @@ impl Worker {
             end,
             orders: Orders::new(),
             tracker: Tracker::new(config.index, connections),
+            tunnels: Tunnels::new(config.index, config.workers),
             errors: IcmpErrors::new(Limiter::new(rules.settings.icmp_error_rate, start)),
             kernel: Limiter::new(rules.settings.exception_rate, start),
             kernel_neighbours: Limiter::new(KERNEL_NEIGHBOUR_RATE, start),
@@ -183,8 +186,10 @@ impl Worker {
         self.tracker.track(&mut self.lanes, &self.rules, now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
+        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors);
         self.send_icmp_errors(port);
         self.dispatch(port);
+        self.send_fragments();
         let report = self.end.report();
         report.received[port].add(received as u64);
         self.tally.publish(&report.verdicts[port]);
@@ -197,8 +202,23 @@ impl Worker {
             let offending = self.lanes.frames[lane].data();
             if let Some(frame) = icmp_error::write(&self.receivers[port].pool, offending, &self.lanes.packets[lane], self.macs[port], cause)
             {
-                self.outgoing[port].push(frame, None, &mut self.tally);
+                self.outgoing[port].push(frame, Origin::IcmpError, &mut self.tally);
             }
+        }
+    }
+
+    /// Later fragments follow the first ones.
+    fn send_fragments(&mut self) {
+        if self.tunnels.later_fragments.is_empty() {
+            return;
+        }
+        for (port, frame) in self.tunnels.later_fragments.drain(..) {
+            if let Some(outgoing) = self.outgoing.get_mut(usize::from(port)) {
+                outgoing.push(frame, Origin::Fragment, &mut self.tally);
+            }
+        }
+        for outgoing in &mut self.outgoing {
+            outgoing.flush(&mut self.tally);
         }
     }
 
@@ -221,7 +241,7 @@ impl Worker {
             let refused = match fates[i] {
                 Fate::Send(out, verdict) => {
                     if let Some(outgoing) = self.outgoing.get_mut(usize::from(out)) {
-                        outgoing.push(frame, Some(verdict), &mut self.tally);
+                        outgoing.push(frame, Origin::Received(verdict), &mut self.tally);
                         continue;
                     }
                     (Verdict::NoNextHop, frame)
@@ -273,6 +293,7 @@ impl Worker {
         for (port, outgoing) in self.outgoing.iter_mut().enumerate() {
             report.sent[port].add(std::mem::take(&mut outgoing.sent));
             report.icmp_errors.add(std::mem::take(&mut outgoing.sent_errors));
+            report.fragments.add(std::mem::take(&mut outgoing.sent_fragments));
         }
     }
 }

@@ -129,10 +129,9 @@ def test_refusal_says_which_method_would_work(api):
     assert "masquerading" in json.dumps(port.document)
 
 
-@pytest.mark.parametrize("method", ["tunnel", "masquerading"])
-def test_forwarding_method_that_is_not_built_is_refused_by_name(api, method):
-    problem = refusal(lambda: api.post("services", {**SERVICE, "real_servers": [{**SERVER, "method": method}]}))
-    assert (problem.status, problem.kind) == (501, "not-built") and method in json.dumps(problem.document)
+def test_forwarding_method_that_is_not_built_is_refused_by_name(api):
+    problem = refusal(lambda: api.post("services", {**SERVICE, "real_servers": [{**SERVER, "method": "masquerading"}]}))
+    assert (problem.status, problem.kind) == (501, "not-built") and "masquerading" in json.dumps(problem.document)
 
 
 @pytest.mark.parametrize("body, status, kind", [

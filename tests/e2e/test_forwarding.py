@@ -97,7 +97,8 @@ def test_every_frame_is_accounted_for_under_load(classics):
     assert result.requests > 0 and result.failed == 0, result.text
     counters = classics.director.api.settled_counters()
     assert sum(verdicts(counters).values()) == counters["received"]
-    assert counters["sent"] == counters["forwarded"] + counters.get("answered", 0) + counters.get("injected", 0) + counters.get("icmp_errors", 0)
+    assert counters["sent"] == counters["forwarded"] + counters.get("answered", 0) + sum(
+        counters.get(name, 0) for name in ("injected", "icmp_errors", "fragments"))
 
 
 def test_counters_of_the_service_are_those_of_its_real_servers(classic):

@@ -27,11 +27,10 @@ LATER = {
     "lblc": "scheduler lblc",
     "lblcr": "scheduler lblcr",
     "thresholds": "connection thresholds",
-    **dict.fromkeys(("tun", "tun-df", "tun-gue-gre", "v6-tun", "mixed-v6vip-v4rs-tun", "mixed-v4vip-v6rs-tun"), "tunnels"),
+    "tun-gue-gre": "tunnels of types gue and gre",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
     "udp-fragments": "fragments",
     "fwmark-http-https": "marks",
-    "restore": "tunnels",
     "random-0-00": "schedulers sed and dh",
     "random-0-01": "scheduler mh",
     "random-0-02": "schedulers sed and dh",
@@ -56,6 +55,7 @@ OPTIONS_UNTOUCHED = {("malformed", "ip options RR")}
 
 # Seconds by which the time left of an entry may differ: the recorder took longer from step to step than we do.
 PACE = 10
+TUNNELS = 4, 41
 OWN = bytes([10, 10, 24, 88]), bytes([10, 10, 24, 10])
 OWN6_PREFIX, OWN6_LAST = bytes.fromhex("fd0000100000"), (0x88, 0x10)
 
@@ -75,7 +75,11 @@ def checksum(data):
 
 
 def canonical(frame, ttl="decrement"):
-    """What must be equal of a frame, as a tuple. Left out: padding, IP ids that a director makes up, and how much an ICMP error quotes."""
+    """What must be equal of a frame, as a tuple.
+
+    Left out: padding, IP ids that a director makes up, how much an ICMP error quotes, and which of our addresses an IPv6 tunnel comes from (the
+    kernel takes the one that it was given last, be it a VIP).
+    """
     return _canonical4(frame, ttl) if frame[12:14] == b"\x08\0" else _canonical6(frame, ttl)
 
 
@@ -94,6 +98,8 @@ def _canonical4(frame, ttl):
             return (*ends, "echo", *addresses, data.hex(), right)
         if protocol == 6 and data[13] & 4:
             return (*ends, "reset", *addresses, data[:12].hex(), data[13], right)
+        if protocol in TUNNELS:
+            ip = ip[:4] + bytes(2) + ip[6:10] + bytes(2) + ip[12:]
     if ttl == "preserve":
         ip = ip[:8] + b"\0" + ip[9:10] + b"\0\0" + ip[12:]
     return (*ends, "forwarded", ip.hex(), data.hex(), right)
@@ -110,6 +116,8 @@ def _canonical6(frame, ttl):
             return (*ends, "echo6", destination.hex(), data[4:].hex())
         if header == 6 and data[13] & 4:
             return (*ends, "reset6", destination.hex(), data[:12].hex(), data[13])
+        if header in TUNNELS:
+            source = b"one of ours"
     limit = "" if ttl == "preserve" else frame[21:22].hex()
     return (*ends, "forwarded6", frame[14:21].hex() + limit, source.hex(), destination.hex(), data.hex())
 

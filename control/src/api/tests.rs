@@ -283,10 +283,10 @@ async fn what_cannot_be_read_at_all_is_malformed() {
 async fn what_is_not_built_is_named() {
     let api = Api::new();
     api.add_web().await;
-    let answer = api.post(&format!("{WEB}/real-servers"), json!({"address": "10.10.24.22", "method": "tunnel"})).await;
+    let answer = api.post(&format!("{WEB}/real-servers"), json!({"address": "10.10.24.22", "method": "masquerading"})).await;
     assert_problem(&answer, 501, "not-built");
     assert_eq!(answer.pointers(), ["/method"]);
-    assert!(answer.json()["detail"].as_str().unwrap().contains("tunnel"));
+    assert!(answer.json()["detail"].as_str().unwrap().contains("masquerading"));
     let answer = api.patch(&format!("{WEB}/real-servers/10.10.24.21:80"), json!({"method": "masquerading"})).await;
     assert_problem(&answer, 501, "not-built");
 }

@@ -175,6 +175,7 @@ impl Config {
         let link = |(at, port): (usize, &Port)| Link {
             name: port.name.clone(),
             networks: port.addresses.clone(),
+            gateways: port.gateways.clone(),
             mac: mac(at),
             mtu: port.mtu.unwrap_or_else(|| mtu(at)),
         };

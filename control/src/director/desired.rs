@@ -13,7 +13,7 @@ use dataplane::service::NextHop;
 use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
-use super::validate::link_for;
+use super::routes::hop_for;
 use super::{Limits, Link};
 use crate::model::{ServiceKey, Settings};
 
@@ -232,8 +232,8 @@ impl Desired {
     }
 
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
-        let link = link_for(&self.links, key.address).map_or(0, |(index, _)| index);
-        let (workers, hop) = (self.workers, (link, key.address));
+        let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
+        let workers = self.workers;
         let server = self.servers.claim(key, |_| ServerRecord::new(service, fields, hop, workers))?;
         let record = self.servers.get_mut(server)?;
         record.service = service;
@@ -248,12 +248,12 @@ impl Desired {
     }
 
     fn server_leaves(&mut self, server: u32) {
-        let Some(record) = self.servers.get(server) else { return };
-        let (hop, asked) = (record.hop, record.fields.mac.is_none());
+        let Some(place) = self.servers.place(server) else { return };
+        let (address, hop, asked) = (place.key.address, place.record.hop, place.record.fields.mac.is_none());
         if asked {
             self.stop_asking(server, hop);
         }
-        discount(&mut self.addresses, hop.1);
+        discount(&mut self.addresses, address);
         self.servers.leave(server, self.next_change);
         self.touched.servers.insert(server);
     }

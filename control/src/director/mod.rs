@@ -16,6 +16,7 @@ mod persist;
 mod places;
 mod records;
 mod room;
+mod routes;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod settle;
@@ -54,6 +55,8 @@ pub struct Link {
     pub name: String,
     /// Our address on each network that it is connected to, with the prefix length.
     pub networks: Vec<IpNet>,
+    /// Routers on those networks, at most one of each family.
+    pub gateways: Vec<IpAddr>,
     /// Its MAC.
     pub mac: [u8; 6],
     /// The longest IP packet that it sends, in bytes.

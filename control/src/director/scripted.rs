@@ -207,13 +207,14 @@ impl Rig {
 
 /// Two ports: `lan` on 10.10.24.0/24 and `fd00:10::/64`, `far` on 10.20.0.0/16.
 pub(crate) fn links() -> Vec<Link> {
-    let link = |name: &str, networks: &[&str], last| Link {
+    let link = |name: &str, networks: &[&str], gateways: &[&str], last| Link {
         name: name.to_owned(),
         networks: networks.iter().map(|n| n.parse().unwrap()).collect(),
+        gateways: gateways.iter().map(|g| g.parse().unwrap()).collect(),
         mac: [2, 0, 0, 0, 0xd0, last],
         mtu: 1_500,
     };
-    vec![link("lan", &["10.10.24.10/24", "fd00:10::10/64"], 0), link("far", &["10.20.0.10/16"], 1)]
+    vec![link("lan", &["10.10.24.10/24", "fd00:10::10/64"], &["10.10.24.1"], 0), link("far", &["10.20.0.10/16"], &[], 1)]
 }
 
 /// A service from JSON as a client sends it.

@@ -13,7 +13,8 @@ use dataplane::settings as paths;
 use super::desired::{Desired, Touched};
 use super::neighbours::Hop;
 use super::places::Presence;
-use super::records::ServiceFields;
+use super::records::{ServerRecord, ServiceFields};
+use super::routes::source_towards;
 use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey};
 
 /// What one change comes to, for all workers and for the kernel beside us.
@@ -99,11 +100,19 @@ impl Desired {
             address: Address::from(place.key.address),
             port: place.key.port,
             method: method_for_workers(record.fields.method),
+            tunnel_source: self.tunnel_source(record),
             available,
             weight: record.fields.weight,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),
         }))
+    }
+
+    /// The DIP that tunnelled packets come from: of the network that they leave to.
+    fn tunnel_source(&self, record: &ServerRecord) -> Option<Address> {
+        let (port, neighbour) = record.hop;
+        let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
+        source_towards(link, neighbour).map(Address::from)
     }
 
     fn locals(&self) -> LocalAddresses {

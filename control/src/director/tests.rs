@@ -153,6 +153,22 @@ async fn persistence_reaches_the_workers_and_null_ends_it() {
 }
 
 #[tokio::test]
+async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
+    let rig = Rig::new(1);
+    rig.director.set_neighbour(0, ip("10.10.24.1"), Some(MAC_21));
+    rig.director.create_service(&web_spec(&json!([{"address": "192.0.2.7", "method": "tunnel"}, near(22)]))).await.unwrap();
+    assert!(rig.director.wanted().borrow().neighbours.contains(&(0, ip("10.10.24.1"))));
+    let far = rig.workers[0].real_server("192.0.2.7").unwrap();
+    assert_eq!((far.next_hop.unwrap().mac, far.tunnel_source), (MAC_21, Some(Address::from(ip("10.10.24.10")))));
+    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel_source, None);
+    rig.director.delete_service(web()).await.unwrap();
+    assert!(rig.director.wanted().borrow().neighbours.is_empty());
+    // The address of a real server that is gone may be a VIP.
+    let vip = service(json!({"protocol": "tcp", "address": "192.0.2.7", "port": 80}));
+    rig.director.create_service(&vip).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_new_real_server_waits_for_its_mac_and_no_longer_than_it_takes() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([]))).await.unwrap();

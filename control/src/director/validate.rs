@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
 
@@ -115,20 +116,6 @@ impl Surroundings for Whole<'_> {
     }
 }
 
-/// The port whose connected network holds `address`: the longest prefix, then the first in the configuration.
-pub(super) fn link_for(links: &[Link], address: IpAddr) -> Option<(u16, &Link)> {
-    let mut best: Option<(u8, u16, &Link)> = None;
-    for (index, link) in (0_u16..).zip(links) {
-        let longest = link.networks.iter().filter(|n| n.contains(&address)).map(IpNet::prefix_len).max();
-        if let Some(length) = longest
-            && best.is_none_or(|(other, ..)| length > other)
-        {
-            best = Some((length, index, link));
-        }
-    }
-    best.map(|(_, index, link)| (index, link))
-}
-
 pub(super) fn check_document(document: &Document, links: &[Link]) -> Findings {
     let mut found = Findings::default();
     check_settings(&document.settings, "/settings", &mut found);
@@ -234,29 +221,52 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     } else {
         match server.method {
             Method::DirectRouting => check_direct_routing(service, server, at, around.links(), found),
-            Method::Tunnel => found
-                .add_unbuilt(at.field("method"), "the tunnel forwarding method (ipvsadm -i) is not built yet: allowed is direct-routing"),
+            Method::Tunnel => check_tunnel(service, server, at, around.links(), found),
             Method::Masquerading => {
                 found.add_unbuilt(
                     at.field("method"),
-                    "the masquerading forwarding method (ipvsadm -m) is not built yet: allowed is direct-routing",
+                    "the masquerading forwarding method (ipvsadm -m) is not built yet: allowed are direct-routing and tunnel",
                 );
             }
         }
     }
 }
 
-fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
+/// A method that leaves the packet as it is leaves its port.
+fn check_port_is_kept(service: ServiceKey, server: &RealServerSpec, method: &str, at: At, found: &mut Findings) {
     if let Some(port) = server.port
         && port != service.port
         && (port != 0 || service.port == 0)
     {
         let detail = format!(
-            "port is {port}, the virtual service's is {}: direct routing leaves the port as it is, so leave it out or use masquerading, which can change it",
+            "port is {port}, the virtual service's is {}: {method} leaves the port as it is, so leave it out or use masquerading, which can change it",
             service.port
         );
         found.add(at.field("port"), detail);
     }
+}
+
+fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
+    check_port_is_kept(service, server, "a tunnel", at, found);
+    let link = |index: u16| links.get(usize::from(index));
+    let way = hop_for(links, server.address).and_then(|(port, neighbour)| source_towards(link(port)?, neighbour));
+    if way.is_none() {
+        let family = if server.address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let detail = format!(
+            "{} is on no network that a port is connected to ({}), and no port has an {family} gateway: a tunnel needs one of the two",
+            server.address,
+            networks(links)
+        );
+        found.add(at.field("address"), detail);
+    } else if let Some((_, link)) = link_for(links, server.address)
+        && let Some(why) = end_of_network(link, server.address)
+    {
+        found.add(at.field("address"), format!("{} cannot be a real server: it is {why} on port {}", server.address, link.name));
+    }
+}
+
+fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
+    check_port_is_kept(service, server, "direct routing", at, found);
     if server.address.is_ipv4() != service.address.is_ipv4() {
         let (one, other) = if server.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
         let detail = format!(

@@ -76,6 +76,7 @@ impl Director {
                     received: report.received.iter().map(Counter::get).sum(),
                     sent: report.sent.iter().map(Counter::get).sum(),
                     icmp_errors: report.icmp_errors.get(),
+                    fragments: report.fragments.get(),
                     injected: report.injected.get(),
                     verdicts,
                     busy: pulse.busy,

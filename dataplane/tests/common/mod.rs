@@ -46,10 +46,12 @@ pub struct Server {
     pub weight: u32,
     pub mac: Option<[u8; 6]>,
     pub available: bool,
+    /// For a tunnel: the RIP, and the DIP that it is reached from.
+    pub tunnel: Option<(&'static str, &'static str)>,
 }
 
 pub const fn server(n: u8) -> Server {
-    Server { n, weight: 1, mac: Some(server_mac(n)), available: true }
+    Server { n, weight: 1, mac: Some(server_mac(n)), available: true, tunnel: None }
 }
 
 impl Server {
@@ -59,6 +61,10 @@ impl Server {
     }
     pub const fn mac(mut self, mac: Option<[u8; 6]>) -> Self {
         self.mac = mac;
+        self
+    }
+    pub const fn tunnel(mut self, rip: &'static str, dip: &'static str) -> Self {
+        self.tunnel = Some((rip, dip));
         self
     }
     pub const fn removed(mut self) -> Self {
@@ -187,12 +193,19 @@ impl Lab {
             let server_id = ServerId(id * 64 + u32::from(s.n));
             let stats = Arc::clone(self.stats.entry(server_id.0).or_insert_with(|| Arc::new(ServerStats::new(1))));
             let next_hop = s.mac.map(|mac| NextHop { port: 0, mac, mtu: MTU });
-            let rip = if v6 { format!("fd00:10::{}", s.n) } else { format!("10.10.24.{}", s.n) };
+            let rip = if let Some((rip, _)) = s.tunnel {
+                rip.to_owned()
+            } else if v6 {
+                format!("fd00:10::{}", s.n)
+            } else {
+                format!("10.10.24.{}", s.n)
+            };
             let real = RealServer {
                 id: server_id,
                 address: address(&rip),
                 port,
-                method: Method::DirectRouting,
+                method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
+                tunnel_source: s.tunnel.map(|(_, dip)| address(dip)),
                 available: s.available,
                 weight: s.weight,
                 next_hop,
@@ -304,6 +317,7 @@ impl Lab {
         let mut all: BTreeMap<_, _> = Verdict::ALL.iter().map(|v| (v.label(), report.verdicts[0].get(*v))).collect();
         all.insert("RECEIVED", report.received[0].get());
         all.insert("SENT", report.sent[0].get());
+        all.insert("FRAGMENTS", report.fragments.get());
         all.insert("ICMP", report.icmp_errors.get());
         all.insert("INJECTED", report.injected.get());
         all

@@ -91,7 +91,10 @@ impl<'a> Style<'a> {
         };
         let _ = match self.columns {
             Columns::Plain => writeln!(text, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
-            Columns::TunInfo => writeln!(text, " {forward:<7} {:<13} {weight:<6} {active:<10} {inactive:<10}", ""),
+            Columns::TunInfo => {
+                let tunnel = if server.method == Method::Tunnel { "ipip" } else { "" };
+                writeln!(text, " {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
+            }
             Columns::Stats => writeln!(text, "{}", self.largest(&totals(&server.stats))),
             Columns::Rate => {
                 let [cps, in_packets, out_packets, in_bytes, out_bytes] = rates(&server.rates);

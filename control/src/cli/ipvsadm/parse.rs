@@ -36,7 +36,7 @@ pub(super) struct Line {
     persistence: Persistence,
     server: Option<AddressPort>,
     pub(super) method: Method,
-    tunnel: Option<String>,
+    pub(super) tunnel: Option<String>,
     weight: u32,
     thresholds: (u32, u32),
     timeouts: [u32; 3],

@@ -196,6 +196,14 @@ fn persistence_has_a_time_and_a_mask() {
 }
 
 #[test]
+fn a_tunnel_takes_the_port_of_the_service_and_may_change_the_family() {
+    for line in ["-a -t 10.10.24.88:80 -r [fd00:10::21]:8080 -i", "-a -t 10.10.24.88:80 -r [fd00:10::21]:0 -i --tun-type ipip"] {
+        let Ok(Request::AddServer(_, server)) = request(line) else { panic!("{line}") };
+        assert_eq!((server.address.to_string().as_str(), server.port, server.method), ("fd00:10::21", Some(80), Method::Tunnel), "{line}");
+    }
+}
+
+#[test]
 fn scheduler_flags_have_names_of_their_own_and_numbers() {
     for (line, wanted) in [
         ("-A -t 10.10.24.88:80 -s sh", &[][..]),
@@ -296,8 +304,11 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("-D -f 7", "services by firewall mark (-f) are not built yet"),
         ("-L -f 7", "services by firewall mark (-f) are not built yet"),
         ("-A --sctp-service 10.10.24.88:80", "SCTP services (--sctp-service) are not built yet"),
-        ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i", "tunnels (-i) are not built yet"),
-        ("-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080", "tunnels (-i) are not built yet"),
+        ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
+        (
+            "-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080",
+            "tunnels of type gue (--tun-type gue) are not built yet",
+        ),
         ("-e -t 10.10.24.88:80 -r 10.10.24.21:8080 -m", "masquerading (-m) is not built yet"),
         ("-a -t 10.10.24.88:80 -r 10.10.24.21 -x 5 -y 2", "thresholds (-x, -y) are not built yet"),
         ("--start-daemon master", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),

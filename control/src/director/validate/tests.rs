@@ -34,6 +34,24 @@ fn a_sound_document_has_no_fault() {
 }
 
 #[test]
+fn a_tunnel_reaches_across_routers_and_families_and_keeps_the_port() {
+    let tunnel = |address: &str| with("/real_servers", json!([{"address": address, "method": "tunnel"}]));
+    for address in ["10.10.24.21", "192.0.2.1", "fd00:10::21"] {
+        assert_eq!(faults(&tunnel(address)), [], "{address}");
+    }
+    for (server, pointer, says) in [
+        (json!({"address": "2001:db8::1", "method": "tunnel"}), "/real_servers/0/address", "no port has an IPv6 gateway"),
+        (json!({"address": "10.10.24.255", "method": "tunnel"}), "/real_servers/0/address", "network's broadcast"),
+        (json!({"address": "192.0.2.1", "method": "tunnel", "port": 81}), "/real_servers/0/port", "a tunnel leaves the port as it is"),
+    ] {
+        let found = faults(&with("/real_servers", json!([server])));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, pointer);
+        assert!(found[0].1.contains(says), "{found:?}");
+    }
+}
+
+#[test]
 fn every_rule_names_the_field_and_what_is_allowed() {
     let table: &[(&str, Value, &str, &str)] = &[
         ("/port", json!(0), "/port", "1 to 65535, and 0 (every port) with persistence"),
@@ -65,7 +83,6 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/real_servers/0/mac", json!("00:00:00:00:00:00"), "/real_servers/0/mac", "zero"),
         ("/real_servers/0/mac", json!("ff:ff:ff:ff:ff:ff"), "/real_servers/0/mac", "broadcast"),
         ("/real_servers/0/mac", json!("02:00:00:00:d0:01"), "/real_servers/0/mac", "director's own"),
-        ("/real_servers/0/method", json!("tunnel"), "/real_servers/0/method", "tunnel forwarding method (ipvsadm -i) is not built yet"),
         (
             "/real_servers/0/method",
             json!("masquerading"),
@@ -129,9 +146,9 @@ fn one_fault_does_not_hide_another() {
 #[test]
 fn not_built_is_said_only_when_nothing_else_is_wrong() {
     let check = |service| check_document(&document(json!({"services": [service]})), &links()).into_result();
-    let tunnel = with("/real_servers/0/method", json!("tunnel"));
-    assert!(matches!(check(tunnel.clone()), Err(Error::NotBuilt(_))));
-    let mut both = tunnel;
+    let masquerading = with("/real_servers/0/method", json!("masquerading"));
+    assert!(matches!(check(masquerading.clone()), Err(Error::NotBuilt(_))));
+    let mut both = masquerading;
     both["port"] = json!(0);
     assert!(matches!(check(both), Err(Error::Invalid(faults)) if faults.len() == 2));
 }
