@@ -52,7 +52,8 @@ recordings: build
 	$(SUDO) $(PYTHON) -m pytest tests/oracle $(ARGS)
 
 bench: build
-	@$(SUDO) $(PYTHON) tests/bench.py $(ARGS)
+	@tests/deps.sh dpdk-dev
+	@$(SUDO) $(PYTHON) tests/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 build: deps rust
 	@[ -x target/release/baton ] || echo "Building baton; the first time takes some minutes."

@@ -1,15 +1,16 @@
 #!/bin/sh
-# Installs the Debian packages that building and testing need, those that are missing; says which. Quiet when there is nothing to do.
+# Installs the Debian packages that building and testing need, and those named as arguments, where they are missing; says which.
+# Quiet when there is nothing to do.
 set -eu
 
 packages="
   build-essential pkg-config libdpdk-dev libclang-dev
-  iproute2 iputils-ping nftables ethtool tcpdump nginx-light wrk curl
+  iproute2 iputils-ping netbase nftables ethtool tcpdump nginx-light wrk curl
   python3 python3-pytest
 "
 
 missing=
-for package in $packages; do
+for package in $packages "$@"; do
     case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" in
         installed) ;;
         *) missing="$missing $package" ;;

@@ -109,7 +109,7 @@ def test_binary_answers_to_the_names_of_ipvsadm_and_to_its_own(director):
     ("-A -f 7 -s rr", "-f"),
     (f"-a -t {VIP}:80 -r 10.10.24.21 -i", "-i"),
     (f"-a -t {VIP}:80 -r 10.10.24.21 -m", "-m"),
-    (f"-A -t {VIP}:81 -s sh -b sh-port", ""),
+    (f"-A -t {VIP}:81 -s mh -b mh-port", "mh"),
     ("--start-daemon master", ""),
 ])
 def test_what_is_not_built_is_refused_by_name(director, line, name):
