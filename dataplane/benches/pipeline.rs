@@ -12,7 +12,9 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, channel};
 use dataplane::link::PortQueues;
-use dataplane::service::{Member, Method, NextHop, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, VirtualService};
+use dataplane::service::{
+    Member, Method, NextHop, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService,
+};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;

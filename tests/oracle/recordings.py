@@ -42,12 +42,6 @@ LATER = {
     "random-0-15": "scheduler sed",
 }
 
-REFUSED = object()
-
-# Steps of played scenarios that use what the director cannot do yet. REFUSED: it must say so, by "not built"; a text: the listing without that part.
-UNTIL_BUILT = {
-}
-
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a
 # client's IP options as they are. Options are not compared there.
 OPTIONS_UNTOUCHED = {("malformed", "ip options RR")}
