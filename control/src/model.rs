@@ -1,5 +1,7 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod spec;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
 
 /// A transport protocol that a virtual service can be for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -66,167 +70,6 @@ impl FromStr for ServiceKey {
     }
 }
 
-/// A scheduler, by ipvsadm's name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheduler {
-    /// Round robin.
-    Rr,
-    /// Weighted round robin.
-    Wrr,
-    /// Least connections.
-    Lc,
-    /// Weighted least connections: the default.
-    #[default]
-    Wlc,
-    /// Source hashing; takes the flags `sh-port` and `sh-fallback`.
-    Sh,
-}
-
-impl Scheduler {
-    /// The name that `-s` takes.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Rr => "rr",
-            Self::Wrr => "wrr",
-            Self::Lc => "lc",
-            Self::Wlc => "wlc",
-            Self::Sh => "sh",
-        }
-    }
-}
-
-/// A flag of a scheduler's, by ipvsadm's name (`-b`); in the order in which `ipvsadm -L` shows them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SchedulerFlag {
-    /// `sh` tries other real servers when the client's own takes no new connections.
-    ShFallback,
-    /// `sh` looks at the client's port too.
-    ShPort,
-}
-
-impl SchedulerFlag {
-    /// The name that `-b` takes.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ShFallback => "sh-fallback",
-            Self::ShPort => "sh-port",
-        }
-    }
-
-    /// The scheduler that takes it.
-    pub const fn scheduler(self) -> Scheduler {
-        match self {
-            Self::ShFallback | Self::ShPort => Scheduler::Sh,
-        }
-    }
-}
-
-/// For how long, and of which clients, a service remembers the real server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Persistence {
-    /// Seconds that a client is remembered after its last new connection, 1 to 2678400 (31 days); 300 when left out.
-    #[serde(default = "five_minutes")]
-    #[schema(minimum = 1, maximum = 2_678_400)]
-    pub timeout: u32,
-    /// Length of the prefix (`ipvsadm -M`) that makes clients one: 0 to 32, for IPv6 1 to 128; the whole address when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 128)]
-    pub prefix: Option<u8>,
-}
-
-impl Default for Persistence {
-    fn default() -> Self {
-        Self { timeout: five_minutes(), prefix: None }
-    }
-}
-
-const fn five_minutes() -> u32 {
-    300
-}
-
-/// How requests reach a real server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Direct routing (`ipvsadm -g`): the default.
-    #[default]
-    DirectRouting,
-    /// Tunnel (`ipvsadm -i`).
-    Tunnel,
-    /// Masquerading (`ipvsadm -m`).
-    Masquerading,
-}
-
-/// A virtual service as a user describes it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceSpec {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The VIP.
-    #[schema(value_type = String, example = "10.10.24.88")]
-    pub address: IpAddr,
-    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has.
-    pub port: u16,
-    /// The scheduler; `wlc` when left out.
-    #[serde(default)]
-    pub scheduler: Scheduler,
-    /// The scheduler's flags (`ipvsadm -b`).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub flags: BTreeSet<SchedulerFlag>,
-    /// Persistence (`ipvsadm -p`): a client's connections go where its first one went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub persistence: Option<Persistence>,
-    /// One-packet scheduling (`ipvsadm -o`): UDP only.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub one_packet: bool,
-    /// The real servers, in the order in which they were added.
-    #[serde(default, rename = "real_servers", alias = "real_server")]
-    pub real_servers: Vec<RealServerSpec>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
-    !*value
-}
-
-impl ServiceSpec {
-    /// Its natural key.
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey { protocol: self.protocol, address: self.address, port: self.port }
-    }
-}
-
-/// A real server as a user describes it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RealServerSpec {
-    /// The RIP.
-    #[schema(value_type = String, example = "10.10.24.21")]
-    pub address: IpAddr,
-    /// The rport; the service's vport when left out, and always for direct routing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
-    pub port: Option<u16>,
-    /// The weight, 0 to 2147483647; 1 when left out; 0 is quiescent: no new connections.
-    #[serde(default = "one")]
-    #[schema(maximum = 2_147_483_647)]
-    pub weight: u32,
-    /// The forwarding method; direct routing when left out.
-    #[serde(default)]
-    pub method: Method,
-    /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
-}
-
-const fn one() -> u32 {
-    1
-}
-
 /// What passed through a service or a real server since it was made or its counters were zeroed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
@@ -265,6 +108,8 @@ pub enum RealServerState {
     Ready,
     /// Its weight is 0: it keeps its connections and gets no new ones.
     Quiescent,
+    /// It has reached its upper threshold: it keeps its connections and gets no new ones until enough of them have ended.
+    Overloaded,
     /// Its MAC is not known: it gets nothing.
     NoMac,
 }
@@ -312,6 +157,12 @@ pub struct RealServer {
     pub port: u16,
     /// The weight.
     pub weight: u32,
+    /// Connections at which it gets no new ones; 0 is no limit.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// Connections below which it gets new ones again; 0 is three quarters of the upper one.
+    #[serde(default)]
+    pub lower_threshold: u32,
     /// The forwarding method.
     pub method: Method,
     /// The MAC that its frames get, when known.
@@ -385,62 +236,6 @@ pub struct Services {
     pub revision: u64,
     /// All virtual services, in the order in which they were added.
     pub services: Vec<Service>,
-}
-
-/// Part of a service to change: what is left out stays.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ServicePatch {
-    /// A new scheduler.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<Scheduler>,
-    /// New flags for the scheduler, in place of all that there were; another scheduler begins without any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flags: Option<BTreeSet<SchedulerFlag>>,
-    /// New persistence; `null` ends it.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
-    #[schema(value_type = Option<Persistence>)]
-    pub persistence: Option<Option<Persistence>>,
-    /// One-packet scheduling on or off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub one_packet: Option<bool>,
-}
-
-/// Tells a field that is `null` from one that is left out, which serde's default stands for.
-fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(value).map(Some)
-}
-
-impl ServicePatch {
-    /// What `service` becomes.
-    pub fn apply(&self, service: &mut ServiceSpec) {
-        if let Some(scheduler) = self.scheduler
-            && scheduler != service.scheduler
-        {
-            service.scheduler = scheduler;
-            service.flags.clear();
-        }
-        if let Some(flags) = &self.flags {
-            service.flags.clone_from(flags);
-        }
-        service.persistence = self.persistence.unwrap_or(service.persistence);
-        service.one_packet = self.one_packet.unwrap_or(service.one_packet);
-    }
-}
-
-/// Part of a real server to change: what is left out stays.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RealServerPatch {
-    /// A new weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<u32>,
-    /// A new forwarding method.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<Method>,
-    /// A new static MAC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
 }
 
 /// Settings under IPVS's sysctl names, and the timeouts of `ipvsadm --set`.

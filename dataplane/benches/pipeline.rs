@@ -12,7 +12,9 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, channel};
 use dataplane::link::PortQueues;
-use dataplane::service::{Member, Method, NextHop, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, VirtualService};
+use dataplane::service::{
+    Member, Method, NextHop, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService,
+};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
@@ -131,13 +133,14 @@ impl Bench {
                 port: 80,
                 method: Method::DirectRouting,
                 tunnel_source: None,
+                thresholds: Thresholds::default(),
                 available: true,
                 weight: 1,
                 next_hop: Some(NextHop { port: 0, mac, mtu: 1500 }),
                 stats: Arc::clone(&stats),
             };
             batch.servers.push((ServerId(n), Some(Arc::new(server))));
-            members.push(Member { server: ServerId(n), weight: 1, reachable: true, stats });
+            members.push(Member { server: ServerId(n), weight: 1, reachable: true, limited: false, stats });
         }
         let service = VirtualService {
             id: ServiceId(0),

@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
 use crate::schedule::{Pick, Scheduler};
-use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, VirtualService};
+use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
 
@@ -37,12 +37,34 @@ pub struct ServerRules {
     pub available: bool,
     /// Whether its weight is 0.
     pub quiescent: bool,
+    /// How many connections it is given at most.
+    pub thresholds: Thresholds,
     /// How requests reach it.
     pub method: Method,
     /// This worker's share of its counters.
     pub share: Arc<CachePadded<ServerShare>>,
     /// The snapshot.
     pub server: Arc<RealServer>,
+}
+
+impl ServerRules {
+    /// Notes that a connection came, which may overload it. Cost: one line a worker for a real server with thresholds.
+    #[inline]
+    pub fn connection_came(&self) {
+        let stats = &self.server.stats;
+        if self.thresholds.upper != 0 && self.thresholds.are_reached(stats.connections()) {
+            stats.set_overloaded(true);
+        }
+    }
+
+    /// Notes that a connection ended, which may relieve it. Cost: as for one that came, while it is overloaded.
+    #[inline]
+    pub fn connection_ended(&self) {
+        let stats = &self.server.stats;
+        if self.thresholds.upper != 0 && stats.is_overloaded() && self.thresholds.are_relieved(stats.connections()) {
+            stats.set_overloaded(false);
+        }
+    }
 }
 
 /// All rules of one worker.
@@ -92,6 +114,7 @@ impl Rules {
                 loops: server.next_hop.is_some_and(|hop| macs.contains(&hop.mac)),
                 available: server.available,
                 quiescent: server.weight == 0,
+                thresholds: server.thresholds,
                 method: server.method,
                 share: Arc::clone(server.stats.share(worker)),
                 server,

@@ -66,6 +66,29 @@ pub enum SchedulerKind {
     },
 }
 
+/// How many connections a real server is given at most (ipvsadm(8), `-x` and `-y`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Thresholds {
+    /// With so many connections it gets no new ones; 0 for no limit.
+    pub upper: u32,
+    /// With fewer it gets new ones again; 0 for three quarters of `upper`.
+    pub lower: u32,
+}
+
+impl Thresholds {
+    /// Whether a real server with `total` connections is overloaded from now on.
+    #[inline]
+    pub const fn are_reached(self, total: u32) -> bool {
+        self.upper != 0 && total >= self.upper
+    }
+
+    /// Whether an overloaded real server with `total` connections left may have new ones again.
+    #[inline]
+    pub const fn are_relieved(self, total: u32) -> bool {
+        if self.lower != 0 { total < self.lower } else { self.upper == 0 || total as u64 * 4 < self.upper as u64 * 3 }
+    }
+}
+
 /// Where a frame for a real server leaves: the port and the destination MAC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NextHop {
@@ -94,6 +117,8 @@ pub struct RealServer {
     pub available: bool,
     /// Its weight; 0 is quiescent: no new connections.
     pub weight: u32,
+    /// How many connections it is given at most.
+    pub thresholds: Thresholds,
     /// `None` while its MAC is not known: then it is not scheduled and its frames are dropped with a verdict of their own.
     pub next_hop: Option<NextHop>,
     /// Counters, one line a worker.
@@ -118,6 +143,8 @@ pub struct Member {
     pub weight: u32,
     /// Whether it has a next hop; a scheduler passes over those without.
     pub reachable: bool,
+    /// Whether it has thresholds, so that a scheduler must ask whether it is overloaded.
+    pub limited: bool,
     /// Counters, one line a worker.
     pub stats: Arc<ServerStats>,
 }

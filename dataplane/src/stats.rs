@@ -1,7 +1,7 @@
 //! Counters that one worker writes and the control plane reads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -81,9 +81,12 @@ pub struct ServerShare {
     pub persistent: Gauge,
 }
 
-/// A real server's counters, one line a worker.
+/// A real server's counters, one line a worker, and whether it is overloaded, which all workers say together.
 #[derive(Debug)]
-pub struct ServerStats(Box<[Arc<CachePadded<ServerShare>>]>);
+pub struct ServerStats {
+    shares: Box<[Arc<CachePadded<ServerShare>>]>,
+    overloaded: AtomicBool,
+}
 
 /// A virtual service's counters, one line a worker.
 #[derive(Debug)]
@@ -119,35 +122,53 @@ impl TrafficSum {
 impl ServerStats {
     /// Counters at zero for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Arc::default()).collect())
+        Self { shares: (0..workers).map(|_| Arc::default()).collect(), overloaded: AtomicBool::new(false) }
     }
 
     /// The share that worker `worker` writes.
     #[inline]
     pub fn share(&self, worker: usize) -> &Arc<CachePadded<ServerShare>> {
-        &self.0[worker]
+        &self.shares[worker]
     }
 
     /// Active connections over all workers. Cost: one load a worker.
     #[inline]
     pub fn active(&self) -> u32 {
-        self.0.iter().map(|s| s.active.get()).sum()
+        self.shares.iter().map(|s| s.active.get()).sum()
     }
 
     /// Inactive connections over all workers. Cost: one load a worker.
     #[inline]
     pub fn inactive(&self) -> u32 {
-        self.0.iter().map(|s| s.inactive.get()).sum()
+        self.shares.iter().map(|s| s.inactive.get()).sum()
     }
 
     /// Persistence templates over all workers. Cost: one load a worker.
     pub fn persistent(&self) -> u32 {
-        self.0.iter().map(|s| s.persistent.get()).sum()
+        self.shares.iter().map(|s| s.persistent.get()).sum()
+    }
+
+    /// Active and inactive connections over all workers. Cost: one line a worker.
+    pub fn connections(&self) -> u32 {
+        self.active().saturating_add(self.inactive())
+    }
+
+    /// Whether it is overloaded: it has reached its upper threshold, and has not yet fallen below the lower one.
+    #[inline]
+    pub fn is_overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it is overloaded. The line that all workers read is written only when that changes.
+    pub fn set_overloaded(&self, overloaded: bool) {
+        if self.is_overloaded() != overloaded {
+            self.overloaded.store(overloaded, Ordering::Relaxed);
+        }
     }
 
     /// What passed, over all workers.
     pub fn sum(&self) -> TrafficSum {
-        self.0.iter().fold(TrafficSum::default(), |sum, s| sum.plus(&s.traffic))
+        self.shares.iter().fold(TrafficSum::default(), |sum, s| sum.plus(&s.traffic))
     }
 }
 

@@ -202,6 +202,7 @@ impl Tracker {
                     } else {
                         share.inactive.increment();
                     }
+                    target.connection_came();
                     if let Some(followed) = followed {
                         self.control(entry, followed.template, state);
                     }
@@ -277,6 +278,7 @@ fn release(entry: &Entry, rules: &Rules) {
         } else {
             share.inactive.decrement();
         }
+        target.connection_ended();
     }
 }
 

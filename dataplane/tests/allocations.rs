@@ -20,7 +20,13 @@ fn key(n: u32) -> Key {
 
 fn service(scheduler: SchedulerKind, weights: &[u32], revision: u64) -> VirtualService {
     let stats = || Arc::new(ServerStats::new(1));
-    let members = (0u32..).zip(weights).map(|(n, weight)| Member { server: ServerId(n), weight: *weight, reachable: true, stats: stats() });
+    let members = (0u32..).zip(weights).map(|(n, weight)| Member {
+        server: ServerId(n),
+        weight: *weight,
+        reachable: true,
+        limited: false,
+        stats: stats(),
+    });
     VirtualService {
         id: ServiceId(0),
         key: ServiceKey { protocol: Protocol::Tcp, address: Address::v4(1), port: 80 },

@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 
-from recordings import OPTIONS_UNTOUCHED, REFUSED, UNTIL_BUILT, canonical, checksum, same_text, without_options
+from recordings import OPTIONS_UNTOUCHED, canonical, checksum, same_text, without_options
 
 LAST_OCTETS = frozenset((1, 21, 22, 23, 24))
 PREFIX6 = bytes.fromhex("fd000010000000000000000000000000")[:15]
@@ -115,12 +115,6 @@ class Player:
     def _command(self, name, number, step):
         command, kernel = step["cmd"], step["out"]
         here = self._shell(command)
-        until_built = UNTIL_BUILT.get(name, {}).get(command)
-        if until_built is REFUSED:
-            refused = "not built" in here and "rc=255" in here
-            return None if refused else Difference(number, command, 'a refusal with "not built" and rc=255, until it is', here)
-        if until_built:
-            kernel = kernel.replace(*until_built)
         return None if same_text(command, here, kernel) else Difference(number, command, kernel, here)
 
     def _frame(self, name, number, step):

@@ -26,7 +26,6 @@ LATER = {
     "ovf": "scheduler ovf",
     "lblc": "scheduler lblc",
     "lblcr": "scheduler lblcr",
-    "thresholds": "connection thresholds",
     "tun-gue-gre": "tunnels of types gue and gre",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
     "udp-fragments": "fragments",
@@ -41,12 +40,6 @@ LATER = {
     "random-0-11": "scheduler nq",
     "random-0-14": "scheduler dh",
     "random-0-15": "scheduler sed",
-}
-
-REFUSED = object()
-
-# Steps of played scenarios that use what the director cannot do yet. REFUSED: it must say so, by "not built"; a text: the listing without that part.
-UNTIL_BUILT = {
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

@@ -1,7 +1,7 @@
 """The director does what the kernel's IPVS did, frame by frame and listing by listing."""
 
 import pytest
-from recordings import LATER, UNTIL_BUILT, load
+from recordings import LATER, load
 
 SCENARIOS = load()
 PLAYED = [scenario for scenario in SCENARIOS if scenario["name"] not in LATER]
@@ -19,9 +19,3 @@ def test_every_scenario_is_played_or_named_as_later():
     assert set(LATER) <= set(names)
     assert {"rr", "wrr-4-3-2", "lc-mixed", "wlc-mixed", "quiesce", "malformed", "no-service", "tcp-states-dr", "v6-rr", "v6-wrr"} <= {
         scenario["name"] for scenario in PLAYED}
-
-
-def test_every_exception_names_a_recorded_command():
-    for name, commands in UNTIL_BUILT.items():
-        recorded = {step.get("cmd") for scenario in PLAYED if scenario["name"] == name for step in scenario["steps"]}
-        assert set(commands) <= recorded

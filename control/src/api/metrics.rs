@@ -181,13 +181,17 @@ impl Scrape {
         out.gauges("real_server_connections_inactive", "Inactive connections", rows(|s| u64::from(s.inactive)))?;
         out.gauges("real_server_weight", "Weight; 0 is quiescent", rows(|s| u64::from(s.weight)))?;
         let states = self.services.servers.iter().flat_map(|s| {
-            [(RealServerState::Ready, "ready"), (RealServerState::Quiescent, "quiescent"), (RealServerState::NoMac, "no-mac")].map(
-                |(state, name)| {
-                    let mut labels = both(s).to_vec();
-                    labels.push(("state", name.to_owned()));
-                    (labels, u64::from(s.state == state))
-                },
-            )
+            [
+                (RealServerState::Ready, "ready"),
+                (RealServerState::Quiescent, "quiescent"),
+                (RealServerState::Overloaded, "overloaded"),
+                (RealServerState::NoMac, "no-mac"),
+            ]
+            .map(|(state, name)| {
+                let mut labels = both(s).to_vec();
+                labels.push(("state", name.to_owned()));
+                (labels, u64::from(s.state == state))
+            })
         });
         out.gauges("real_server_state", "1 for the state that it is in", states)?;
         out.counters("real_server_connections", "Connections scheduled", rows(|s| s.sum.connections))?;

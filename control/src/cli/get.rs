@@ -204,6 +204,7 @@ fn state(state: RealServerState) -> &'static str {
     match state {
         RealServerState::Ready => "ready",
         RealServerState::Quiescent => "quiescent",
+        RealServerState::Overloaded => "overloaded",
         RealServerState::NoMac => "no MAC",
     }
 }

@@ -84,7 +84,7 @@ fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collec
 }
 
 const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";
-/// The largest weight: IPVS keeps weights in a signed 32-bit number.
+/// The largest weight or threshold: IPVS keeps weights in a signed 32-bit number.
 const LARGEST_WEIGHT: u32 = 2_147_483_647;
 
 fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<RealServerSpec> {
@@ -92,12 +92,16 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
         section.need("address", "the RIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
     let port = section.take("port").and_then(|item| place.note("port", item, faults).number(faults, 1..=u16::MAX));
     let weight = section.take("weight").and_then(|item| place.note("weight", item, faults).number(faults, 0..=LARGEST_WEIGHT));
+    let mut threshold = |name| section.take(name).and_then(|item| place.note(name, item, faults).number(faults, 0..=LARGEST_WEIGHT));
+    let (upper, lower) = (threshold("upper_threshold"), threshold("lower_threshold"));
     let method = section.take("method").and_then(|item| place.note("method", item, faults).choice(faults, METHODS));
     let mac = section.take("mac").and_then(|item| place.note("mac", item, faults).text(faults, "a MAC such as \"02:00:00:00:00:15\""));
     Some(RealServerSpec {
         address: address?,
         port,
         weight: weight.unwrap_or(1),
+        upper_threshold: upper.unwrap_or_default(),
+        lower_threshold: lower.unwrap_or_default(),
         method: method.unwrap_or_default(),
         mac: mac.map(str::to_owned),
     })

@@ -80,7 +80,7 @@ fn default_cores_are_chosen_from_those_that_are_allowed() {
 fn services_are_read_whole() {
     let text = format!(
         "{PORT}[settings]\nsloppy_tcp = 1\ntimeout_udp = 30\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
-         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\n[[service.real_server]]\n\
+         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\nupper_threshold = 9\n[[service.real_server]]\n\
          address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n"
     );
     let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
@@ -89,6 +89,7 @@ fn services_are_read_whole() {
     assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Sh, false));
     assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24) }));
     assert_eq!(service.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>(), ["sh-port"]);
+    assert_eq!((service.real_servers[0].upper_threshold, service.real_servers[1].upper_threshold), (9, 0));
     let weights: Vec<_> = service.real_servers.iter().map(|rs| (rs.address.to_string(), rs.weight, rs.method, rs.mac.clone())).collect();
     assert_eq!(
         weights,

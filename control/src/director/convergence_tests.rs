@@ -58,7 +58,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn real_server((last, weight, fixed): Choice) -> RealServerSpec {
     let mac = fixed.then(|| format!("02:00:00:00:01:{last:02x}"));
-    RealServerSpec { address: address(last), port: None, weight: weight.into(), method: crate::model::Method::DirectRouting, mac }
+    RealServerSpec {
+        address: address(last),
+        port: None,
+        weight: weight.into(),
+        upper_threshold: 0,
+        lower_threshold: 0,
+        method: crate::model::Method::DirectRouting,
+        mac,
+    }
 }
 
 fn address(last: u8) -> IpAddr {

@@ -237,7 +237,7 @@ impl Desired {
         let server = self.servers.claim(key, |_| ServerRecord::new(service, fields, hop, workers))?;
         let record = self.servers.get_mut(server)?;
         record.service = service;
-        record.fields = fields;
+        record.replace_fields(fields);
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);
@@ -261,7 +261,7 @@ impl Desired {
     /// Whether that changed anything.
     fn edit_fields(&mut self, server: u32, fields: ServerFields) -> bool {
         let Some(record) = self.servers.get_mut(server) else { return false };
-        let old = std::mem::replace(&mut record.fields, fields);
+        let old = record.replace_fields(fields);
         let hop = record.hop;
         if old == fields {
             return false;

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use dataplane::service::Thresholds;
 use dataplane::stats::TrafficSum;
 
-use super::records::ServerKey;
+use super::records::{ServerFields, ServerKey, ServerRecord};
 use super::{Director, Error, Inner, mac};
 use crate::model::{Document, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services};
 
@@ -96,7 +97,7 @@ impl Director {
                     service: place.key,
                     server: member.key.socket(),
                     weight: record.fields.weight,
-                    state: state(record.fields.weight, record.next_hop.is_some()),
+                    state: state(record),
                     active: record.stats.active(),
                     inactive: record.stats.inactive(),
                     sum: record.stats.sum(),
@@ -119,15 +120,7 @@ impl Inner {
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
-            real_servers: members
-                .map(|m| RealServerSpec {
-                    address: m.key.address,
-                    port: Some(m.key.port),
-                    weight: m.record.fields.weight,
-                    method: m.record.fields.method,
-                    mac: m.record.fields.mac.map(mac::format),
-                })
-                .collect(),
+            real_servers: members.map(|m| server_spec(&m.key, &m.record.fields)).collect(),
         })
     }
 
@@ -152,18 +145,21 @@ impl Inner {
         let place = self.desired.servers.place(id)?;
         let record = &place.record;
         let link = self.desired.links.get(usize::from(record.hop.0)).map(|l| l.name.clone());
-        let state = state(record.fields.weight, record.next_hop.is_some());
+        let state = state(record);
         Some(RealServer {
             id: place.key.socket().to_string(),
             address: place.key.address,
             port: place.key.port,
             weight: record.fields.weight,
+            upper_threshold: record.fields.thresholds.upper,
+            lower_threshold: record.fields.thresholds.lower,
             method: record.fields.method,
             mac: record.next_hop.map(|h| mac::format(h.mac)),
             state,
             reason: match state {
                 RealServerState::Ready => None,
                 RealServerState::Quiescent => Some("its weight is 0: it keeps its connections and gets no new ones".to_owned()),
+                RealServerState::Overloaded => Some(overload(record.fields.thresholds)),
                 RealServerState::NoMac => Some(self.desired.neighbours.reason(&record.hop, link.as_deref().unwrap_or("?"))),
             },
             link,
@@ -176,10 +172,29 @@ impl Inner {
     }
 }
 
-fn state(weight: u32, reachable: bool) -> RealServerState {
-    match (reachable, weight) {
-        (false, _) => RealServerState::NoMac,
-        (true, 0) => RealServerState::Quiescent,
-        (true, _) => RealServerState::Ready,
+/// The spec that a real server was, or might have been, made from.
+pub(super) fn server_spec(key: &ServerKey, fields: &ServerFields) -> RealServerSpec {
+    RealServerSpec {
+        address: key.address,
+        port: Some(key.port),
+        weight: fields.weight,
+        upper_threshold: fields.thresholds.upper,
+        lower_threshold: fields.thresholds.lower,
+        method: fields.method,
+        mac: fields.mac.map(mac::format),
+    }
+}
+
+fn overload(Thresholds { upper, lower }: Thresholds) -> String {
+    let below = if lower == 0 { "three quarters of that".to_owned() } else { lower.to_string() };
+    format!("it has reached its upper threshold of {upper} connections: it gets new ones again below {below}")
+}
+
+fn state(record: &ServerRecord) -> RealServerState {
+    match (&record.next_hop, record.fields.weight) {
+        (None, _) => RealServerState::NoMac,
+        (Some(_), 0) => RealServerState::Quiescent,
+        _ if record.fields.thresholds.upper != 0 && record.stats.is_overloaded() => RealServerState::Overloaded,
+        _ => RealServerState::Ready,
     }
 }

@@ -293,4 +293,6 @@ impl Inner {
 #[cfg(test)]
 mod convergence_tests;
 #[cfg(test)]
+mod options_tests;
+#[cfg(test)]
 mod tests;

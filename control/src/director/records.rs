@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use dataplane::service::NextHop;
+use dataplane::service::{NextHop, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
@@ -76,6 +76,7 @@ impl ServiceRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ServerFields {
     pub(super) weight: u32,
+    pub(super) thresholds: Thresholds,
     pub(super) method: Method,
     pub(super) mac: Option<[u8; 6]>,
 }
@@ -96,6 +97,16 @@ pub(super) struct ServerRecord {
 }
 
 impl ServerRecord {
+    /// Takes new fields and gives the old ones. With a greater upper threshold, or none, it is overloaded no more, as in the kernel.
+    pub(super) fn replace_fields(&mut self, fields: ServerFields) -> ServerFields {
+        let old = std::mem::replace(&mut self.fields, fields);
+        let upper = fields.thresholds.upper;
+        if upper == 0 || upper > old.thresholds.upper {
+            self.stats.set_overloaded(false);
+        }
+        old
+    }
+
     pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
         Self { service, fields, hop, next_hop: None, dismissed: None, stats: Arc::new(ServerStats::new(workers)), meter: Meter::default() }
     }
@@ -121,5 +132,6 @@ impl<'a> Accepted<'a> {
 
 /// The fields of a spec that passed validation; a MAC that cannot be read would count as none.
 pub(super) fn fields(spec: &RealServerSpec) -> ServerFields {
-    ServerFields { weight: spec.weight, method: spec.method, mac: spec.mac.as_deref().and_then(super::mac::parse) }
+    let thresholds = Thresholds { upper: spec.upper_threshold, lower: spec.lower_threshold };
+    ServerFields { weight: spec.weight, thresholds, method: spec.method, mac: spec.mac.as_deref().and_then(super::mac::parse) }
 }

@@ -71,6 +71,7 @@ impl Desired {
                 server: ServerId(*server),
                 weight: member.fields.weight,
                 reachable: member.next_hop.is_some(),
+                limited: member.fields.thresholds.upper != 0,
                 stats: Arc::clone(&member.stats),
             })
         });
@@ -103,6 +104,7 @@ impl Desired {
             tunnel_source: self.tunnel_source(record),
             available,
             weight: record.fields.weight,
+            thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),
         }))

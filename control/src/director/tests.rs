@@ -9,26 +9,26 @@ use super::*;
 use crate::model::{RealServerPatch, RealServerState, ServiceKey, ServicePatch, Settings as DocumentSettings};
 
 const WEB: &str = "tcp:10.10.24.88:80";
-const MAC_21: [u8; 6] = [2, 0, 0, 0, 0, 0x15];
+pub(super) const MAC_21: [u8; 6] = [2, 0, 0, 0, 0, 0x15];
 
-fn web() -> ServiceKey {
+pub(super) fn web() -> ServiceKey {
     WEB.parse().unwrap()
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn socket(text: &str) -> SocketAddr {
+pub(super) fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn web_spec(servers: &serde_json::Value) -> crate::model::ServiceSpec {
+pub(super) fn web_spec(servers: &serde_json::Value) -> crate::model::ServiceSpec {
     service(json!({"protocol": "tcp", "address": "10.10.24.88", "port": 80, "scheduler": "rr", "real_servers": servers}))
 }
 
 /// A real server with a static MAC, so that nobody waits for a neighbour.
-fn near(last: u8) -> serde_json::Value {
+pub(super) fn near(last: u8) -> serde_json::Value {
     json!({"address": format!("10.10.24.{last}"), "mac": format!("02:00:00:00:00:{last:02x}")})
 }
 
@@ -119,53 +119,6 @@ async fn the_scheduler_starts_anew_only_when_it_is_another() {
     assert_eq!(rig.workers[0].only_service().revision, before);
     rig.director.patch_service(web(), &to(crate::model::Scheduler::Wrr)).await.unwrap();
     assert_ne!(rig.workers[0].only_service().revision, before);
-}
-
-#[tokio::test]
-async fn a_schedulers_flags_reach_the_workers_and_end_with_the_scheduler() {
-    let rig = Rig::new(1);
-    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
-    let patch = |text: serde_json::Value| serde_json::from_value::<ServicePatch>(text).unwrap();
-    rig.director.patch_service(web(), &patch(json!({"scheduler": "sh", "flags": ["sh-port"]}))).await.unwrap();
-    let with_port = dataplane::service::SchedulerKind::SourceHash { port: true, fallback: false };
-    assert_eq!(rig.workers[0].only_service().scheduler, with_port);
-    let refused = rig.director.patch_service(web(), &patch(json!({"scheduler": "rr", "flags": ["sh-port"]}))).await;
-    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-    let service = rig.director.patch_service(web(), &patch(json!({"scheduler": "rr"}))).await.unwrap();
-    assert!(service.flags.is_empty());
-}
-
-#[tokio::test]
-async fn persistence_reaches_the_workers_and_null_ends_it() {
-    let rig = Rig::new(1);
-    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
-    let patch = |text| serde_json::from_value::<ServicePatch>(text).unwrap();
-    rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 24}}))).await.unwrap();
-    let of_24 = dataplane::service::Persistence { timeout: 300, mask: u128::MAX << 8 };
-    assert_eq!(rig.workers[0].only_service().persistence, Some(of_24));
-    rig.director.patch_service(web(), &patch(json!({"one_packet": false}))).await.unwrap();
-    assert_eq!(rig.workers[0].only_service().persistence, Some(of_24), "what is left out stays");
-    rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 0, "timeout": 60}}))).await.unwrap();
-    let of_all = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 };
-    assert_eq!(rig.workers[0].only_service().persistence, Some(of_all));
-    rig.director.patch_service(web(), &patch(json!({"persistence": null}))).await.unwrap();
-    assert_eq!(rig.workers[0].only_service().persistence, None);
-}
-
-#[tokio::test]
-async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
-    let rig = Rig::new(1);
-    rig.director.set_neighbour(0, ip("10.10.24.1"), Some(MAC_21));
-    rig.director.create_service(&web_spec(&json!([{"address": "192.0.2.7", "method": "tunnel"}, near(22)]))).await.unwrap();
-    assert!(rig.director.wanted().borrow().neighbours.contains(&(0, ip("10.10.24.1"))));
-    let far = rig.workers[0].real_server("192.0.2.7").unwrap();
-    assert_eq!((far.next_hop.unwrap().mac, far.tunnel_source), (MAC_21, Some(Address::from(ip("10.10.24.10")))));
-    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel_source, None);
-    rig.director.delete_service(web()).await.unwrap();
-    assert!(rig.director.wanted().borrow().neighbours.is_empty());
-    // The address of a real server that is gone may be a VIP.
-    let vip = service(json!({"protocol": "tcp", "address": "192.0.2.7", "port": 80}));
-    rig.director.create_service(&vip).await.unwrap();
 }
 
 #[tokio::test]

@@ -193,6 +193,13 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     if server.weight > MAX_WEIGHT {
         found.add(at.field("weight"), format!("weight is {}: allowed are 0 (quiescent) to {MAX_WEIGHT}", server.weight));
     }
+    let (upper, lower) = (server.upper_threshold, server.lower_threshold);
+    if upper > MAX_WEIGHT {
+        found.add(at.field("upper_threshold"), format!("upper_threshold is {upper}: allowed are 0 (no limit) to {MAX_WEIGHT}"));
+    }
+    if lower > upper {
+        found.add(at.field("lower_threshold"), format!("lower_threshold is {lower}: allowed are 0 to the upper one, which is {upper}"));
+    }
     if server.port == Some(0) && service.port != 0 {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
     }

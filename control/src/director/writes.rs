@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::listing::server_spec;
 use super::records::{Accepted, ServerKey, ServiceFields, fields};
 use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
-use super::{Committed, Director, Error, Inner, Link, mac};
+use super::{Committed, Director, Error, Inner, Link};
 use crate::model::{Document, RealServer, RealServerPatch, RealServerSpec, Service, ServiceKey, ServicePatch, ServiceSpec, Settings};
 
 impl Director {
@@ -104,13 +105,8 @@ impl Director {
             let id = inner.find_service(service)?;
             let place = inner.desired.servers.find(&key).and_then(|s| inner.desired.servers.get(s));
             let old = place.ok_or(Error::NoSuchRealServer(service, server))?.fields;
-            let spec = RealServerSpec {
-                address: key.address,
-                port: Some(key.port),
-                weight: patch.weight.unwrap_or(old.weight),
-                method: patch.method.unwrap_or(old.method),
-                mac: patch.mac.clone().or(old.mac.map(mac::format)),
-            };
+            let mut spec = server_spec(&key, &old);
+            patch.apply(&mut spec);
             inner.put_real_server(id, key, &spec)
         })?;
         self.settle(committed).await?;

@@ -87,8 +87,8 @@ impl Scheduler {
 
 /// Whether a member takes new connections.
 #[inline]
-const fn takes_new(member: &Member) -> bool {
-    member.weight > 0 && member.reachable
+fn takes_new(member: &Member) -> bool {
+    member.weight > 0 && member.reachable && !(member.limited && member.stats.is_overloaded())
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl Service {
         match (what, members.iter().position(|m| m.server == id)) {
             ("-a", None) => {
                 let stats = self.stats.entry(id).or_insert_with(|| Arc::new(ServerStats::new(1)));
-                members.insert(0, Member { server: id, weight, reachable: true, stats: Arc::clone(stats) });
+                members.insert(0, Member { server: id, weight, reachable: true, limited: false, stats: Arc::clone(stats) });
             }
             ("-e", Some(at)) => members[at].weight = weight,
             ("-d", Some(at)) => drop(members.remove(at)),

@@ -7,12 +7,12 @@ use crate::stats::ServerStats;
 
 /// A member without connections.
 pub(super) fn member(id: u32, weight: u32) -> Member {
-    Member { server: ServerId(id), weight, reachable: true, stats: Arc::new(ServerStats::new(2)) }
+    Member { server: ServerId(id), weight, reachable: true, limited: false, stats: Arc::new(ServerStats::new(2)) }
 }
 
 /// A member whose MAC is not known.
 pub(super) fn unreachable(id: u32, weight: u32) -> Member {
-    Member { reachable: false, ..member(id, weight) }
+    Member { reachable: false, limited: false, ..member(id, weight) }
 }
 
 /// A member with connections, spread over two workers.

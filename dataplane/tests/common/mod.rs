@@ -46,12 +46,13 @@ pub struct Server {
     pub weight: u32,
     pub mac: Option<[u8; 6]>,
     pub available: bool,
+    pub thresholds: Thresholds,
     /// For a tunnel: the RIP, and the DIP that it is reached from.
     pub tunnel: Option<(&'static str, &'static str)>,
 }
 
 pub const fn server(n: u8) -> Server {
-    Server { n, weight: 1, mac: Some(server_mac(n)), available: true, tunnel: None }
+    Server { n, weight: 1, mac: Some(server_mac(n)), available: true, thresholds: Thresholds { upper: 0, lower: 0 }, tunnel: None }
 }
 
 impl Server {
@@ -61,6 +62,10 @@ impl Server {
     }
     pub const fn mac(mut self, mac: Option<[u8; 6]>) -> Self {
         self.mac = mac;
+        self
+    }
+    pub const fn thresholds(mut self, upper: u32, lower: u32) -> Self {
+        self.thresholds = Thresholds { upper, lower };
         self
     }
     pub const fn tunnel(mut self, rip: &'static str, dip: &'static str) -> Self {
@@ -205,6 +210,7 @@ impl Lab {
                 address: address(&rip),
                 port,
                 method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
+                thresholds: s.thresholds,
                 tunnel_source: s.tunnel.map(|(_, dip)| address(dip)),
                 available: s.available,
                 weight: s.weight,
@@ -213,7 +219,10 @@ impl Lab {
             };
             batch.servers.push((server_id, Some(Arc::new(real))));
             if s.available {
-                members.insert(0, Member { server: server_id, weight: s.weight, reachable: next_hop.is_some(), stats });
+                members.insert(
+                    0,
+                    Member { server: server_id, weight: s.weight, reachable: next_hop.is_some(), limited: s.thresholds.upper != 0, stats },
+                );
             }
         }
         self.revision += 1;

@@ -101,7 +101,10 @@ impl<'a> Style<'a> {
                 let bytes = self.largest(&[in_bytes, out_bytes]);
                 writeln!(text, " {cps:>8} {in_packets:>8} {out_packets:>8}{bytes}")
             }
-            Columns::Thresholds => writeln!(text, " {:<10} {:<10} {active:<10} {inactive:<10}", 0, 0),
+            Columns::Thresholds => {
+                let (upper, lower) = (server.upper_threshold, server.lower_threshold);
+                writeln!(text, " {upper:<10} {lower:<10} {active:<10} {inactive:<10}")
+            }
             Columns::PersistentConn => writeln!(text, " {weight:<9} {persistent:<11} {active:<10} {inactive:<10}"),
         };
     }
@@ -135,7 +138,14 @@ impl<'a> Style<'a> {
             };
             let tunnel = if server.method == Method::Tunnel { " --tun-type ipip" } else { "" };
             let real = self.name(server.address, server.port, service.protocol);
-            let _ = writeln!(text, "-a {option} {name} -r {real} {forward} -w {}{tunnel}", server.weight);
+            let _ = write!(text, "-a {option} {name} -r {real} {forward} -w {}{tunnel}", server.weight);
+            // ipvsadm's own -S loses them; its -R reads them.
+            for (option, threshold) in [("-x", server.upper_threshold), ("-y", server.lower_threshold)] {
+                if threshold > 0 {
+                    let _ = write!(text, " {option} {threshold}");
+                }
+            }
+            text.push('\n');
         }
         text
     }

@@ -12,6 +12,8 @@ fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
         address,
         port,
         weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
         method: Method::DirectRouting,
         mac: None,
         link: None,
@@ -73,6 +75,23 @@ fn persistence_is_listed_and_saved_as_ipvsadm_does() {
     assert_eq!(NUMERIC.rules(&six), "-A -u [fd00:10::88]:53 -s rr -p 60 -M 64 -o\n");
     let whole = Service { persistence: persistence(60, None), ..four };
     assert_eq!(NUMERIC.service(&whole), "TCP  10.10.24.88:80 rr persistent 60\n");
+}
+
+#[test]
+fn thresholds_are_listed_and_unlike_with_ipvsadm_saved() {
+    let limited = RealServer { upper_threshold: 3, lower_threshold: 1, ..server("10.10.24.21", 80, (3, 0)) };
+    let service = Service { real_servers: vec![limited, server("10.10.24.22", 80, (9, 0))], ..rr() };
+    let style = Style { columns: Columns::Thresholds, ..NUMERIC };
+    assert_eq!(
+        style.service(&service),
+        "\
+TCP  10.10.24.88:80 rr
+  -> 10.10.24.21:80               3          1          3          0         
+  -> 10.10.24.22:80               0          0          9          0         
+"
+    );
+    let lines: Vec<String> = NUMERIC.rules(&service).lines().skip(1).map(str::to_owned).collect();
+    assert_eq!(lines, ["-a -t 10.10.24.88:80 -r 10.10.24.21:80 -g -w 1 -x 3 -y 1", "-a -t 10.10.24.88:80 -r 10.10.24.22:80 -g -w 1"]);
 }
 
 #[test]

@@ -252,11 +252,26 @@ impl Line {
             Command::List => Request::List(self.listing(key)),
             Command::AddServer => {
                 let (address, port) = self.server(key);
-                let spec = RealServerSpec { address, port: Some(port), weight: self.weight, method: self.method, mac: None };
+                let (upper_threshold, lower_threshold) = self.thresholds;
+                let spec = RealServerSpec {
+                    address,
+                    port: Some(port),
+                    weight: self.weight,
+                    upper_threshold,
+                    lower_threshold,
+                    method: self.method,
+                    mac: None,
+                };
                 Request::AddServer(key, spec)
             }
             Command::EditServer => {
-                let patch = RealServerPatch { weight: Some(self.weight), method: Some(self.method), mac: None };
+                let patch = RealServerPatch {
+                    weight: Some(self.weight),
+                    upper_threshold: Some(self.thresholds.0),
+                    lower_threshold: Some(self.thresholds.1),
+                    method: Some(self.method),
+                    mac: None,
+                };
                 Request::EditServer(key, self.server(key), patch)
             }
             Command::DeleteServer => Request::DeleteServer(key, self.server(key)),

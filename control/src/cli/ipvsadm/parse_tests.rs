@@ -204,6 +204,14 @@ fn a_tunnel_takes_the_port_of_the_service_and_may_change_the_family() {
 }
 
 #[test]
+fn thresholds_are_those_of_one_real_server() {
+    let Ok(Request::AddServer(_, server)) = request("-a -t 10.10.24.88:80 -r 10.10.24.21 -x 5 -y 2") else { panic!() };
+    assert_eq!((server.upper_threshold, server.lower_threshold), (5, 2));
+    let Ok(Request::EditServer(_, _, patch)) = request("-e -t 10.10.24.88:80 -r 10.10.24.21 -x 9") else { panic!() };
+    assert_eq!((patch.upper_threshold, patch.lower_threshold), (Some(9), Some(0)));
+}
+
+#[test]
 fn scheduler_flags_have_names_of_their_own_and_numbers() {
     for (line, wanted) in [
         ("-A -t 10.10.24.88:80 -s sh", &[][..]),
@@ -238,7 +246,16 @@ fn direct_routing_takes_the_port_of_the_service() {
 fn editing_sets_everything_anew() {
     let Ok(Request::EditServer(of, at, patch)) = request("-e -t [fd00:10::88]:80 -r fd00:10::21 -w 0") else { panic!() };
     assert_eq!((of, at), (key("tcp:[fd00:10::88]:80"), ("fd00:10::21".parse().unwrap(), 80)));
-    assert_eq!(patch, RealServerPatch { weight: Some(0), method: Some(Method::DirectRouting), mac: None });
+    assert_eq!(
+        patch,
+        RealServerPatch {
+            weight: Some(0),
+            upper_threshold: Some(0),
+            lower_threshold: Some(0),
+            method: Some(Method::DirectRouting),
+            mac: None,
+        }
+    );
     let edited = request("-E -t 10.10.24.88:80");
     let patch =
         ServicePatch { scheduler: Some(Scheduler::Wlc), flags: Some(BTreeSet::new()), persistence: Some(None), one_packet: Some(false) };
@@ -310,7 +327,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "tunnels of type gue (--tun-type gue) are not built yet",
         ),
         ("-e -t 10.10.24.88:80 -r 10.10.24.21:8080 -m", "masquerading (-m) is not built yet"),
-        ("-a -t 10.10.24.88:80 -r 10.10.24.21 -x 5 -y 2", "thresholds (-x, -y) are not built yet"),
         ("--start-daemon master", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
         ("--stop-daemon backup", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
     ] {

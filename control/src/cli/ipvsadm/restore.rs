@@ -116,8 +116,7 @@ impl<'a> Draft<'a> {
             Request::AddServer(key, spec) => self.add_server(key, spec, line)?,
             Request::EditServer(key, at, patch) => {
                 let server = self.server(key, at)?;
-                server.weight = patch.weight.unwrap_or(server.weight);
-                server.method = patch.method.unwrap_or(server.method);
+                patch.apply(server);
                 self.origins.insert((key, Some(at)), line);
             }
             Request::DeleteServer(key, at) => {

@@ -9,11 +9,6 @@ const LVS_SCHEDULERS: [&str; 14] = ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "
 
 /// What in this line is not built yet; `None` when everything is.
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
-    let options = [
-        (Named::Pe, "a persistence engine (--pe) is"),
-        (Named::UpperThreshold, "thresholds (-x, -y) are"),
-        (Named::LowerThreshold, "thresholds (-x, -y) are"),
-    ];
     let what = if line.mark {
         "services by firewall mark (-f) are".to_owned()
     } else if line.sctp {
@@ -24,8 +19,8 @@ pub(super) fn unbuilt(line: &Line) -> Option<String> {
         format!("tunnels of type {kind} (--tun-type {kind}) are")
     } else if line.method == Method::Masquerading {
         "masquerading (-m) is".to_owned()
-    } else if let Some((_, what)) = options.iter().find(|(option, _)| line.has(*option)) {
-        (*what).to_owned()
+    } else if line.has(Named::Pe) {
+        "a persistence engine (--pe) is".to_owned()
     } else {
         let name = line.scheduler.as_deref().filter(|name| LVS_SCHEDULERS.contains(name) && scheduler_named(name).is_none())?;
         format!("the scheduler {name} (-s {name}) is")

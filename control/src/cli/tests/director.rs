@@ -122,6 +122,8 @@ fn shown(service: &ServiceSpec) -> Service {
             address: server.address,
             port,
             weight: server.weight,
+            upper_threshold: server.upper_threshold,
+            lower_threshold: server.lower_threshold,
             method: server.method,
             mac: known.then(|| "02:00:00:00:00:15".to_owned()),
             link: Some("lan".to_owned()),

@@ -40,9 +40,13 @@ fn a_tunnel_reaches_across_routers_and_families_and_keeps_the_port() {
         assert_eq!(faults(&tunnel(address)), [], "{address}");
     }
     for (server, pointer, says) in [
-        (json!({"address": "2001:db8::1", "method": "tunnel"}), "/real_servers/0/address", "no port has an IPv6 gateway"),
-        (json!({"address": "10.10.24.255", "method": "tunnel"}), "/real_servers/0/address", "network's broadcast"),
-        (json!({"address": "192.0.2.1", "method": "tunnel", "port": 81}), "/real_servers/0/port", "a tunnel leaves the port as it is"),
+        (json!({"address": "2001:db8::1", "method": "tunnel"}), "/services/0/real_servers/0/address", "no port has an IPv6 gateway"),
+        (json!({"address": "10.10.24.255", "method": "tunnel"}), "/services/0/real_servers/0/address", "network's broadcast"),
+        (
+            json!({"address": "192.0.2.1", "method": "tunnel", "port": 81}),
+            "/services/0/real_servers/0/port",
+            "a tunnel leaves the port as it is",
+        ),
     ] {
         let found = faults(&with("/real_servers", json!([server])));
         assert_eq!(found.len(), 1, "{found:?}");
@@ -69,6 +73,8 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/persistence", json!({"prefix": 33}), "/persistence/prefix", "0 to 32"),
         ("/one_packet", json!(true), "/one_packet", "UDP"),
         ("/real_servers/0/weight", json!(2_147_483_648_u32), "/real_servers/0/weight", "2147483647"),
+        ("/real_servers/0/upper_threshold", json!(2_147_483_648_u32), "/real_servers/0/upper_threshold", "0 (no limit) to 2147483647"),
+        ("/real_servers/0/lower_threshold", json!(5), "/real_servers/0/lower_threshold", "0 to the upper one, which is 0"),
         ("/real_servers/0/port", json!(0), "/real_servers/0/port", "1 to 65535"),
         ("/real_servers/0/port", json!(8080), "/real_servers/0/port", "masquerading"),
         ("/real_servers/0/address", json!("192.0.2.1"), "/real_servers/0/address", "tunnel or masquerading"),

@@ -1,0 +1,78 @@
+//! What of services and real servers reaches the workers beyond addresses and weights.
+
+use dataplane::address::Address;
+use serde_json::json;
+
+use super::scripted::{Rig, service};
+use super::tests::{MAC_21, ip, near, socket, web, web_spec};
+use super::*;
+use crate::model::{RealServerPatch, RealServerState, ServicePatch};
+
+#[tokio::test]
+async fn a_schedulers_flags_reach_the_workers_and_end_with_the_scheduler() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let patch = |text: serde_json::Value| serde_json::from_value::<ServicePatch>(text).unwrap();
+    rig.director.patch_service(web(), &patch(json!({"scheduler": "sh", "flags": ["sh-port"]}))).await.unwrap();
+    let with_port = dataplane::service::SchedulerKind::SourceHash { port: true, fallback: false };
+    assert_eq!(rig.workers[0].only_service().scheduler, with_port);
+    let refused = rig.director.patch_service(web(), &patch(json!({"scheduler": "rr", "flags": ["sh-port"]}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let service = rig.director.patch_service(web(), &patch(json!({"scheduler": "rr"}))).await.unwrap();
+    assert!(service.flags.is_empty());
+}
+
+#[tokio::test]
+async fn persistence_reaches_the_workers_and_null_ends_it() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let patch = |text| serde_json::from_value::<ServicePatch>(text).unwrap();
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 24}}))).await.unwrap();
+    let of_24 = dataplane::service::Persistence { timeout: 300, mask: u128::MAX << 8 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_24));
+    rig.director.patch_service(web(), &patch(json!({"one_packet": false}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_24), "what is left out stays");
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 0, "timeout": 60}}))).await.unwrap();
+    let of_all = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_all));
+    rig.director.patch_service(web(), &patch(json!({"persistence": null}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().persistence, None);
+}
+
+#[tokio::test]
+async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
+    let rig = Rig::new(1);
+    rig.director.set_neighbour(0, ip("10.10.24.1"), Some(MAC_21));
+    rig.director.create_service(&web_spec(&json!([{"address": "192.0.2.7", "method": "tunnel"}, near(22)]))).await.unwrap();
+    assert!(rig.director.wanted().borrow().neighbours.contains(&(0, ip("10.10.24.1"))));
+    let far = rig.workers[0].real_server("192.0.2.7").unwrap();
+    assert_eq!((far.next_hop.unwrap().mac, far.tunnel_source), (MAC_21, Some(Address::from(ip("10.10.24.10")))));
+    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel_source, None);
+    rig.director.delete_service(web()).await.unwrap();
+    assert!(rig.director.wanted().borrow().neighbours.is_empty());
+    // The address of a real server that is gone may be a VIP.
+    let vip = service(json!({"protocol": "tcp", "address": "192.0.2.7", "port": 80}));
+    rig.director.create_service(&vip).await.unwrap();
+}
+
+#[tokio::test]
+async fn thresholds_reach_the_workers_and_a_higher_one_relieves() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let one = socket("10.10.24.21:80");
+    let patch = |text| serde_json::from_value::<RealServerPatch>(text).unwrap();
+    let limited = rig.director.patch_real_server(web(), one, &patch(json!({"upper_threshold": 5, "lower_threshold": 2}))).await.unwrap();
+    assert_eq!((limited.upper_threshold, limited.lower_threshold, limited.state), (5, 2, RealServerState::Ready));
+    let server = rig.workers[0].real_server("10.10.24.21").unwrap();
+    assert_eq!(server.thresholds, dataplane::service::Thresholds { upper: 5, lower: 2 });
+    assert!(rig.workers[0].only_service().members[0].limited);
+    server.stats.set_overloaded(true);
+    let listed = rig.director.real_server(web(), one).unwrap();
+    assert_eq!((listed.state, listed.reason.unwrap().contains("new ones again below 2")), (RealServerState::Overloaded, true));
+    rig.director.patch_real_server(web(), one, &patch(json!({"upper_threshold": 4}))).await.unwrap();
+    assert!(server.stats.is_overloaded());
+    rig.director.patch_real_server(web(), one, &patch(json!({"upper_threshold": 6}))).await.unwrap();
+    assert!(!server.stats.is_overloaded());
+    let refused = rig.director.patch_real_server(web(), one, &patch(json!({"lower_threshold": 7}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+}
