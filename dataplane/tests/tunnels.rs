@@ -142,11 +142,7 @@ eal_test! {
         let mut lab = Lab::new(eal);
         tunnel_to(&mut lab, RIP, DIP);
         for extra in [1, 8, 20] {
-<<<<<<< HEAD
             let payload: Vec<u8> = (0..251).cycle().take(usize::from(MTU) - 60 + extra).collect();
-=======
-            let payload: Vec<u8> = (0..usize::from(MTU) - 60 + extra).map(|n| u8::try_from(n % 251).expect("below 251")).collect();
->>>>>>> main
             let sent = tcp(A, WEB).may_be_fragmented().payload(&payload).syn();
             let out = lab.expect(&sent, &["forwarded", "FRAGMENTS"]);
             assert_eq!(out.len(), 2);
