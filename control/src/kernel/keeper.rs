@@ -1,6 +1,6 @@
 //! Keeps the kernel as the director wants it: addresses, neighbours and announcements, for as long as it runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,12 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Ticks between two looks at the kernel's whole neighbour table, should an event have been missed.
 const RESYNC_TICKS: u32 = 30;
+
+/// How long a neighbour is kept that is wanted no more: a real server that is removed and added again has its MAC at once.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Neighbours that may be kept so at a time.
+const MOST_LINGERING: usize = 1024;
 
 /// The neighbours, shared with listings; held for moments only.
 pub(super) type SharedNeighbours = Arc<Mutex<Neighbours>>;
@@ -51,6 +57,9 @@ pub(super) struct Keeper {
     neighbours: SharedNeighbours,
     announcements: Announcements,
     vips: BTreeSet<IpAddr>,
+    wanted: BTreeSet<Key>,
+    /// Neighbours that are wanted no more, and until when they are kept.
+    lingering: BTreeMap<Key, Instant>,
     ask: Ask,
     troubles: LogLimit,
     ticks: u32,
@@ -82,6 +91,8 @@ impl Keeper {
             neighbours,
             announcements: Announcements::default(),
             vips: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            lingering: BTreeMap::new(),
             ask: if keeps_neighbours(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()) {
                 Ask::Managed
             } else {
@@ -190,6 +201,20 @@ impl Keeper {
 
         let gateways = self.sides.iter().flat_map(|side| side.plan.gateways.iter().map(|gateway| (side.plan.index, *gateway)));
         let keys: BTreeSet<Key> = wanted.neighbours.into_iter().chain(gateways).collect();
+        for gone in self.wanted.difference(&keys) {
+            if self.lingering.len() < MOST_LINGERING {
+                self.lingering.insert(*gone, now + LINGER);
+            }
+        }
+        self.wanted = keys;
+        self.want_neighbours(now).await;
+    }
+
+    /// Asks for the neighbours that are wanted, and leaves those that have lingered long enough.
+    async fn want_neighbours(&mut self, now: Instant) {
+        let wanted = &self.wanted;
+        self.lingering.retain(|key, until| *until > now && !wanted.contains(key));
+        let keys: BTreeSet<Key> = wanted.iter().chain(self.lingering.keys()).copied().collect();
         let difference = lock(&self.neighbours).want(&keys);
         for key in difference.removed {
             self.leave(key).await;
@@ -354,6 +379,10 @@ impl Keeper {
             }
         }
         self.carry_vips().await;
+        let now = Instant::now();
+        if self.lingering.values().any(|until| *until <= now) {
+            self.want_neighbours(now).await;
+        }
         self.ticks += 1;
         if self.ticks == RESYNC_TICKS {
             self.ticks = 0;

@@ -107,7 +107,11 @@ fn a_real_server_is_found_changes_its_mac_is_lost_and_found_again() {
         let mac = Some([2, 0, 0, 0, 0, 0x22]);
         assert_eq!(running.next_sorted(2), [event("10.10.24.21", mac), event("fd00:10::21", mac)]);
 
+        // Removed and added again, as a script does that begins by clearing: it is never said to be lost.
+        running.wanted.send_replace(wanted(&[], &[]));
+        std::thread::sleep(std::time::Duration::from_millis(200));
         running.wanted.send_replace(wanted(&[], &["10.10.24.21"]));
+        // Who stays away is left after a while, and that is the first thing to be told.
         assert_eq!(running.next(), event("fd00:10::21", None));
         eventually("the entry is gone", || !run("ip neigh show dev lan").contains("fd00:10::21"));
 
