@@ -139,6 +139,11 @@ impl Tracker {
             return;
         }
         let old = entry.state();
+        // Nearly every segment: what all three tables say of it, said without them.
+        if old == State::Established && packet.tcp_flags & (tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK) == tcp::ACK {
+            self.connections.touch(id, now, timeouts.tcp * Tick::PER_SECOND);
+            return;
+        }
         let table = if entry.flags & flags::NO_OUTPUT != 0 { Table::InputOnly } else { Table::Input };
         let new = tcp::next(table, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
