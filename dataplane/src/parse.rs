@@ -25,8 +25,10 @@ pub enum Kind {
     Arp,
     /// ICMP for IPv4.
     Icmp,
-    /// ICMP for IPv6, neighbour discovery among it.
+    /// ICMP for IPv6, but for neighbour discovery.
     Icmpv6,
+    /// Neighbour discovery (RFC 4861): ICMPv6 types 133 to 137.
+    Discovery,
     /// A fragment, the first one or a later one.
     Fragment,
     /// Any other IP packet, for the kernel.
@@ -55,7 +57,7 @@ pub struct Packet {
 impl Packet {
     /// Whether it may be an answer to a question of the kernel's about a neighbour.
     pub const fn is_neighbour_message(&self) -> bool {
-        matches!(self.kind, Kind::Arp | Kind::Icmpv6)
+        matches!(self.kind, Kind::Arp | Kind::Discovery)
     }
 
     /// A packet of no kind that any stage acts on, to fill a burst with.
@@ -316,7 +318,7 @@ fn transport(packet: &mut Packet, l4: &[u8], length: usize) -> Result<(), Verdic
             packet.key.virtual_port = udp.destination_port.get();
         }
         protocol::ICMP if packet.v4 => packet.kind = Kind::Icmp,
-        protocol::ICMPV6 if !packet.v4 => packet.kind = Kind::Icmpv6,
+        protocol::ICMPV6 if !packet.v4 => packet.kind = if matches!(l4.first(), Some(133..=137)) { Kind::Discovery } else { Kind::Icmpv6 },
         _ => packet.kind = Kind::Other,
     }
     if !packet.to_us && packet.kind == Kind::Flow {

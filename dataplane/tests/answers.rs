@@ -114,7 +114,12 @@ eal_test! {
         reply[..6].copy_from_slice(&OUR_MAC);
         reply[21] = 2;
         lab.expect(&reply, &["exception"]);
-        lab.kernel();
+        let mut advertisement = solicitation("fd00:10::1", true);
+        advertisement[0] = 136;
+        lab.expect(&icmpv6(OUR_MAC, "fd00:10::1", "fd00:10::10", 255, advertisement), &["exception"]);
+        // A flood of pings is no answer to the kernel's questions, and has no part in their share.
+        lab.expect(&icmpv6(OUR_MAC, "2001:db8::4", "fd00:10::77", 64, vec![128, 0, 0, 0, 0x61, 0, 4, 1]), &["exception_rate"]);
+        assert_eq!(lab.kernel().len(), 2);
         lab.assert_no_leak();
     }
 
