@@ -1,6 +1,7 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
 mod spec;
+mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
+pub use tunnel::{Tunnel, TunnelChecksum, TunnelType};
 
 /// A transport protocol that a virtual service can be for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -165,6 +167,9 @@ pub struct RealServer {
     pub lower_threshold: u32,
     /// The forwarding method.
     pub method: Method,
+    /// The tunnel, where that is the method.
+    #[serde(default)]
+    pub tunnel: Option<Tunnel>,
     /// The MAC that its frames get, when known.
     pub mac: Option<String>,
     /// The port that its frames leave by.

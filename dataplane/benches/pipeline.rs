@@ -132,7 +132,7 @@ impl Bench {
                 address: Address::v4(0x0a0a_1815 + n),
                 port: 80,
                 method: Method::DirectRouting,
-                tunnel_source: None,
+                tunnel: None,
                 thresholds: Thresholds::default(),
                 available: true,
                 weight: 1,

@@ -9,7 +9,9 @@ use crate::lanes::{Fate, Lanes};
 use crate::parse::{Kind, L3, Packet, parse, parse_plain};
 use crate::rules::Rules;
 use crate::service::ServerId;
+use crate::tick::Tick;
 use crate::track::Tracker;
+use crate::tunnel::Tunnels;
 use crate::verdict::Verdict;
 
 /// Stage: reads every frame of the burst; what breaks its own rules is done for.
@@ -38,12 +40,16 @@ pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
 
 /// Stage: decides about everything that is not a flow, on port `port` with MAC `our_mac`.
 #[inline]
-pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) {
+pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker, tunnels: &mut Tunnels, now: Tick) {
     while lanes.others != 0 {
         let i = lanes.others.trailing_zeros() as usize;
         lanes.others &= lanes.others - 1;
         let packet = lanes.packets[i];
-        lanes.fates[i] = other(&mut lanes.frames[i], &packet, port, our_mac, rules, tracker);
+        let frame = &mut lanes.frames[i];
+        let about_tunnel = matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
+            && rules.is_local(packet.key.virtual_, port)
+            && tunnels.take_notice(frame.data(), &packet, rules, tracker, now);
+        lanes.fates[i] = if about_tunnel { Fate::Drop(Verdict::TunnelError) } else { other(frame, &packet, port, our_mac, rules, tracker) };
     }
 }
 

@@ -65,6 +65,8 @@ verdicts! {
     NoNextHop => "no_next_hop",
     /// The TTL or hop limit ran out; the client gets ICMP time exceeded, rate limited.
     TtlExpired => "ttl_expired",
+    /// An ICMP error that says how long a packet through one of our tunnels may be: taken notice of, not sent on.
+    TunnelError => "tunnel_error",
     /// Longer than the link to the real server takes; the client gets "fragmentation needed" or "packet too big".
     TooBig => "too_big",
     /// The frame would have gone back to a MAC of our own.

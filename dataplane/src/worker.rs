@@ -181,12 +181,12 @@ impl Worker {
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         parse_all(&mut self.lanes, our_mac);
-        classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker);
+        classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker, &mut self.tunnels, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
-        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors);
+        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors, now);
         self.send_icmp_errors(port);
         self.dispatch(port);
         self.send_fragments();

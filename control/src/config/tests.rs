@@ -81,7 +81,8 @@ fn services_are_read_whole() {
     let text = format!(
         "{PORT}[settings]\nsloppy_tcp = 1\ntimeout_udp = 30\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
          scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\nupper_threshold = 9\n[[service.real_server]]\n\
-         address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n"
+         address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n\
+         [[service.real_server]]\naddress = \"10.10.24.23\"\nmethod = \"tunnel\"\ntunnel = {{ type = \"gue\", port = 6080 }}\n"
     );
     let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((config.settings.sloppy_tcp, config.settings.timeout_udp, config.settings.timeout_tcp), (1, 30, 900));
@@ -95,9 +96,11 @@ fn services_are_read_whole() {
         weights,
         [
             ("10.10.24.21".to_owned(), 0, Method::DirectRouting, None),
-            ("10.10.24.22".to_owned(), 1, Method::DirectRouting, Some("02:00:00:00:00:16".to_owned()))
+            ("10.10.24.22".to_owned(), 1, Method::DirectRouting, Some("02:00:00:00:00:16".to_owned())),
+            ("10.10.24.23".to_owned(), 1, Method::Tunnel, None)
         ]
     );
+    assert_eq!(service.real_servers[2].tunnel.unwrap().to_string(), "gue:6080:-c");
 }
 
 #[test]

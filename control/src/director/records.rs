@@ -9,7 +9,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
 use super::neighbours::Hop;
-use crate::model::{Method, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
+use crate::model::{Method, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, Tunnel};
 
 /// What a real server is the same by, whenever it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -78,6 +78,8 @@ pub(super) struct ServerFields {
     pub(super) weight: u32,
     pub(super) thresholds: Thresholds,
     pub(super) method: Method,
+    /// What counts where the method is `tunnel`.
+    pub(super) tunnel: Tunnel,
     pub(super) mac: Option<[u8; 6]>,
 }
 
@@ -133,5 +135,11 @@ impl<'a> Accepted<'a> {
 /// The fields of a spec that passed validation; a MAC that cannot be read would count as none.
 pub(super) fn fields(spec: &RealServerSpec) -> ServerFields {
     let thresholds = Thresholds { upper: spec.upper_threshold, lower: spec.lower_threshold };
-    ServerFields { weight: spec.weight, thresholds, method: spec.method, mac: spec.mac.as_deref().and_then(super::mac::parse) }
+    ServerFields {
+        weight: spec.weight,
+        thresholds,
+        method: spec.method,
+        tunnel: spec.tunnel.unwrap_or_default(),
+        mac: spec.mac.as_deref().and_then(super::mac::parse),
+    }
 }

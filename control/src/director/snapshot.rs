@@ -15,7 +15,7 @@ use super::neighbours::Hop;
 use super::places::Presence;
 use super::records::{ServerRecord, ServiceFields};
 use super::routes::source_towards;
-use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey};
+use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, Tunnel, TunnelChecksum, TunnelType};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ impl Desired {
             address: Address::from(place.key.address),
             port: place.key.port,
             method: method_for_workers(record.fields.method),
-            tunnel_source: self.tunnel_source(record),
+            tunnel: self.tunnel(record),
             available,
             weight: record.fields.weight,
             thresholds: record.fields.thresholds,
@@ -110,11 +110,12 @@ impl Desired {
         }))
     }
 
-    /// The DIP that tunnelled packets come from: of the network that they leave to.
-    fn tunnel_source(&self, record: &ServerRecord) -> Option<Address> {
+    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
         let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
-        source_towards(link, neighbour).map(Address::from)
+        let source = Address::from(source_towards(link, neighbour)?);
+        Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }
 
     fn locals(&self) -> LocalAddresses {
@@ -205,6 +206,16 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
     let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
     worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
+}
+
+/// IPVS leaves a remote checksum to a device that computes one; a packet from a wire has its own, and gets the outer one in full.
+fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
+    let checksum = tunnel.checksum != TunnelChecksum::None;
+    match tunnel.kind {
+        TunnelType::Ipip => worker::Encapsulation::IpIp,
+        TunnelType::Gue => worker::Encapsulation::Gue { port: tunnel.port.unwrap_or_default(), checksum },
+        TunnelType::Gre => worker::Encapsulation::Gre { checksum },
+    }
 }
 
 fn method_for_workers(method: Method) -> worker::Method {

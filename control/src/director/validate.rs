@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
-use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
+use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings, Tunnel};
 
 /// The heaviest weight that ipvsadm(8) takes.
 pub const MAX_WEIGHT: u32 = 2_147_483_647;
@@ -203,6 +203,9 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     if server.port == Some(0) && service.port != 0 {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
     }
+    if server.tunnel.is_some() && server.method != Method::Tunnel {
+        found.add(at.field("tunnel"), "a tunnel is given, but the method is another: allowed with the method tunnel only");
+    }
     if let Some(text) = &server.mac {
         match mac::parse(text) {
             None => found.add(at.field("mac"), format!("mac is '{text}': expected six pairs of hexadecimal digits like 02:00:00:00:00:15")),
@@ -255,6 +258,9 @@ fn check_port_is_kept(service: ServiceKey, server: &RealServerSpec, method: &str
 
 fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     check_port_is_kept(service, server, "a tunnel", at, found);
+    for (field, detail) in server.tunnel.iter().flat_map(Tunnel::faults) {
+        found.add(at.field(&format!("tunnel/{field}")), detail);
+    }
     let link = |index: u16| links.get(usize::from(index));
     let way = hop_for(links, server.address).and_then(|(port, neighbour)| source_towards(link(port)?, neighbour));
     if way.is_none() {

@@ -49,10 +49,19 @@ pub struct Server {
     pub thresholds: Thresholds,
     /// For a tunnel: the RIP, and the DIP that it is reached from.
     pub tunnel: Option<(&'static str, &'static str)>,
+    pub encapsulation: Encapsulation,
 }
 
 pub const fn server(n: u8) -> Server {
-    Server { n, weight: 1, mac: Some(server_mac(n)), available: true, thresholds: Thresholds { upper: 0, lower: 0 }, tunnel: None }
+    Server {
+        n,
+        weight: 1,
+        mac: Some(server_mac(n)),
+        available: true,
+        thresholds: Thresholds { upper: 0, lower: 0 },
+        tunnel: None,
+        encapsulation: Encapsulation::IpIp,
+    }
 }
 
 impl Server {
@@ -70,6 +79,10 @@ impl Server {
     }
     pub const fn tunnel(mut self, rip: &'static str, dip: &'static str) -> Self {
         self.tunnel = Some((rip, dip));
+        self
+    }
+    pub const fn encapsulation(mut self, encapsulation: Encapsulation) -> Self {
+        self.encapsulation = encapsulation;
         self
     }
     pub const fn removed(mut self) -> Self {
@@ -211,7 +224,7 @@ impl Lab {
                 port,
                 method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
                 thresholds: s.thresholds,
-                tunnel_source: s.tunnel.map(|(_, dip)| address(dip)),
+                tunnel: s.tunnel.map(|(_, dip)| Tunnel { source: address(dip), encapsulation: s.encapsulation }),
                 available: s.available,
                 weight: s.weight,
                 next_hop,

@@ -35,6 +35,9 @@ Options of services and real servers:
   -s, --scheduler SCHEDULER                     rr, wrr, lc or wlc (default)
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
+  -i, --ipip                                    tunnel; --tun-type ipip (default), gue or gre
+  --tun-port PORT                               UDP port of gue
+  --tun-nocsum, --tun-csum, --tun-remcsum       checksum of gue and gre: none (default), whole, remote (gue)
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
 
 LISTING:
@@ -44,8 +47,8 @@ LISTING:
   -X, --exact                                   numbers in full instead of K, M, G, T
   --nosort                                      in the order of adding
 
-Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f), tunnels (-i),
-masquerading (-m), thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
+Not built yet, and refused by name: persistence engines (--pe), firewall marks (-f), masquerading (-m), SCTP and
+the synchronization daemon.
 
 Examples:
   ipvsadm -A -t 10.10.24.88:80 -s rr

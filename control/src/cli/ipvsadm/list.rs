@@ -8,7 +8,9 @@ use ipnet::Ipv4Net;
 
 use super::names::Names;
 use super::request::{Columns, Listing};
-use crate::model::{Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats};
+use crate::model::{
+    Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats, Tunnel, TunnelType,
+};
 
 /// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per
 /// worker and configured, and scripts only skip the line.
@@ -92,7 +94,7 @@ impl<'a> Style<'a> {
         let _ = match self.columns {
             Columns::Plain => writeln!(text, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
             Columns::TunInfo => {
-                let tunnel = if server.method == Method::Tunnel { "ipip" } else { "" };
+                let tunnel = server.tunnel.map(|tunnel| tunnel.to_string()).unwrap_or_default();
                 writeln!(text, " {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
             }
             Columns::Stats => writeln!(text, "{}", self.largest(&totals(&server.stats))),
@@ -136,7 +138,7 @@ impl<'a> Style<'a> {
                 Method::Tunnel => "-i",
                 Method::Masquerading => "-m",
             };
-            let tunnel = if server.method == Method::Tunnel { " --tun-type ipip" } else { "" };
+            let tunnel = server.tunnel.map(tunnel_options).unwrap_or_default();
             let real = self.name(server.address, server.port, service.protocol);
             let _ = write!(text, "-a {option} {name} -r {real} {forward} -w {}{tunnel}", server.weight);
             // ipvsadm's own -S loses them; its -R reads them.
@@ -216,6 +218,16 @@ pub fn scheduling(service: &Service) -> String {
         text.push_str(" ops");
     }
     text
+}
+
+/// A tunnel as options for `-R`.
+fn tunnel_options(tunnel: Tunnel) -> String {
+    let (kind, checksum) = (tunnel.kind.as_str(), tunnel.checksum.option());
+    match tunnel.kind {
+        TunnelType::Ipip => format!(" --tun-type {kind}"),
+        TunnelType::Gue => format!(" --tun-type {kind} --tun-port {} {checksum}", tunnel.port.unwrap_or_default()),
+        TunnelType::Gre => format!(" --tun-type {kind} {checksum}"),
+    }
 }
 
 /// What makes clients one, as `-M` takes it: a netmask for IPv4, a prefix for IPv6; nothing for a whole address.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::{RealServerState, Scheduler, SchedulerFlag};
+use crate::model::{RealServerState, Scheduler, SchedulerFlag, TunnelChecksum};
 
 fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
     let address: IpAddr = address.parse().unwrap();
@@ -15,6 +15,7 @@ fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
         upper_threshold: 0,
         lower_threshold: 0,
         method: Method::DirectRouting,
+        tunnel: None,
         mac: None,
         link: None,
         state: RealServerState::Ready,
@@ -294,4 +295,43 @@ fn large_numbers_are_scaled_unless_exact() {
 #[test]
 fn timeouts_are_ipvsadms() {
     assert_eq!(timeouts(&Settings::default()), "Timeout (tcp tcpfin udp): 900 120 300\n");
+}
+
+#[test]
+fn tunnels_are_listed_with_type_port_and_checksum_and_saved_as_options() {
+    let tunnel = |address, kind, port, checksum| RealServer {
+        method: Method::Tunnel,
+        tunnel: Some(Tunnel { kind, port, checksum }),
+        ..server(address, 80, (2, 0))
+    };
+    let servers = vec![
+        tunnel("10.10.24.21", TunnelType::Gue, Some(6080), TunnelChecksum::None),
+        tunnel("10.10.24.22", TunnelType::Gre, None, TunnelChecksum::Whole),
+        tunnel("10.10.24.23", TunnelType::Ipip, None, TunnelChecksum::None),
+        tunnel("10.10.24.24", TunnelType::Gue, Some(65_535), TunnelChecksum::Remote),
+        server("10.10.24.25", 80, (2, 0)),
+    ];
+    let web = service("tcp:10.10.24.88:80", Scheduler::Rr, servers);
+    let style = Style { names: None, columns: Columns::TunInfo, exact: false, sorted: true };
+    assert_eq!(
+        style.service(&web),
+        "TCP  10.10.24.88:80 rr\n\
+         \x20 -> 10.10.24.21:80               Tunnel  gue:6080:-c   1      2          0         \n\
+         \x20 -> 10.10.24.22:80               Tunnel  gre:+c        1      2          0         \n\
+         \x20 -> 10.10.24.23:80               Tunnel  ipip          1      2          0         \n\
+         \x20 -> 10.10.24.24:80               Tunnel  gue:65535:r+c 1      2          0         \n\
+         \x20 -> 10.10.24.25:80               Route                 1      2          0         \n"
+    );
+    let rules = style.rules(&web);
+    let saved: Vec<&str> = rules.lines().skip(1).map(|line| line.trim_start_matches("-a -t 10.10.24.88:80 -r ")).collect();
+    assert_eq!(
+        saved,
+        [
+            "10.10.24.21:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum",
+            "10.10.24.22:80 -i -w 1 --tun-type gre --tun-csum",
+            "10.10.24.23:80 -i -w 1 --tun-type ipip",
+            "10.10.24.24:80 -i -w 1 --tun-type gue --tun-port 65535 --tun-remcsum",
+            "10.10.24.25:80 -g -w 1",
+        ]
+    );
 }

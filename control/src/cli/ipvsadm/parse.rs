@@ -16,6 +16,7 @@ use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
 use crate::model::{
     Method, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec,
+    Tunnel, TunnelChecksum, TunnelType,
 };
 
 /// The most seconds that a timeout may have: 31 days.
@@ -36,7 +37,7 @@ pub(super) struct Line {
     persistence: Persistence,
     server: Option<AddressPort>,
     pub(super) method: Method,
-    pub(super) tunnel: Option<String>,
+    tunnel: Tunnel,
     weight: u32,
     thresholds: (u32, u32),
     timeouts: [u32; 3],
@@ -120,11 +121,13 @@ impl Line {
             Named::McastPort => drop(numbered(1, 65_535, "mcast-port")?),
             Named::McastTtl => drop(numbered(1, 255, "mcast-ttl")?),
             Named::SchedFlags => self.flags = text.split(',').map(str::to_owned).collect(),
-            Named::TunPort => drop(numbered(1, 65_535, "tunnel port")?),
-            Named::TunType if !["ipip", "gue", "gre"].contains(&text) => {
-                return Err(Failure::usage("illegal tunnel type specified"));
+            Named::TunPort => self.tunnel.port = u16::try_from(numbered(1, 65_535, "tunnel port")?).ok(),
+            Named::TunType => {
+                let known = [TunnelType::Ipip, TunnelType::Gue, TunnelType::Gre].into_iter().find(|kind| kind.as_str() == text);
+                self.tunnel.kind = known.ok_or_else(|| Failure::usage("illegal tunnel type specified"))?;
             }
-            Named::TunType => self.tunnel = Some(text.to_owned()),
+            Named::TunCsum => self.tunnel.checksum = TunnelChecksum::Whole,
+            Named::TunRemcsum => self.tunnel.checksum = TunnelChecksum::Remote,
             _ => {}
         }
         Ok(())
@@ -214,7 +217,7 @@ impl Line {
         if self.method != Method::Tunnel && tunnel.iter().any(|&option| self.has(option)) {
             return Err(Failure::usage("Tunnel options conflict with forward method"));
         }
-        let kind = self.tunnel.as_deref().unwrap_or("ipip");
+        let kind = self.tunnel.kind.as_str();
         self.check_rules(|option| tunnel_rule(kind, option), &format!("'{kind}' tunnel type"))?;
         let (upper, lower) = self.thresholds;
         if lower > upper {
@@ -260,6 +263,7 @@ impl Line {
                     upper_threshold,
                     lower_threshold,
                     method: self.method,
+                    tunnel: self.tunnel(),
                     mac: None,
                 };
                 Request::AddServer(key, spec)
@@ -270,6 +274,7 @@ impl Line {
                     upper_threshold: Some(self.thresholds.0),
                     lower_threshold: Some(self.thresholds.1),
                     method: Some(self.method),
+                    tunnel: self.tunnel(),
                     mac: None,
                 };
                 Request::EditServer(key, self.server(key), patch)
@@ -282,6 +287,10 @@ impl Line {
             Command::Version => Request::Version,
             Command::Help | Command::StartDaemon | Command::StopDaemon => Request::Help,
         })
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        Some(self.tunnel).filter(|_| self.method == Method::Tunnel)
     }
 
     fn scheduler(&self) -> Result<Scheduler, Failure> {
@@ -381,7 +390,7 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         persistence: Persistence::default(),
         server: None,
         method: Method::DirectRouting,
-        tunnel: None,
+        tunnel: Tunnel::default(),
         weight: 1,
         thresholds: (0, 0),
         timeouts: [0; 3],

@@ -204,6 +204,29 @@ fn a_tunnel_takes_the_port_of_the_service_and_may_change_the_family() {
 }
 
 #[test]
+fn a_tunnel_has_a_type_a_port_and_a_checksum() {
+    for (options, shown) in [
+        ("", "ipip"),
+        (" --tun-type gue --tun-port 6080", "gue:6080:-c"),
+        (" --tun-type gue --tun-port 65535 --tun-nocsum", "gue:65535:-c"),
+        (" --tun-csum --tun-port 1 --tun-type gue", "gue:1:+c"),
+        (" --tun-type gue --tun-port 6080 --tun-remcsum", "gue:6080:r+c"),
+        (" --tun-type gre", "gre:-c"),
+        (" --tun-type gre --tun-csum", "gre:+c"),
+    ] {
+        let Ok(Request::AddServer(_, server)) = request(&format!("-a -t 10.10.24.88:80 -r 10.10.24.21 -i{options}")) else {
+            panic!("{options}")
+        };
+        let tunnel = server.tunnel.unwrap();
+        assert_eq!((tunnel.to_string().as_str(), tunnel.faults()), (shown, vec![]));
+        let Ok(Request::EditServer(_, _, patch)) = request(&format!("-e -t 10.10.24.88:80 -r 10.10.24.21 -i{options}")) else {
+            panic!("{options}")
+        };
+        assert_eq!(patch.tunnel, Some(tunnel));
+    }
+}
+
+#[test]
 fn thresholds_are_those_of_one_real_server() {
     let Ok(Request::AddServer(_, server)) = request("-a -t 10.10.24.88:80 -r 10.10.24.21 -x 5 -y 2") else { panic!() };
     assert_eq!((server.upper_threshold, server.lower_threshold), (5, 2));
@@ -253,6 +276,7 @@ fn editing_sets_everything_anew() {
             upper_threshold: Some(0),
             lower_threshold: Some(0),
             method: Some(Method::DirectRouting),
+            tunnel: None,
             mac: None,
         }
     );
@@ -321,11 +345,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("-D -f 7", "services by firewall mark (-f) are not built yet"),
         ("-L -f 7", "services by firewall mark (-f) are not built yet"),
         ("-A --sctp-service 10.10.24.88:80", "SCTP services (--sctp-service) are not built yet"),
-        ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
-        (
-            "-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080",
-            "tunnels of type gue (--tun-type gue) are not built yet",
-        ),
         ("-e -t 10.10.24.88:80 -r 10.10.24.21:8080 -m", "masquerading (-m) is not built yet"),
         ("--start-daemon master", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
         ("--stop-daemon backup", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),

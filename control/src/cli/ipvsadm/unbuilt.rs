@@ -15,8 +15,6 @@ pub(super) fn unbuilt(line: &Line) -> Option<String> {
         "SCTP services (--sctp-service) are".to_owned()
     } else if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
-    } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
-        format!("tunnels of type {kind} (--tun-type {kind}) are")
     } else if line.method == Method::Masquerading {
         "masquerading (-m) is".to_owned()
     } else if line.has(Named::Pe) {
