@@ -5,6 +5,7 @@ use dpdk::mbuf::Mbuf;
 use crate::address::Address;
 use crate::answer::{self, Answer};
 use crate::connection::Key;
+use crate::fragment::{Fragments, is_placed};
 use crate::lanes::{Fate, Lanes};
 use crate::parse::{Kind, L3, Packet, parse, parse_plain};
 use crate::rules::Rules;
@@ -40,12 +41,16 @@ pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
 
 /// Stage: decides about everything that is not a flow, on port `port` with MAC `our_mac`.
 #[inline]
-pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker, tunnels: &mut Tunnels, now: Tick) {
+pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker, tunnels: &mut Tunnels, fragments: &mut Fragments, now: Tick) {
     while lanes.others != 0 {
         let i = lanes.others.trailing_zeros() as usize;
         lanes.others &= lanes.others - 1;
         let packet = lanes.packets[i];
         let frame = &mut lanes.frames[i];
+        if is_placed(&packet, rules) {
+            lanes.fates[i] = fragments.place(i, frame.data(), &mut lanes.packets[i], rules, now);
+            continue;
+        }
         let about_tunnel = matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
             && rules.is_local(packet.key.virtual_, port)
             && tunnels.take_notice(frame.data(), &packet, rules, tracker, now);
@@ -71,7 +76,6 @@ fn other(frame: &mut Mbuf, packet: &Packet, port: u16, our_mac: [u8; 6], rules: 
             answer::icmpv6(frame, packet, our_mac, local)
         }
         Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
-        Kind::Fragment if rules.is_service_address(packet.key.virtual_) => Answer::Drop(Verdict::Fragment),
         Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {

@@ -10,6 +10,7 @@ pub mod classify;
 pub mod command;
 pub mod connection;
 pub mod forward;
+pub mod fragment;
 pub mod icmp_error;
 pub mod lanes;
 pub mod limiter;

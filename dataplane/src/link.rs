@@ -29,8 +29,14 @@ pub struct PortQueues {
 }
 
 /// Verdicts of one burst, in the L1 cache; added to the shared counters once a burst.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally([u32; Verdict::COUNT]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; Verdict::COUNT])
+    }
+}
 
 impl Tally {
     /// Counts one frame.

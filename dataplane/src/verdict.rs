@@ -55,8 +55,16 @@ verdicts! {
     BadNeighbourMessage => "bad_neighbour_message",
     /// A question to the whole link about an address that is not ours.
     NotForUs => "not_for_us",
-    /// A fragment that we could not place.
+    /// A later fragment of a packet whose first one was dropped.
     Fragment => "fragment",
+    /// A fragment that is empty, reaches past 65535 bytes, or is cut where fragments may not be (RFC 791, RFC 8200 section 4.5).
+    FragmentBad => "fragment_bad",
+    /// A first fragment without the whole transport header, or a later one that lies in it (RFC 1858, RFC 3128).
+    FragmentTiny => "fragment_tiny",
+    /// A fragment that overlaps another or is there twice (IPv6, RFC 5722), or a second first one with another header.
+    FragmentOverlap => "fragment_overlap",
+    /// A later fragment whose first one did not come in time.
+    FragmentLost => "fragment_lost",
     /// No real server takes new connections; the client gets ICMP port unreachable, rate limited.
     NoRealServer => "no_real_server",
     /// The entry's real server was removed (`expire_nodest_conn` 0).
@@ -105,8 +113,14 @@ impl Verdict {
 }
 
 /// Verdict counters of one worker on one port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VerdictCounters([Counter; Verdict::COUNT]);
+
+impl Default for VerdictCounters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
 
 impl VerdictCounters {
     /// Counts `n` frames with this verdict; only the owning worker may call it.

@@ -9,16 +9,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dpdk::burst::Burst;
+use dpdk::burst::{BURST, Burst};
 use dpdk::clock;
+use dpdk::mbuf::Mbuf;
 use dpdk::mempool::Mempool;
 use dpdk::port::RxQueue;
 use dpdk::ring::Ring;
 
 use crate::classify::{classify, parse_all};
-use crate::command::WorkerEnd;
+use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::forward::forward;
+use crate::fragment::Fragments;
 use crate::icmp_error::{self, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
@@ -71,6 +73,7 @@ pub struct Worker {
     rules: Rules,
     tracker: Tracker,
     tunnels: Tunnels,
+    fragments: Fragments,
     errors: IcmpErrors,
     kernel: Limiter,
     /// Answers to the kernel's own questions (ARP, neighbour discovery) have a share that a flood of other frames cannot use up.
@@ -111,6 +114,7 @@ impl Worker {
             orders: Orders::new(),
             tracker: Tracker::new(config.index, connections),
             tunnels: Tunnels::new(config.index, config.workers),
+            fragments: Fragments::new(config.seed),
             errors: IcmpErrors::new(Limiter::new(rules.settings.icmp_error_rate, start)),
             kernel: Limiter::new(rules.settings.exception_rate, start),
             kernel_neighbours: Limiter::new(KERNEL_NEIGHBOUR_RATE, start),
@@ -164,6 +168,7 @@ impl Worker {
         for port in 0..self.receivers.len() {
             worked |= self.burst(port, now);
         }
+        self.give_up_fragments(now);
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
         self.report();
         worked
@@ -177,23 +182,42 @@ impl Worker {
         if received == 0 {
             return injected;
         }
+        self.process(port, now);
+        while let Some(port) = self.fragments.next_ready(&mut self.lanes.frames) {
+            self.process(usize::from(port), now);
+        }
+        true
+    }
+
+    /// The frames in the lanes, which came by `port`, through all stages.
+    fn process(&mut self, port: usize, now: Tick) {
+        let taken = self.lanes.len();
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         parse_all(&mut self.lanes, our_mac);
-        classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker, &mut self.tunnels, now);
+        self.fragments.begin();
+        classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker, &mut self.tunnels, &mut self.fragments, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
+        self.fragments.learn(&self.lanes, &self.rules, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors, now);
         self.send_icmp_errors(port);
-        self.dispatch(port);
+        let held = self.dispatch(port, now);
         self.send_fragments();
         let report = self.end.report();
-        report.received[port].add(received as u64);
+        report.received[port].add((taken - held) as u64);
         self.tally.publish(&report.verdicts[port]);
-        true
+    }
+
+    /// Drops fragments whose first one did not come.
+    fn give_up_fragments(&mut self, now: Tick) {
+        for _ in 0..BURST {
+            let Some((port, frame)) = self.fragments.expired(now) else { return };
+            give_up(self.end.report(), port, frame);
+        }
     }
 
     /// Answers the frames that drew an ICMP error, on the port they came by, before they are freed.
@@ -222,8 +246,8 @@ impl Worker {
         }
     }
 
-    /// Every frame goes where it was decided to go and is counted.
-    fn dispatch(&mut self, port: usize) {
+    /// Every frame goes where it was decided to go and is counted; gives how many are kept, and not yet counted.
+    fn dispatch(&mut self, port: usize, now: Tick) -> usize {
         let receiver = &mut self.receivers[port];
         let Lanes { frames, packets, fates, .. } = &mut self.lanes;
         // Nearly every burst leaves as it came: all to real servers, by one port.
@@ -234,9 +258,10 @@ impl Worker {
         {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
-            return;
+            return 0;
         }
         let mut dropped = Burst::new();
+        let mut held = 0;
         for (i, frame) in frames.drain(..).enumerate() {
             let refused = match fates[i] {
                 Fate::Send(out, verdict) => {
@@ -261,6 +286,13 @@ impl Worker {
                     }
                 }
                 Fate::Drop(verdict) => (verdict, frame),
+                Fate::Hold => {
+                    held += 1;
+                    if let Some((port, frame)) = self.fragments.hold(i, frame, port, now) {
+                        give_up(self.end.report(), port, frame);
+                    }
+                    continue;
+                }
                 // Every stage before has decided: a frame without a fate has no real server to go to.
                 Fate::Undecided | Fate::Server(_) => (Verdict::NoNextHop, frame),
             };
@@ -271,6 +303,7 @@ impl Worker {
         for outgoing in &mut self.outgoing {
             outgoing.flush(&mut self.tally);
         }
+        held
     }
 
     /// Sends what the kernel has for this port.
@@ -296,4 +329,13 @@ impl Worker {
             report.fragments.add(std::mem::take(&mut outgoing.sent_fragments));
         }
     }
+}
+
+/// Drops a fragment that was kept: it counts as received only now that it is decided about.
+fn give_up(report: &WorkerReport, port: u16, fragment: Mbuf) {
+    if let (Some(received), Some(verdicts)) = (report.received.get(usize::from(port)), report.verdicts.get(usize::from(port))) {
+        received.add(1);
+        verdicts.add(Verdict::FragmentLost, 1);
+    }
+    drop(fragment);
 }
