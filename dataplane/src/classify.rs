@@ -4,57 +4,55 @@ use dpdk::mbuf::Mbuf;
 
 use crate::address::Address;
 use crate::answer::{self, Answer};
-use crate::connection::Key;
-use crate::fragment::{Fragments, is_placed};
-use crate::lanes::{Fate, Lanes};
+use crate::connection::{ConnectionTable, Key};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, L3, Packet, parse, parse_plain};
 use crate::rules::Rules;
 use crate::service::ServerId;
-use crate::tick::Tick;
 use crate::track::Tracker;
-use crate::tunnel::Tunnels;
 use crate::verdict::Verdict;
 
-/// Stage: reads every frame of the burst; what breaks its own rules is done for.
+/// Stage: reads every frame of the burst; what breaks its own rules is done for. Hashes the flows and asks for their lines of
+/// the connection table's index, so that cache misses overlap.
 #[inline]
-pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
-    let Lanes { frames, packets, fates, others, .. } = lanes;
-    *others = 0;
+pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
+    let mut unusual = 0_u64;
+    let all = lanes.all();
+    let Lanes { frames, packets, fates, hashes, .. } = &mut *lanes;
     for frame in frames.iter() {
         frame.prefetch();
     }
-    for (i, ((frame, packet), fate)) in frames.iter().zip(packets).zip(fates).enumerate() {
-        let (data, whole, checksum_bad) = (frame.data(), frame.packet_len(), frame.bad_ip_checksum());
+    for (i, (((frame, packet), fate), hash)) in frames.iter().zip(packets).zip(fates).zip(hashes).enumerate() {
         *fate = Fate::Undecided;
-        if parse_plain(data, whole, our_mac, checksum_bad, packet) {
-            continue;
+        if parse_plain(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum(), packet) {
+            *hash = table.hash(&packet.key);
+            table.prefetch_bucket(*hash);
+        } else {
+            unusual |= 1 << i;
         }
-        match parse(data, whole, our_mac, checksum_bad) {
-            Ok(other) => {
-                *others |= u64::from(other.kind != Kind::Flow) << i;
-                *packet = other;
+    }
+    (lanes.flows, lanes.others) = (all & !unusual, 0);
+    for i in each(unusual) {
+        let frame = &lanes.frames[i];
+        match parse(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum()) {
+            Ok(packet) => {
+                *if packet.kind == Kind::Flow { &mut lanes.flows } else { &mut lanes.others } |= 1 << i;
+                lanes.hashes[i] = table.hash(&packet.key);
+                lanes.packets[i] = packet;
             }
-            Err(verdict) => *fate = Fate::Drop(verdict),
+            Err(verdict) => lanes.fates[i] = Fate::Drop(verdict),
         }
     }
 }
 
 /// Stage: decides about everything that is not a flow, on port `port` with MAC `our_mac`.
 #[inline]
-pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker, tunnels: &mut Tunnels, fragments: &mut Fragments, now: Tick) {
+pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) {
     while lanes.others != 0 {
         let i = lanes.others.trailing_zeros() as usize;
         lanes.others &= lanes.others - 1;
         let packet = lanes.packets[i];
-        let frame = &mut lanes.frames[i];
-        if is_placed(&packet, rules) {
-            lanes.fates[i] = fragments.place(i, frame.data(), &mut lanes.packets[i], rules, now);
-            continue;
-        }
-        let about_tunnel = matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
-            && rules.is_local(packet.key.virtual_, port)
-            && tunnels.take_notice(frame.data(), &packet, rules, tracker, now);
-        lanes.fates[i] = if about_tunnel { Fate::Drop(Verdict::TunnelError) } else { other(frame, &packet, port, our_mac, rules, tracker) };
+        lanes.fates[i] = other(&mut lanes.frames[i], &packet, port, our_mac, rules, tracker);
     }
 }
 

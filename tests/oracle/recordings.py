@@ -27,7 +27,6 @@ LATER = {
     "lblc": "scheduler lblc",
     "lblcr": "scheduler lblcr",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
-    "udp-fragments": "fragments",
     "fwmark-http-https": "marks",
     "random-0-00": "schedulers sed and dh",
     "random-0-01": "scheduler mh",
@@ -120,6 +119,14 @@ def _canonical6(frame, ttl):
             source = b"one of ours"
     limit = "" if ttl == "preserve" else frame[21:22].hex()
     return (*ends, "forwarded6", frame[14:21].hex() + limit, source.hex(), destination.hex(), data.hex())
+
+
+def is_fragment(frame):
+    """Whether a frame is a fragment. The kernel puts datagrams together and takes them apart again where the director sends each fragment on at
+    once, so what comes out is the same, but not the moment."""
+    if frame[12:14] == b"\x08\0":
+        return int.from_bytes(frame[20:22], "big") & 0x3FFF != 0
+    return frame[12:14] == b"\x86\xdd" and frame[20] == 44
 
 
 def without_options(form):

@@ -14,6 +14,8 @@ pub(super) const CACHE: u32 = 512;
 
 /// Frames that a worker may hold besides: bursts in hand and waiting to be sent, on each port.
 const IN_HAND: u32 = 256;
+/// Fragments that a worker keeps, and those it is about to send on.
+const FRAGMENTS: u32 = 2 * 512;
 /// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
 const AF_XDP_BUFFERS: u32 = 8192;
 /// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
@@ -32,7 +34,8 @@ pub(super) fn mbufs(config: &Config) -> u32 {
     };
     // A cache is flushed at one and a half times its size; the control thread allocates too, without a cache of its own.
     let caches = (CACHE + CACHE / 2).saturating_mul(workers);
-    let needed = config.ports.iter().map(of_port).fold(caches, u32::saturating_add);
+    let kept = FRAGMENTS.saturating_mul(workers);
+    let needed = config.ports.iter().map(of_port).fold(caches.saturating_add(kept), u32::saturating_add);
     let wanted = config.eal.mbufs.unwrap_or(0).max(needed);
     wanted.checked_add(1).and_then(u32::checked_next_power_of_two).map_or(u32::MAX, |power| power - 1)
 }

@@ -18,11 +18,12 @@ use dpdk::burst::{BURST, Burst};
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::{Hasher, Key};
-use crate::lanes::{Fate, Lanes};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, Packet};
 use crate::rules::Rules;
 use crate::service::{Protocol, ServiceKey};
 use crate::tick::Tick;
+use crate::track::Tracker;
 use crate::verdict::Verdict;
 use held::Held;
 use known::{Datagram, Known, Way};
@@ -66,9 +67,30 @@ impl Fragments {
         }
     }
 
+    /// Stage: decides about every fragment for a VIP. A first one of a flow is one of the flows from here on. Cost without
+    /// fragments and the like: two stores and a comparison a burst.
+    #[inline]
+    pub fn place(&mut self, lanes: &mut Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+        self.firsts.clear();
+        self.waiting.clear();
+        for i in each(lanes.others) {
+            let packet = &mut lanes.packets[i];
+            if packet.kind != Kind::Fragment || !packet.to_us || !rules.is_service_address(packet.key.virtual_) {
+                continue;
+            }
+            let fate = self.decide(i, lanes.frames[i].data(), packet, rules, now);
+            if fate == Fate::Undecided {
+                lanes.flows |= 1 << i;
+                lanes.hashes[i] = tracker.connections.hash(&packet.key);
+            }
+            lanes.others &= !(1 << i);
+            lanes.fates[i] = fate;
+        }
+    }
+
     /// Decides about the fragment in lane `lane`. A first one of a flow becomes that flow and stays undecided; `learn` is to be
     /// told what became of it.
-    pub fn place(&mut self, lane: usize, frame: &[u8], packet: &mut Packet, rules: &Rules, now: Tick) -> Fate {
+    fn decide(&mut self, lane: usize, frame: &[u8], packet: &mut Packet, rules: &Rules, now: Tick) -> Fate {
         match Piece::read(frame, packet) {
             Ok(piece) if piece.range.0 == 0 => self.first(lane, &piece, frame, packet, now),
             Ok(piece) => self.later(lane, &piece, packet, rules, now),
@@ -118,14 +140,13 @@ impl Fragments {
             return Fate::Drop(Verdict::FragmentTiny);
         }
         match known.ranges.add(piece.range, piece.more) {
-            Part::New => {}
             Part::Overlaps if !packet.v4 => {
                 known.way = Way::Overlapping;
                 return Fate::Drop(Verdict::FragmentOverlap);
             }
             Part::Known | Part::Unclear if !packet.v4 => return Fate::Drop(Verdict::FragmentOverlap),
             // Who puts IPv4 datagrams together decides, and no header is touched.
-            Part::Known | Part::Overlaps | Part::Unclear => {}
+            Part::New | Part::Known | Part::Overlaps | Part::Unclear => {}
         }
         let (way, service) = (known.way, known.service);
         if known.ranges.is_complete() {
@@ -150,26 +171,27 @@ impl Fragments {
     /// Stage: remembers what became of the first fragments of this burst, and lets go on what waited for them. Cost without
     /// fragments: one load a burst.
     #[inline]
-    pub fn learn(&mut self, lanes: &Lanes, rules: &Rules, now: Tick) {
+    pub fn learn(&mut self, lanes: &Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
         if !self.firsts.is_empty() {
-            self.learn_firsts(lanes, rules, now);
+            self.learn_firsts(lanes, rules, tracker, now);
         }
     }
 
     #[inline(never)]
-    fn learn_firsts(&mut self, lanes: &Lanes, rules: &Rules, now: Tick) {
+    fn learn_firsts(&mut self, lanes: &Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
         for (lane, first) in self.firsts.drain(..) {
             let packet = &lanes.packets[lane];
             let way = match lanes.fates[lane] {
                 Fate::Server(server) => Way::Server(server),
                 Fate::Kernel => Way::Kernel,
+                // An established connection's: it is on its way already.
+                Fate::Send(..) => tracker.server_of(&packet.key).map_or(Way::Dropped, Way::Server),
                 _ => Way::Dropped,
             };
             let protocol = packet.key.protocol;
             let of_flow = [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| *known as u8 == protocol);
-            let service = of_flow.and_then(|protocol| {
-                rules.find(&ServiceKey { protocol, address: packet.key.virtual_, port: packet.key.virtual_port })
-            });
+            let service = of_flow
+                .and_then(|protocol| rules.find(&ServiceKey { protocol, address: packet.key.virtual_, port: packet.key.virtual_port }));
             let mut ranges = Ranges::default();
             ranges.add(first.range, true);
             let ports = (packet.key.client_port, packet.key.virtual_port);
@@ -183,14 +205,12 @@ impl Fragments {
     pub fn hold(&mut self, lane: usize, frame: Mbuf, port: usize, now: Tick) -> Option<(u16, Mbuf)> {
         let port = u16::try_from(port).unwrap_or(u16::MAX);
         let Some(&(_, hash, key)) = self.waiting.iter().find(|waiting| waiting.0 == lane) else { return Some((port, frame)) };
+        if self.known.find(hash, &key, now).is_some() && !self.ready.is_full() {
+            // Its first one is of this very burst.
+            let _ = self.ready.try_push((port, frame));
+            return None;
+        }
         self.held.push(hash, key, frame, port, now.after_seconds(LIFETIME))
-    }
-
-    /// Begins a burst: nothing of the one before is left.
-    #[inline]
-    pub fn begin(&mut self) {
-        self.firsts.clear();
-        self.waiting.clear();
     }
 
     /// Puts fragments whose first one has come into `frames`, all of one port, which it gives; `None` when there are none.
@@ -209,10 +229,4 @@ impl Fragments {
     pub fn expired(&mut self, now: Tick) -> Option<(u16, Mbuf)> {
         if self.held.is_empty() { None } else { self.held.expired(now) }
     }
-}
-
-/// Whether a fragment is for us to place: one for a VIP.
-#[inline]
-pub fn is_placed(packet: &Packet, rules: &Rules) -> bool {
-    packet.kind == Kind::Fragment && packet.to_us && rules.is_service_address(packet.key.virtual_)
 }

@@ -34,7 +34,8 @@ impl Piece {
         let (id, offset, more, next, at);
         if packet.v4 {
             let Some(Ok((ip, _))) = frame.get(L3..).map(Ipv4Header::ref_from_prefix) else { return Err(Verdict::Short) };
-            (id, offset, more) = (u32::from(ip.identification.get()), ip.fragment_offset(), ip.flags_fragment.get() & Ipv4Header::MORE_FRAGMENTS != 0);
+            (id, offset, more) =
+                (u32::from(ip.identification.get()), ip.fragment_offset(), ip.flags_fragment.get() & Ipv4Header::MORE_FRAGMENTS != 0);
             (next, at) = (ip.protocol, header);
         } else {
             let Some(Ok((fragment, _))) = frame.get(header..).map(Ipv6FragmentHeader::ref_from_prefix) else { return Err(Verdict::Short) };

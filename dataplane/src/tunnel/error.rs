@@ -6,20 +6,35 @@ use zerocopy::FromBytes;
 use super::Tunnels;
 use crate::address::Address;
 use crate::connection::Key;
-use crate::parse::{L3, Packet};
+use crate::lanes::{Fate, Lanes, each};
+use crate::parse::{Kind, L3, Packet};
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
+use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
 
 impl Tunnels {
+    /// Stage: drops what [`Self::is_notice`] took notice of. Cost without ICMP and the like: one comparison a burst.
+    #[inline]
+    pub fn take_notice(&mut self, lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &Tracker, now: Tick) {
+        for i in each(lanes.others) {
+            let packet = lanes.packets[i];
+            let candidate = matches!(packet.kind, Kind::Icmp | Kind::Icmpv6) && rules.is_local(packet.key.virtual_, port);
+            if candidate && self.is_notice(lanes.frames[i].data(), &packet, rules, tracker, now) {
+                lanes.others &= !(1 << i);
+                lanes.fates[i] = Fate::Drop(Verdict::TunnelError);
+            }
+        }
+    }
+
     /// Takes notice of "fragmentation needed" (RFC 792) or "packet too big" (RFC 4443) about a tunnel of ours: from now on
     /// clients are told the length that fits. `true` when that is what the frame is; anything else is left alone.
     ///
     /// The quote must hold a request of a connection, wrapped as we wrap it and bound for that connection's real server, so that
     /// who does not see the packets cannot shorten the path.
-    pub fn take_notice(&mut self, frame: &[u8], packet: &Packet, rules: &Rules, tracker: &Tracker, now: Tick) -> bool {
+    fn is_notice(&mut self, frame: &[u8], packet: &Packet, rules: &Rules, tracker: &Tracker, now: Tick) -> bool {
         let said = || {
             let icmp = frame.get(usize::from(packet.l4)..L3 + usize::from(packet.length))?;
             let mtu = too_big(frame, icmp, packet.v4)?;
