@@ -129,6 +129,11 @@ def is_fragment(frame):
     return frame[12:14] == b"\x86\xdd" and frame[20] == 44
 
 
+def has_fragments(scenario):
+    """Whether a scenario sends fragments."""
+    return any("pkt" in step and is_fragment(bytes.fromhex(step["pkt"])) for step in scenario["steps"])
+
+
 def without_options(form):
     """A forwarded IPv4 frame's canonical form without its IP options and the checksum over them, whose rightness the form tells."""
     destination, source, kind, header, data, right = form
