@@ -56,7 +56,7 @@ impl Tracker {
                 return Ok(Followed { server, template, fresh: false });
             }
         }
-        let server = rules.schedule(service, key).ok_or(Verdict::NoRealServer)?;
+        let server = rules.schedule(service, key, now).ok_or(Verdict::NoRealServer)?;
         let template = if let Some(template) = known {
             Self::count_template(self.connections.entry(template).server(), rules, false);
             self.connections.redirect(template, server, service);

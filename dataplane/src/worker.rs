@@ -105,7 +105,7 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let rules = Rules::new(config.index, config.services, config.servers);
+        let rules = Rules::new(config.index, config.services, config.servers, config.seed);
         let mut worker = Self {
             end,
             orders: Orders::new(),
@@ -165,6 +165,7 @@ impl Worker {
             worked |= self.burst(port, now);
         }
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
+        self.rules.memory.sweep(now);
         self.report();
         worked
     }

@@ -32,7 +32,7 @@ SERVER:
   -r, --real-server HOST[:PORT]                 without PORT, the service's
 
 Options of services and real servers:
-  -s, --scheduler SCHEDULER                     rr, wrr, lc or wlc (default)
+  -s, --scheduler SCHEDULER                     rr, wrr, lc, wlc (default), lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
