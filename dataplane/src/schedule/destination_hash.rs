@@ -15,6 +15,18 @@ mod tests {
     use crate::address::Address;
     use crate::schedule::test_members::{Hashed, members, unreachable};
     use crate::service::SchedulerKind::DestinationHash;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn picks_are_those_of_the_naive_table(weights in prop::collection::vec(0u32..3, 1..300), vip in any::<u32>()) {
+            let list = members(&weights);
+            let bucket = u64::from(vip) * 0x61c8_8647 % (1 << 32) / (1 << 24);
+            let owner = usize::try_from(bucket).unwrap() % list.len();
+            let got = super::pick(&Pick { virtual_address: Address::v4(vip), ..Hashed::new(DestinationHash, &list).pick(Address::v4(7), 1) });
+            prop_assert_eq!(got, Some(owner).filter(|place| weights[*place] > 0));
+        }
+    }
 
     fn picks(hashed: &Hashed<'_>) -> Vec<Option<usize>> {
         (0..1000).map(|n| super::pick(&Pick { virtual_address: Address::v4(0x0a0a_0000 + n), ..hashed.pick(Address::v4(7), 1) })).collect()

@@ -21,6 +21,37 @@ mod tests {
     use crate::schedule::Buckets;
     use crate::schedule::test_members::{Hashed, member, members};
     use crate::service::{Member, SchedulerKind};
+    use proptest::prelude::*;
+
+    /// The hash by long division, and the table by handing out cards.
+    fn naive(members: &[Member], client: u128, port: u16, fallback: bool) -> Option<usize> {
+        let words = [client >> 96, client >> 64, client >> 32, client].map(|word| u64::try_from(word % (1 << 32)).unwrap());
+        let folded = if words[..3] == [0, 0, 0xffff] { words[3] } else { words[0] ^ words[1] ^ words[2] ^ words[3] };
+        let home = ((folded + u64::from(port)) % (1 << 32)) * 0x61c8_8647 % (1 << 32) / (1 << 24);
+        let mut cards = Vec::new();
+        while cards.len() < 256 && !members.is_empty() {
+            for (place, member) in members.iter().enumerate() {
+                cards.extend(vec![place; member.weight.max(1) as usize]);
+            }
+        }
+        let owner = |bucket: u64| cards.get(usize::try_from(bucket % 256).unwrap()).copied().filter(|place| members[*place].weight > 0);
+        owner(home).or_else(|| (0..256).filter(|_| fallback).find_map(|offset| owner(home + (home + offset) % 256)))
+    }
+
+    proptest! {
+        #[test]
+        fn picks_are_those_of_the_naive_table(
+            weights in prop::collection::vec(0u32..6, 0..9),
+            (client, v4, port) in (any::<u128>(), any::<bool>(), any::<u16>()),
+            (use_port, fallback) in (any::<bool>(), any::<bool>()),
+        ) {
+            let client = if v4 { Address::v4(u32::try_from(client % (1 << 32)).unwrap()) } else { Address(client) };
+            let list = members(&weights);
+            let hashed = Hashed::new(SH, &list);
+            let expected = naive(&list, client.0, if use_port { port } else { 0 }, fallback);
+            prop_assert_eq!(pick(use_port, fallback, &hashed.pick(client, port)), expected);
+        }
+    }
 
     const SH: SchedulerKind = SchedulerKind::SourceHash { port: false, fallback: false };
 

@@ -91,6 +91,7 @@ pub struct Lab {
     to_kernel: Arc<Ring>,
     from_kernel: Arc<Ring>,
     stats: BTreeMap<u32, Arc<ServerStats>>,
+    last_weights: BTreeMap<u32, u32>,
     service_stats: BTreeMap<u32, Arc<ServiceStats>>,
     revision: u64,
     version: u64,
@@ -145,6 +146,7 @@ impl Lab {
             to_kernel,
             from_kernel,
             stats: BTreeMap::new(),
+            last_weights: BTreeMap::new(),
             service_stats: BTreeMap::new(),
             revision: 0,
             version: 0,
@@ -222,7 +224,11 @@ impl Lab {
             };
             batch.servers.push((server_id, Some(Arc::new(real))));
             if s.available {
-                seats.insert(0, Seat { address: real_address, port, weight: s.weight, last_weight: s.weight });
+                let last_weight = self.last_weights.entry(server_id.0).or_default();
+                if s.weight != 0 {
+                    *last_weight = s.weight;
+                }
+                seats.insert(0, Seat { address: real_address, port, weight: s.weight, last_weight: *last_weight });
                 members.insert(
                     0,
                     Member { server: server_id, weight: s.weight, reachable: next_hop.is_some(), limited: s.thresholds.upper != 0, stats },

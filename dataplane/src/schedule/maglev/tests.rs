@@ -130,6 +130,26 @@ proptest! {
     }
 
     #[test]
+    fn picks_are_those_of_the_owners_table(
+        list in prop::collection::vec((0u32..4, any::<bool>()), 0..8),
+        (client, port) in (any::<u32>(), any::<u16>()),
+        (use_port, fallback) in (any::<bool>(), any::<bool>()),
+    ) {
+        let quiescent = |(n, (weight, quiet)): (u32, &(u32, bool))| crate::schedule::test_members::member(n, if *quiet { 0 } else { *weight });
+        let members: Vec<Member> = (0..).zip(&list).map(quiescent).collect();
+        let seats: Vec<Seat> = (0..).zip(&list).map(|(n, (weight, _))| seat(n, *weight)).collect();
+        let hashed = Hashed { members: &members, buckets: crate::schedule::Buckets::new(MH, false, &seats) };
+        let owners = fill(false, &seats);
+        let word = client.wrapping_add(if use_port { port.into() } else { 0 });
+        let owner = |word| owners[(hash(WHERE, word) % BUCKETS) as usize];
+        let taking = |word| members.get(owner(word) as usize).filter(|m| m.weight > 0).map(|m| m.server.0 as usize);
+        let home = hash(WHERE, word) % BUCKETS;
+        let further = || (home..BUCKETS).chain(0..home).find_map(|offset| taking(word.wrapping_add(offset)));
+        let expected = taking(word).or_else(|| if fallback { further() } else { None });
+        prop_assert_eq!(pick(use_port, fallback, &hashed.pick(Address::v4(client), port)), expected);
+    }
+
+    #[test]
     fn one_that_leaves_moves_few_clients_of_others(count in 3u32..12, gone in 0u32..12) {
         let gone = gone % count;
         let all: Vec<Seat> = (0..count).map(|n| seat(n, 1)).collect();
