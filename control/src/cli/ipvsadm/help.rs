@@ -33,6 +33,7 @@ SERVER:
 
 Options of services and real servers:
   -s, --scheduler SCHEDULER                     rr, wrr, lc, wlc (default), lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos
+  -b, --sched-flags FLAGS                       of sh: sh-port,sh-fallback; of mh: mh-port,mh-fallback
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
@@ -45,7 +46,7 @@ LISTING:
   --nosort                                      in the order of adding
 
 Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f), tunnels (-i),
-masquerading (-m), thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
+masquerading (-m), thresholds (-x, -y), SCTP and the synchronization daemon.
 
 Examples:
   ipvsadm -A -t 10.10.24.88:80 -s rr
