@@ -14,6 +14,7 @@ use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKe
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
 use crate::tick::Tick;
+use crate::ways::Ways;
 
 /// A service with this worker's scheduler for it.
 #[derive(Debug)]
@@ -88,6 +89,8 @@ pub struct Rules {
     locals: Arc<LocalAddresses>,
     /// What this worker's schedulers share.
     pub memory: Memory,
+    /// What the established stage needs of all this.
+    pub ways: Ways,
     /// Settings in force.
     pub settings: Settings,
     /// The version of the configuration in force.
@@ -95,9 +98,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// No rules for worker `worker`, with room for so many services and real servers; nothing is allocated later. The worker's secret
-    /// `seed` decides what its schedulers draw by lot.
-    pub fn new(worker: usize, services: u32, servers: u32, seed: [u64; 4]) -> Self {
+    /// No rules for worker `worker` of ports with these MACs, with room for so many services and real servers; nothing is
+    /// allocated later. The worker's secret `seed` decides what its schedulers draw by lot.
+    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>, seed: [u64; 4]) -> Self {
         let empty = |n: u32| n as usize;
         Self {
             worker,
@@ -108,6 +111,7 @@ impl Rules {
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
             memory: Memory::new(seed, &Settings::default()),
+            ways: Ways::new(services, servers, macs),
             settings: Settings::default(),
             version: 0,
         }
@@ -132,6 +136,7 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
         for (id, change) in &mut batch.services {
@@ -156,6 +161,7 @@ impl Rules {
                 };
                 ServiceRules { traffic: Arc::clone(service.stats.share(worker)), timeouts: service.timeouts, service, scheduler }
             });
+            self.ways.agree(*id, new.as_ref(), &self.settings.timeouts);
             if let Some(gone) = std::mem::replace(slot, new) {
                 *change = Some(gone.service);
             }
@@ -163,6 +169,9 @@ impl Rules {
         if let Some(settings) = &mut batch.settings {
             std::mem::swap(settings, &mut self.settings);
             self.memory.settings_changed(&self.settings);
+            for (id, service) in (0..).map(ServiceId).zip(&self.services) {
+                self.ways.agree(id, service.as_ref(), &self.settings.timeouts);
+            }
         }
         self.version = batch.version;
     }
