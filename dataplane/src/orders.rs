@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::command::{Command, ConnectionFilter, ConnectionPage, ConnectionRow, Flush, Reply, WorkerEnd};
 use crate::connection::entry::TEMPLATE;
+use crate::connection::template::NO_PORT;
 use crate::connection::{Entry, EntryId};
 use crate::rules::Rules;
 use crate::service::Protocol;
@@ -132,6 +133,7 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
     let protocol = if entry.protocol & !TEMPLATE == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();
+    let put_aside = entry.is_template() && key.virtual_port == NO_PORT;
     let meant = filter.protocol.is_none_or(|p| p == protocol)
         && filter.virtual_address.is_none_or(|a| a == key.virtual_)
         && filter
@@ -143,7 +145,7 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
         protocol,
         client: (key.client.ip(), key.client_port).into(),
         virtual_address: (key.virtual_.ip(), key.virtual_port).into(),
-        server: (server.address.ip(), if server.port == 0 { key.virtual_port } else { server.port }).into(),
+        server: (server.address.ip(), if server.port == 0 || put_aside { key.virtual_port } else { server.port }).into(),
         state: entry.state_name(),
         expires_in: now.until(entry.expires()),
         in_packets: if entry.is_template() { 0 } else { entry.in_packets },

@@ -32,7 +32,8 @@ SERVER:
   -r, --real-server HOST[:PORT]                 without PORT, the service's
 
 Options of services and real servers:
-  -s, --scheduler SCHEDULER                     rr, wrr, lc or wlc (default)
+  -s, --scheduler SCHEDULER                     rr, wrr, lc, wlc (default), lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos
+  -b, --sched-flags FLAGS                       of sh: sh-port,sh-fallback; of mh: mh-port,mh-fallback
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
   -i, --ipip                                    tunnel; --tun-type ipip (default), gue or gre
