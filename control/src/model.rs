@@ -322,6 +322,9 @@ pub struct Port {
     pub name: String,
     /// The DPDK device.
     pub device: String,
+    /// Of a VLAN, which is listed as a port after them: its VLAN id, behind the outer one if it has two tags: `100`, `100.300`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<String>,
     /// The driver.
     pub driver: String,
     /// The MAC.
@@ -338,9 +341,9 @@ pub struct Port {
     pub rss: bool,
     /// Addresses from the configuration.
     pub addresses: Vec<String>,
-    /// Frames received.
+    /// Frames that the device received; those of its VLANs count at the port.
     pub rx_packets: u64,
-    /// Frames sent.
+    /// Frames that it sent.
     pub tx_packets: u64,
     /// Frames that the device lost because no worker took them in time.
     pub rx_missed: u64,

@@ -29,5 +29,6 @@ pub mod tick;
 pub mod track;
 pub mod tunnel;
 pub mod verdict;
+pub mod vlan;
 pub mod ways;
 pub mod worker;

@@ -222,6 +222,7 @@ pub fn parse(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool) -
         ether_type::IPV4 => ipv4(l3, room, to_us, checksum_bad),
         ether_type::IPV6 => ipv6(l3, room, to_us),
         ether_type::ARP => Ok(Packet { kind: Kind::Arp, to_us, ..Packet::NONE }),
+        ether_type::VLAN | ether_type::QINQ => Err(Verdict::UnknownVlan),
         _ => Err(Verdict::EtherType),
     }
 }

@@ -35,8 +35,10 @@ verdicts! {
     NotOurMac => "not_our_mac",
     /// Its source MAC is one of ours: a loop.
     OwnMacSource => "own_mac_source",
-    /// Neither IPv4, IPv6 nor ARP, or a VLAN tag on a port without VLANs.
+    /// Neither IPv4, IPv6 nor ARP.
     EtherType => "ether_type",
+    /// A VLAN tag, or a number of them, that the port has no VLAN for.
+    UnknownVlan => "unknown_vlan",
     /// The version in the IP header is not that of the ether type.
     BadVersion => "bad_version",
     /// IHL below 5, or a TCP data offset below 5 or past the end.

@@ -25,13 +25,14 @@ use crate::fragment::Fragments;
 use crate::icmp_error::{self, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
-use crate::link::{Origin, Outgoing, PortQueues, Tally};
+use crate::link::{Origin, Outgoing, PortQueues, Tally, push_by, send_tagged_from};
 use crate::orders::Orders;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::tunnel::Tunnels;
 use crate::verdict::Verdict;
+use crate::vlan::{VlanQueues, Vlans};
 
 /// What a worker does when no frame has come for a while.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,6 +61,8 @@ pub struct WorkerConfig {
     pub servers: u32,
     /// Its queues, in the order of the ports in the configuration.
     pub ports: Vec<PortQueues>,
+    /// VLANs on them, which count as ports after these.
+    pub vlans: Vec<VlanQueues>,
     /// What it does without traffic.
     pub idle: Idle,
     /// Secret of the connection table's hash: random, another one for each worker.
@@ -82,14 +85,16 @@ pub struct Worker {
     lanes: Lanes,
     tally: Tally,
     macs: Vec<[u8; 6]>,
-    receivers: Vec<Receiver>,
+    receivers: Vec<RxQueue>,
     outgoing: Vec<Outgoing>,
+    vlans: Vlans,
+    sides: Vec<Side>,
     idle: Idle,
 }
 
+/// What every port and VLAN has.
 #[derive(Debug)]
-struct Receiver {
-    rx: RxQueue,
+struct Side {
     pool: Mempool,
     to_kernel: Arc<Ring>,
     from_kernel: Option<Arc<Ring>>,
@@ -109,7 +114,12 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
+        let of_port = |vlan: &VlanQueues| config.ports.get(usize::from(vlan.port));
+        // A VLAN of a port that there is not would be one of no port's frames.
+        let vlan_macs = config.vlans.iter().filter_map(|vlan| of_port(vlan).map(|port| port.mac));
+        let macs: Vec<_> = config.ports.iter().map(|port| port.mac).chain(vlan_macs).collect();
+        let pools: Vec<_> = config.vlans.iter().filter_map(|vlan| of_port(vlan).map(|port| port.pool.clone())).collect();
+        let vlans = Vlans::new(config.ports.len(), config.vlans.iter().map(|vlan| (vlan.port, vlan.tags)).collect());
         let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed);
         let mut worker = Self {
             end,
@@ -126,11 +136,17 @@ impl Worker {
             macs,
             receivers: Vec::new(),
             outgoing: Vec::new(),
+            vlans,
+            sides: Vec::new(),
             idle: config.idle,
         };
         for port in config.ports {
-            worker.receivers.push(Receiver { rx: port.rx, pool: port.pool, to_kernel: port.to_kernel, from_kernel: port.from_kernel });
+            worker.receivers.push(port.rx);
             worker.outgoing.push(Outgoing::new(port.tx));
+            worker.sides.push(Side { pool: port.pool, to_kernel: port.to_kernel, from_kernel: port.from_kernel });
+        }
+        for (vlan, pool) in config.vlans.into_iter().zip(pools) {
+            worker.sides.push(Side { pool, to_kernel: vlan.to_kernel, from_kernel: vlan.from_kernel });
         }
         Ok(worker)
     }
@@ -170,6 +186,9 @@ impl Worker {
         for port in 0..self.receivers.len() {
             worked |= self.burst(port, now);
         }
+        for vlan in self.receivers.len()..self.sides.len() {
+            worked |= self.inject(vlan);
+        }
         self.give_up_fragments(now);
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
         self.rules.memory.sweep(now);
@@ -180,16 +199,30 @@ impl Worker {
     /// One burst of one port through all stages.
     fn burst(&mut self, port: usize, now: Tick) -> bool {
         let injected = self.inject(port);
-        let receiver = &mut self.receivers[port];
-        let received = receiver.rx.receive(&mut self.lanes.frames);
-        if received == 0 {
+        if self.receivers[port].receive(&mut self.lanes.frames) == 0 {
             return injected;
         }
-        self.process(port, now);
+        if self.vlans.is_empty() {
+            self.process(port, now);
+        } else {
+            self.trunk(port, now);
+        }
         while let Some(port) = self.fragments.next_ready(&mut self.lanes.frames) {
             self.process(usize::from(port), now);
         }
         true
+    }
+
+    /// What a port with VLANs received, a VLAN after the other.
+    #[inline(never)]
+    fn trunk(&mut self, port: usize, now: Tick) {
+        self.vlans.sort(u16::try_from(port).unwrap_or(u16::MAX), &mut self.lanes.frames);
+        if !self.lanes.is_empty() {
+            self.process(port, now);
+        }
+        while let Some(vlan) = self.vlans.next(&mut self.lanes.frames) {
+            self.process(usize::from(vlan), now);
+        }
     }
 
     /// The frames in the lanes, which came by `port`, through all stages.
@@ -209,7 +242,7 @@ impl Worker {
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         self.fragments.learn(&self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
-        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors, now);
+        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);
         self.send_icmp_errors(port);
         let held = self.dispatch(port, now);
         self.send_fragments();
@@ -230,9 +263,9 @@ impl Worker {
     fn send_icmp_errors(&mut self, port: usize) {
         for (lane, cause) in self.errors.take() {
             let offending = self.lanes.frames[lane].data();
-            if let Some(frame) = icmp_error::write(&self.receivers[port].pool, offending, &self.lanes.packets[lane], self.macs[port], cause)
-            {
-                self.outgoing[port].push(frame, Origin::IcmpError, &mut self.tally);
+            if let Some(frame) = icmp_error::write(&self.sides[port].pool, offending, &self.lanes.packets[lane], self.macs[port], cause) {
+                let port = u16::try_from(port).unwrap_or(u16::MAX);
+                let _ = push_by(&mut self.outgoing, &self.vlans, port, frame, Origin::IcmpError, &mut self.tally);
             }
         }
     }
@@ -243,9 +276,7 @@ impl Worker {
             return;
         }
         for (port, frame) in self.tunnels.later_fragments.drain(..) {
-            if let Some(outgoing) = self.outgoing.get_mut(usize::from(port)) {
-                outgoing.push(frame, Origin::Fragment, &mut self.tally);
-            }
+            let _ = push_by(&mut self.outgoing, &self.vlans, port, frame, Origin::Fragment, &mut self.tally);
         }
         for outgoing in &mut self.outgoing {
             outgoing.flush(&mut self.tally);
@@ -254,7 +285,7 @@ impl Worker {
 
     /// Every frame goes where it was decided to go and is counted; gives how many are kept, and not yet counted.
     fn dispatch(&mut self, port: usize, now: Tick) -> usize {
-        let receiver = &mut self.receivers[port];
+        let side = &self.sides[port];
         // Nearly every burst leaves as it came: all to real servers, by one port.
         let whole = self.lanes.leaves_whole();
         let Lanes { frames, packets, fates, .. } = &mut self.lanes;
@@ -268,16 +299,15 @@ impl Worker {
         for (i, frame) in frames.drain(..).enumerate() {
             let refused = match fates[i] {
                 Fate::Send(out, verdict) => {
-                    if let Some(outgoing) = self.outgoing.get_mut(usize::from(out)) {
-                        outgoing.push(frame, Origin::Received(verdict), &mut self.tally);
-                        continue;
+                    match push_by(&mut self.outgoing, &self.vlans, out, frame, Origin::Received(verdict), &mut self.tally) {
+                        Ok(()) => continue,
+                        Err(frame) => (Verdict::NoNextHop, frame),
                     }
-                    (Verdict::NoNextHop, frame)
                 }
                 Fate::Kernel => {
                     let limiter = if packets[i].is_neighbour_message() { &mut self.kernel_neighbours } else { &mut self.kernel };
                     if limiter.take() {
-                        match receiver.to_kernel.enqueue(frame) {
+                        match side.to_kernel.enqueue(frame) {
                             Ok(()) => {
                                 self.tally.count(Verdict::Exception);
                                 continue;
@@ -311,8 +341,11 @@ impl Worker {
 
     /// Sends what the kernel has for this port.
     fn inject(&mut self, port: usize) -> bool {
-        let Some(ring) = &self.receivers[port].from_kernel else { return false };
-        let sent = self.outgoing[port].send_from(ring);
+        let Some(ring) = &self.sides[port].from_kernel else { return false };
+        let sent = match self.outgoing.get_mut(port) {
+            Some(outgoing) => outgoing.send_from(ring),
+            None => send_tagged_from(&mut self.outgoing, &self.vlans, u16::try_from(port).unwrap_or(u16::MAX), ring),
+        };
         if sent != 0 {
             self.end.report().injected.add(sent);
         }

@@ -140,7 +140,7 @@ eal_test! {
             ("broadcast with one host's address", with(0, &[0xff; 6]), "not_our_mac"),
             ("from our own MAC", with(6, &OUR_MAC), "own_mac_source"),
             ("from a group", with(6, &[1, 0, 0x5e, 0, 0, 1]), "martian_source"),
-            ("VLAN tag", with(12, &[0x81, 0]), "ether_type"),
+            ("VLAN tag", with(12, &[0x81, 0]), "unknown_vlan"),
             ("LLDP", with(12, &[0x88, 0xcc]), "ether_type"),
             ("version 6 in IPv4", mended(with(14, &[0x65])), "bad_version"),
             ("IHL 4", with(14, &[0x44]), "bad_header_length"),

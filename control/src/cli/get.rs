@@ -149,7 +149,7 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
         };
         vec![
             port.name.clone(),
-            port.device.clone(),
+            port.vlan.as_ref().map_or_else(|| port.device.clone(), |vlan| format!("VLAN {vlan} of {}", port.device)),
             port.driver.clone(),
             port.mac.clone(),
             link,
