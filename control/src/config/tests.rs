@@ -200,7 +200,8 @@ fn vlans_are_ports_after_the_ports() {
     let seen: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.mac[5], link.mtu, link.networks.len())).collect();
     let wanted = [("lan", 0, 1600, 2), ("wan", 1, 1500, 0), ("lan.7", 0, 1600, 1), ("lan.4094.7", 0, 1500, 0), ("guests", 1, 1500, 0)];
     assert_eq!(seen, wanted);
-    let many: String = (1..=64).map(|id| format!("[[port.vlan]]\nid = {id}\n")).collect();
+    let many: Vec<String> = (1..=64).map(|id| format!("[[port.vlan]]\nid = {id}\n")).collect();
+    let many = many.concat();
     let found = faults(&format!("{PORT}{many}"));
     assert!(found.len() == 1 && found[0].1.contains("1 ports and 64 VLANs: allowed are 64 together"), "{found:?}");
     let long = faults("[[port]]\nname = \"a-name-of-many\"\ndevice = \"net_null0\"\n[[port.vlan]]\nid = 7\n");

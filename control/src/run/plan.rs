@@ -14,8 +14,8 @@ pub(super) const CACHE: u32 = 512;
 
 /// Frames that a worker may hold besides: bursts in hand and waiting to be sent, on each port.
 const IN_HAND: u32 = 256;
-/// Fragments that a worker keeps, and those it is about to send on.
-const FRAGMENTS: u32 = 2 * 512;
+/// Fragments that a worker keeps.
+const FRAGMENTS: u32 = 512;
 /// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
 const AF_XDP_BUFFERS: u32 = 8192;
 /// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
