@@ -150,6 +150,7 @@ impl Bench {
             persistence: None,
             revision: 1,
             members,
+            no_real_server: dataplane::service::NoRealServer::Icmp,
             timeouts: None,
             stats: Arc::new(ServiceStats::new(1)),
         };

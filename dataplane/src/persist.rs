@@ -64,7 +64,7 @@ impl Tracker {
             template
         } else {
             let new = NewEntry { server, service, state: State::None, flags: 0, timeout_ticks };
-            self.connections.insert(hash, &of_client, new, now)?
+            self.admit(hash, &of_client, new, None, rules, now)?
         };
         Self::count_template(server, rules, true);
         Ok(Followed { server, template, fresh: known.is_none() })

@@ -77,6 +77,8 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// Whether a batch took a real server out of its service; for whoever looks to put back.
+    pub servers_left: bool,
     /// Settings in force.
     pub settings: Settings,
     /// The version of the configuration in force.
@@ -95,6 +97,7 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            servers_left: false,
             settings: Settings::default(),
             version: 0,
         }
@@ -119,6 +122,7 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
         for (id, change) in &mut batch.services {

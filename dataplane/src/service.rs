@@ -149,6 +149,18 @@ pub struct Member {
     pub stats: Arc<ServerStats>,
 }
 
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset (RFC 9293 section 3.10.7.1).
+    Reset,
+}
+
 /// A virtual service with its members in scheduling order: newest first, as IPVS keeps them.
 #[derive(Debug)]
 pub struct VirtualService {
@@ -167,6 +179,8 @@ pub struct VirtualService {
     pub revision: u64,
     /// Members, newest first.
     pub members: Vec<Member>,
+    /// What clients are told when no real server takes new connections.
+    pub no_real_server: NoRealServer,
     /// Timeouts of its own, where they differ from the director's.
     pub timeouts: Option<Timeouts>,
     /// Counters, one line a worker.

@@ -1,12 +1,16 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
+use crate::address::Address;
+use crate::command::WorkerReport;
 use crate::connection::entry::flags;
-use crate::connection::{ConnectionTable, Entry, EntryId, Key, NewEntry};
+use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
+use crate::defence::Defence;
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::parse::Packet;
+use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
-use crate::service::{Protocol, ServerId, ServiceKey};
+use crate::service::{NoRealServer, Protocol, ServerId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -24,12 +28,47 @@ pub struct Tracker {
     pub connections: ConnectionTable,
     /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
     disturbed: bool,
+    pub(crate) defence: Defence,
+    pub(crate) overflow: Overflow,
+    pub(crate) counts: Counts,
+    /// What the client is told whose packet no real server takes.
+    refusal: Option<Cause>,
+}
+
+/// What happened to the table since it was last told.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) recycled: u64,
+    pub(crate) without_entry: u64,
+    pub(crate) dropped_entries: u64,
 }
 
 impl Tracker {
     /// A tracker over an empty table.
     pub fn new(worker: usize, connections: ConnectionTable) -> Self {
-        Self { worker, connections, disturbed: false }
+        // The table's hash is keyed with a secret, and so is what is made from it.
+        let nothing = Key { client: Address(0), virtual_: Address(0), client_port: 0, virtual_port: 0, protocol: 0 };
+        let defence = Defence::new(connections.hash(&nothing));
+        Self { worker, connections, disturbed: false, defence, overflow: Overflow::default(), counts: Counts::default(), refusal: None }
+    }
+
+    /// After commands: the defences go by new settings, and connections of removed real servers end if they are to.
+    pub fn rules_changed(&mut self, rules: &mut Rules, now: Tick) {
+        self.defence.check_soon(rules.version, now);
+        if std::mem::take(&mut rules.servers_left) && rules.settings.expire_nodest_conn {
+            self.defence.walk();
+        }
+    }
+
+    /// Publishes what happened to the table. Cost: a comparison when nothing did.
+    pub fn report(&mut self, report: &WorkerReport) {
+        let Counts { recycled, without_entry, dropped_entries } = std::mem::take(&mut self.counts);
+        if recycled | without_entry | dropped_entries != 0 {
+            report.recycled.add(recycled);
+            report.without_entry.add(without_entry);
+            report.dropped_entries.add(dropped_entries);
+        }
+        report.defences.set(self.defence.in_force());
     }
 
     /// Stage: finds the entry of every undecided flow. Hashes the whole burst, then prefetches, then looks up, so that cache
@@ -89,8 +128,10 @@ impl Tracker {
                 Some(fate) if fate != Fate::Undecided => fate,
                 _ => self.first_packet(hash, &packet, rules, now),
             };
-            if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer) {
-                errors.ask(i, Cause::PortUnreachable);
+            if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer)
+                && let Some(cause) = self.refusal.take()
+            {
+                errors.ask(i, cause);
             }
         }
     }
@@ -136,6 +177,7 @@ impl Tracker {
         }
         if entry.protocol != Protocol::Tcp as u8 {
             self.connections.touch(id, now, timeouts.udp * Tick::PER_SECOND);
+            self.connections.confirm(id);
             return;
         }
         let old = entry.state();
@@ -144,7 +186,7 @@ impl Tracker {
             self.connections.touch(id, now, timeouts.tcp * Tick::PER_SECOND);
             return;
         }
-        let table = if entry.flags & flags::NO_OUTPUT != 0 { Table::InputOnly } else { Table::Input };
+        let table = Table::of_client(entry.flags & flags::NO_OUTPUT != 0, self.defence.secure);
         let new = tcp::next(table, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
@@ -171,14 +213,24 @@ impl Tracker {
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
         let Some(id) = rules.find(&service_key) else { return Fate::Kernel };
+        if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
+            if self.overflow.is_in_force(now) {
+                return self.forward_without_entry(hash, packet, id, false, rules, now);
+            }
+            return Fate::Kernel;
+        }
+        if self.defence.drops_packet() {
+            return Fate::Drop(Verdict::DropPacket);
+        }
         if key.client_port == FTP_DATA {
             return Fate::Kernel;
         }
-        if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
-            return Fate::Kernel;
-        }
         let Some(found) = rules.service_ref(id) else { return Fate::Kernel };
+        self.refusal = refusal(found.service.no_real_server);
         let followed = match found.service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
+            Some(Err(Verdict::TableFull)) => {
+                return self.forward_without_entry(hash, packet, id, true, rules, now);
+            }
             Some(Err(verdict)) => return Fate::Drop(verdict),
             Some(Ok(followed)) => Some(followed),
             None => None,
@@ -193,14 +245,14 @@ impl Tracker {
         if !found.service.one_packet {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             let (state, seconds) = if protocol == Protocol::Tcp {
-                let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
+                let state = tcp::next(Table::of_client(true, self.defence.secure), State::None, packet.tcp_flags);
                 (state, state.timeout(timeouts))
             } else {
                 (State::None, timeouts.udp)
             };
             let timeout_ticks = seconds * Tick::PER_SECOND;
             let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
-            match self.connections.insert(hash, key, new, now) {
+            match self.admit(hash, key, new, followed.map(|f| f.template), rules, now) {
                 Ok(entry) => {
                     if self.connections.entry(entry).counts_as_active() {
                         share.active.increment();
@@ -215,6 +267,9 @@ impl Tracker {
                 Err(error) => {
                     if let Some(followed) = followed.filter(|f| f.fresh) {
                         self.end(followed.template, rules);
+                    }
+                    if error == InsertError::TableFull {
+                        return self.forward_without_entry(hash, packet, id, true, rules, now);
                     }
                     return Fate::Drop(error.into());
                 }
@@ -250,6 +305,15 @@ impl Tracker {
     }
 }
 
+/// What a client is told whose packet no real server takes.
+const fn refusal(policy: NoRealServer) -> Option<Cause> {
+    match policy {
+        NoRealServer::Icmp => Some(Cause::PortUnreachable),
+        NoRealServer::Reset => Some(Cause::Reset),
+        NoRealServer::Drop => None,
+    }
+}
+
 /// Moves a connection between its real server's counts.
 #[inline(never)]
 fn recount(share: &ServerShare, old: State, new: State) {
@@ -267,7 +331,7 @@ fn recount(share: &ServerShare, old: State, new: State) {
 }
 
 #[inline]
-fn count_packet(traffic: &Traffic, packet: &Packet) {
+pub(crate) fn count_packet(traffic: &Traffic, packet: &Packet) {
     traffic.in_packets.add(1);
     traffic.in_bytes.add(u64::from(packet.length));
 }

@@ -22,11 +22,13 @@ pub mod flags {
     pub const CONTROLLED: u16 = 1 << 1;
     /// Of a template: a connection of its own was established.
     pub const ASSURED: u16 = 1 << 2;
+    /// Nothing has confirmed it yet: it waits in a queue of those that go first. Set and cleared by the table alone.
+    pub const TENTATIVE: u16 = 1 << 8;
 }
 
 /// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has
 /// such a protocol, so no packet finds a template.
-pub const TEMPLATE: u8 = 1 << 7;
+pub const TEMPLATE: u8 = 1 << 6;
 
 /// A connection as the director remembers it, or a persistence template, which remembers the real server of a client: 64 bytes, aligned to a cache line, no padding, every bit pattern valid.
 ///

@@ -109,6 +109,7 @@ impl Service {
             persistence: None,
             revision: 0,
             members: Vec::new(),
+            no_real_server: crate::service::NoRealServer::Icmp,
             timeouts: None,
             stats,
         };

@@ -12,7 +12,7 @@ use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, channel};
 use dataplane::link::PortQueues;
 use dataplane::service::*;
-use dataplane::settings::Settings;
+use dataplane::settings::{Settings, Timeouts};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
@@ -84,6 +84,8 @@ pub struct Lab {
     pub now: Tick,
     /// What services have that are put from now on.
     pub persistence: Option<Persistence>,
+    pub no_real_server: NoRealServer,
+    pub timeouts: Option<Timeouts>,
     pub pool: Mempool,
     rx: Ring,
     tx: Ring,
@@ -138,6 +140,8 @@ impl Lab {
             control,
             now: Tick(1000),
             persistence: None,
+            no_real_server: NoRealServer::Icmp,
+            timeouts: None,
             pool,
             rx,
             tx,
@@ -234,7 +238,8 @@ impl Lab {
             persistence: self.persistence,
             revision: self.revision,
             members,
-            timeouts: None,
+            no_real_server: self.no_real_server,
+            timeouts: self.timeouts,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };
         batch.services.push((ServiceId(id), Some(Arc::new(service))));
@@ -328,6 +333,7 @@ impl Lab {
         all.insert("SENT", report.sent[0].get());
         all.insert("FRAGMENTS", report.fragments.get());
         all.insert("ICMP", report.icmp_errors.get());
+        all.insert("RESETS", report.resets.get());
         all.insert("INJECTED", report.injected.get());
         all
     }
