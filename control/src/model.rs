@@ -10,7 +10,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
+pub use spec::{
+    Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
+    ServiceTimeouts,
+};
 
 /// A transport protocol that a virtual service can be for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -137,6 +140,12 @@ pub struct Service {
     /// One-packet scheduling.
     #[serde(default)]
     pub one_packet: bool,
+    /// What a client is told whose connection no real server takes.
+    #[serde(default)]
+    pub no_real_server: NoRealServer,
+    /// Timeouts of its own, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<ServiceTimeouts>,
     /// Counters.
     pub stats: Stats,
     /// Rates.
@@ -250,6 +259,18 @@ pub struct Settings {
     pub expire_quiescent_template: u8,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
+    /// Ends entries at random, half-open ones and those that few packets used: 0 never, 1 or 2 while the table is short of free places,
+    /// 3 always.
+    pub drop_entry: u8,
+    /// Drops some of the first packets of connections: 0 never, 1 or 2 while the table is short of free places, the more the shorter,
+    /// 3 always, one of `am_droprate`.
+    pub drop_packet: u8,
+    /// Uses the TCP states that keep a SYN in `SYNACK`: 0 never, 1 or 2 while the table is short of free places, 3 always.
+    pub secure_tcp: u8,
+    /// The percentage of a worker's places below which free ones are too few. (The kernel's counts pages of free memory.)
+    pub amemthresh: u8,
+    /// With `drop_packet` 3, every so many-th first packet is dropped; 0 for none.
+    pub am_droprate: u32,
     /// Seconds until an idle established TCP connection ends.
     pub timeout_tcp: u32,
     /// Seconds until a TCP connection ends after a FIN.
@@ -265,6 +286,11 @@ impl Default for Settings {
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,
+            drop_entry: 0,
+            drop_packet: 0,
+            secure_tcp: 0,
+            amemthresh: 10,
+            am_droprate: 10,
             timeout_tcp: 900,
             timeout_tcpfin: 120,
             timeout_udp: 300,
@@ -293,6 +319,21 @@ pub struct Worker {
     pub sent: u64,
     /// ICMP errors sent.
     pub icmp_errors: u64,
+    /// TCP resets sent.
+    #[serde(default)]
+    pub resets: u64,
+    /// Entries that nothing had confirmed yet (half open, or of one datagram) and that ended to make room for new connections.
+    #[serde(default)]
+    pub recycled: u64,
+    /// Packets forwarded without an entry because there was no room for one.
+    #[serde(default)]
+    pub without_entry: u64,
+    /// Entries that `drop_entry` ended.
+    #[serde(default)]
+    pub dropped_entries: u64,
+    /// The defences in force: `drop_entry`, `drop_packet`, `secure_tcp`.
+    #[serde(default)]
+    pub defences: Vec<String>,
     /// Second and later fragments of tunnelled packets sent.
     #[serde(default)]
     pub fragments: u64,

@@ -26,6 +26,21 @@ pub struct SettingsPatch {
     /// 0 to 7.
     #[schema(maximum = 7)]
     pub conn_reuse_mode: Option<u8>,
+    /// 0 to 3.
+    #[schema(maximum = 3)]
+    pub drop_entry: Option<u8>,
+    /// 0 to 3.
+    #[schema(maximum = 3)]
+    pub drop_packet: Option<u8>,
+    /// 0 to 3.
+    #[schema(maximum = 3)]
+    pub secure_tcp: Option<u8>,
+    /// Percent, 0 to 100.
+    #[schema(maximum = 100)]
+    pub amemthresh: Option<u8>,
+    /// 0 to 2147483647.
+    #[schema(maximum = 2_147_483_647)]
+    pub am_droprate: Option<u32>,
     /// Seconds, 1 to 2678400.
     #[schema(minimum = 1, maximum = 2_678_400)]
     pub timeout_tcp: Option<u32>,
@@ -44,6 +59,11 @@ impl SettingsPatch {
             expire_nodest_conn: self.expire_nodest_conn.unwrap_or(settings.expire_nodest_conn),
             expire_quiescent_template: self.expire_quiescent_template.unwrap_or(settings.expire_quiescent_template),
             conn_reuse_mode: self.conn_reuse_mode.unwrap_or(settings.conn_reuse_mode),
+            drop_entry: self.drop_entry.unwrap_or(settings.drop_entry),
+            drop_packet: self.drop_packet.unwrap_or(settings.drop_packet),
+            secure_tcp: self.secure_tcp.unwrap_or(settings.secure_tcp),
+            amemthresh: self.amemthresh.unwrap_or(settings.amemthresh),
+            am_droprate: self.am_droprate.unwrap_or(settings.am_droprate),
             timeout_tcp: self.timeout_tcp.unwrap_or(settings.timeout_tcp),
             timeout_tcpfin: self.timeout_tcpfin.unwrap_or(settings.timeout_tcpfin),
             timeout_udp: self.timeout_udp.unwrap_or(settings.timeout_udp),

@@ -38,6 +38,8 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         flags: BTreeSet::new(),
         persistence: None,
         one_packet: false,
+        no_real_server: crate::model::NoRealServer::Icmp,
+        timeouts: None,
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
         real_servers,

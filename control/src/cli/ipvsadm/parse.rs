@@ -15,7 +15,8 @@ use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
 use crate::model::{
-    Method, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec,
+    Method, NoRealServer, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch,
+    ServiceSpec,
 };
 
 /// The most seconds that a timeout may have: 31 days.
@@ -236,6 +237,8 @@ impl Line {
                 flags: self.scheduler_flags()?,
                 persistence: self.persistence()?,
                 one_packet: self.has(Named::Ops),
+                no_real_server: NoRealServer::default(),
+                timeouts: None,
                 real_servers: Vec::new(),
             }),
             Command::EditService => {
@@ -244,6 +247,8 @@ impl Line {
                     flags: Some(self.scheduler_flags()?),
                     persistence: Some(self.persistence()?),
                     one_packet: Some(self.has(Named::Ops)),
+                    // What ipvsadm has no options for stays as it is.
+                    ..ServicePatch::default()
                 };
                 Request::EditService(key, patch)
             }
