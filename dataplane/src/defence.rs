@@ -3,9 +3,10 @@
 //! The kernel goes by its free memory; a worker's memory is its table, so here the places that are free decide. Also here, because
 //! it walks the table as well: ending the connections of removed real servers while `expire_nodest_conn` is on.
 
-use crate::connection::entry::{TEMPLATE, flags};
+use crate::connection::entry::flags;
 use crate::connection::{Entry, EntryId};
 use crate::rules::Rules;
+use crate::sctp;
 use crate::service::Protocol;
 use crate::settings::{Mode, Settings};
 use crate::tcp::State;
@@ -195,14 +196,16 @@ impl Defence {
             return entry.flags & flags::ASSURED == 0 && !one_packet;
         }
         let timeouts = service.and_then(|found| found.timeouts.as_ref()).unwrap_or(&rules.settings.timeouts);
-        if entry.protocol & !TEMPLATE != Protocol::Tcp as u8 {
-            return self.drops_idle(entry, timeouts.udp * Tick::PER_SECOND, now);
-        }
-        match entry.state() {
-            State::SynRecv | State::SynAck => true,
-            State::Established => self.drops_idle(entry, timeouts.tcp * Tick::PER_SECOND, now),
-            _ => false,
-        }
+        let idle_for = match (Protocol::of_flow(entry.protocol), entry.state(), entry.association()) {
+            (Protocol::Tcp, State::SynRecv | State::SynAck, _) | (Protocol::Sctp, _, sctp::State::Init1 | sctp::State::Init) => {
+                return true;
+            }
+            (Protocol::Tcp, State::Established, _) => timeouts.tcp,
+            (Protocol::Udp, ..) => timeouts.udp,
+            (Protocol::Sctp, _, sctp::State::Established) => sctp::State::Established.timeout(),
+            _ => return false,
+        };
+        self.drops_idle(entry, idle_for * Tick::PER_SECOND, now)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod recycle;
 pub mod reset;
 pub mod rules;
 pub mod schedule;
+pub mod sctp;
 pub mod service;
 pub mod settings;
 pub mod stats;

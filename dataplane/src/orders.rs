@@ -129,7 +129,7 @@ impl Default for Orders {
 
 /// The entry as a listing shows it, if the filter means it.
 fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
-    let protocol = if entry.protocol & !TEMPLATE == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
+    let protocol = Protocol::of_flow(entry.protocol & !TEMPLATE);
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();
     let meant = filter.protocol.is_none_or(|p| p == protocol)

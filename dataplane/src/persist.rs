@@ -87,9 +87,10 @@ impl Tracker {
     }
 
     /// Puts a new entry under the control of its template.
-    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId, state: State) {
+    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId) {
         self.connections.set_template(entry, template);
-        if state == State::Established {
+        let entry = self.connections.entry(entry);
+        if entry.counts_as_active() && !entry.is_half_open() {
             self.connections.assure(template);
         }
     }

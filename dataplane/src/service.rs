@@ -14,6 +14,20 @@ pub enum Protocol {
     Tcp = 6,
     /// UDP (RFC 768).
     Udp = 17,
+    /// SCTP (RFC 9260).
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// The protocol of a flow with this IP protocol number.
+    #[inline]
+    pub const fn of_flow(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            132 => Self::Sctp,
+            _ => Self::Udp,
+        }
+    }
 }
 
 /// What a virtual service is known by on the packet path: protocol, VIP and vport.

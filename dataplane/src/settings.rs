@@ -41,9 +41,12 @@ pub enum Mode {
 
 /// Everything that changes how a worker treats packets and that is not a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of their own, as in IPVS")]
 pub struct Settings {
     /// Any TCP segment may make an entry, not only a SYN.
     pub sloppy_tcp: bool,
+    /// Any SCTP packet but ABORT may make an entry, not only INIT.
+    pub sloppy_sctp: bool,
     /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
     pub expire_nodest_conn: bool,
     /// Templates to a real server of weight 0 are not followed; otherwise its known clients still get there.
@@ -74,6 +77,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sloppy_tcp: false,
+            sloppy_sctp: false,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             conn_reuse_mode: 1,

@@ -10,6 +10,7 @@ use crate::lanes::{Fate, Lanes, each};
 use crate::parse::Packet;
 use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
+use crate::sctp;
 use crate::service::{NoRealServer, Protocol, ServerId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
@@ -158,6 +159,9 @@ impl Tracker {
             count_packet(&service.traffic, packet);
             timeouts = service.timeouts.as_ref().unwrap_or(timeouts);
         }
+        if entry.protocol == Protocol::Sctp as u8 {
+            return self.sctp_packet(id, packet, target, now);
+        }
         if entry.protocol != Protocol::Tcp as u8 {
             self.connections.touch(id, now, timeouts.udp * Tick::PER_SECOND);
             self.connections.confirm(id);
@@ -175,7 +179,7 @@ impl Tracker {
         self.connections.touch(id, now, timeout);
         if new != old {
             self.connections.set_state(id, new, now, timeout);
-            recount(&target.share, old, new);
+            recount(&target.share, old.counts_as_active(), new.counts_as_active());
             if new == State::Established
                 && let Some(template) = self.connections.template(id)
             {
@@ -184,19 +188,43 @@ impl Tracker {
         }
     }
 
+    /// Moves the state of an SCTP association, of which a packet is counted already, and restarts its timer.
+    #[inline(never)]
+    fn sctp_packet(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, now: Tick) {
+        let entry = self.connections.entry(id);
+        let table = if entry.flags & flags::NO_OUTPUT != 0 { sctp::Table::InputOnly } else { sctp::Table::Input };
+        let was_active = entry.counts_as_active();
+        let new = sctp::next(table, entry.association(), sctp::event(packet.tcp_flags));
+        let timeout = new.timeout() * Tick::PER_SECOND;
+        self.connections.touch(id, now, timeout);
+        self.connections.set_state_value(id, new as u8, now, timeout);
+        let is_active = new == sctp::State::Established;
+        recount(&target.share, was_active, is_active);
+        if is_active
+            && !was_active
+            && let Some(template) = self.connections.template(id)
+        {
+            self.connections.assure(template);
+        }
+    }
+
     /// Schedules the first packet of a connection.
     #[inline(never)]
     fn first_packet(&mut self, hash: u64, packet: &Packet, rules: &mut Rules, now: Tick) -> Fate {
         let key = &packet.key;
-        let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
-        let sloppy = rules.settings.sloppy_tcp;
+        let protocol = Protocol::of_flow(key.protocol);
+        let sloppy = match protocol {
+            Protocol::Tcp => rules.settings.sloppy_tcp,
+            Protocol::Sctp => rules.settings.sloppy_sctp,
+            Protocol::Udp => true,
+        };
         let default_timeouts = rules.settings.timeouts;
         if rules.is_own(key.client) {
             return Fate::Drop(Verdict::OwnSource);
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
         let Some(id) = rules.find(&service_key) else { return Fate::Kernel };
-        if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
+        if packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0) {
             if self.overflow.is_in_force(now) {
                 return self.forward_without_entry(hash, packet, id, false, rules, now);
             }
@@ -227,16 +255,22 @@ impl Tracker {
         let (share, traffic) = (&target.share, &found.traffic);
         if !found.service.one_packet {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
-            let (state, seconds) = if protocol == Protocol::Tcp {
-                let state = tcp::next(Table::of_client(true, self.defence.secure), State::None, packet.tcp_flags);
-                (state, state.timeout(timeouts))
-            } else {
-                (State::None, timeouts.udp)
+            let association = sctp::next(sctp::Table::InputOnly, sctp::State::None, sctp::event(packet.tcp_flags));
+            let (state, seconds) = match protocol {
+                Protocol::Tcp => {
+                    let state = tcp::next(Table::of_client(true, self.defence.secure), State::None, packet.tcp_flags);
+                    (state, state.timeout(timeouts))
+                }
+                Protocol::Udp => (State::None, timeouts.udp),
+                Protocol::Sctp => (State::None, association.timeout()),
             };
             let timeout_ticks = seconds * Tick::PER_SECOND;
             let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
             match self.admit(hash, key, new, followed.map(|f| f.template), rules, now) {
                 Ok(entry) => {
+                    if protocol == Protocol::Sctp {
+                        self.connections.set_state_value(entry, association as u8, now, timeout_ticks);
+                    }
                     if self.connections.entry(entry).counts_as_active() {
                         share.active.increment();
                     } else {
@@ -244,7 +278,7 @@ impl Tracker {
                     }
                     target.connection_came();
                     if let Some(followed) = followed {
-                        self.control(entry, followed.template, state);
+                        self.control(entry, followed.template);
                     }
                 }
                 Err(error) => {
@@ -299,8 +333,8 @@ const fn refusal(policy: NoRealServer) -> Option<Cause> {
 
 /// Moves a connection between its real server's counts.
 #[inline(never)]
-fn recount(share: &ServerShare, old: State, new: State) {
-    match (old.counts_as_active(), new.counts_as_active()) {
+fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
+    match (was_active, is_active) {
         (false, true) => {
             share.inactive.decrement();
             share.active.increment();
@@ -335,14 +369,15 @@ fn release(entry: &Entry, rules: &Rules) {
     }
 }
 
-/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl); never on one made through a template.
+/// Whether a SYN or an INIT on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl); never on one made through a template.
 fn ended(entry: &Entry, mode: u8) -> bool {
     if entry.flags & flags::CONTROLLED != 0 {
         return false;
     }
-    match entry.state() {
-        State::TimeWait | State::Close => mode != 0,
-        State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
+    match (Protocol::of_flow(entry.protocol), entry.state()) {
+        (Protocol::Tcp, State::TimeWait | State::Close) => mode != 0,
+        (Protocol::Tcp, State::FinWait) => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
+        (Protocol::Sctp, _) => mode != 0 && entry.association() == sctp::State::Closed,
         _ => false,
     }
 }

@@ -45,7 +45,7 @@ pub struct NewEntry {
     pub server: ServerId,
     /// The virtual service.
     pub service: ServiceId,
-    /// Its first state; [`State::None`] for UDP.
+    /// Its first state; [`State::None`] for all but TCP.
     pub state: State,
     /// Bits of [`flags`].
     pub flags: u16,
@@ -220,8 +220,14 @@ impl ConnectionTable {
     /// Puts the entry into another state and lets it live for `timeout_ticks` from now; counts no packet.
     #[inline]
     pub fn set_state(&mut self, id: EntryId, state: State, now: Tick, timeout_ticks: u32) {
+        self.set_state_value(id, state as u8, now, timeout_ticks);
+    }
+
+    /// As [`set_state`](Self::set_state), for a state of the entry's own protocol.
+    #[inline]
+    pub fn set_state_value(&mut self, id: EntryId, state: u8, now: Tick, timeout_ticks: u32) {
         let entry = &mut self.entries[id.0 as usize];
-        entry.state = state as u8;
+        entry.state = state;
         if entry.is_half_open() {
             self.enlist(id.0);
         } else if entry.flags & flags::TENTATIVE != 0 {
