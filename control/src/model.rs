@@ -23,14 +23,17 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`, as in ids.
+    /// `tcp`, `udp` or `sctp`, as in ids.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         }
     }
 }
@@ -54,7 +57,9 @@ impl fmt::Display for ServiceKey {
 
 /// Why a text is not a service's id.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets")]
+#[error(
+    "'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT, udp:ADDRESS:PORT or sctp:ADDRESS:PORT, an IPv6 address in brackets"
+)]
 pub struct BadKey(String);
 
 impl FromStr for ServiceKey {
@@ -66,6 +71,7 @@ impl FromStr for ServiceKey {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
             _ => return Err(bad()),
         };
         let socket: SocketAddr = rest.parse().map_err(|_| bad())?;
@@ -253,6 +259,8 @@ pub struct Services {
 pub struct Settings {
     /// 1: any TCP segment may make an entry.
     pub sloppy_tcp: u8,
+    /// 1: any SCTP packet but ABORT may make an entry.
+    pub sloppy_sctp: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
@@ -283,6 +291,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sloppy_tcp: 0,
+            sloppy_sctp: 0,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,

@@ -19,6 +19,9 @@ pub struct SettingsPatch {
     pub sloppy_tcp: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
+    pub sloppy_sctp: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
     pub expire_nodest_conn: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
@@ -56,6 +59,7 @@ impl SettingsPatch {
     fn apply(self, settings: &mut Settings) {
         *settings = Settings {
             sloppy_tcp: self.sloppy_tcp.unwrap_or(settings.sloppy_tcp),
+            sloppy_sctp: self.sloppy_sctp.unwrap_or(settings.sloppy_sctp),
             expire_nodest_conn: self.expire_nodest_conn.unwrap_or(settings.expire_nodest_conn),
             expire_quiescent_template: self.expire_quiescent_template.unwrap_or(settings.expire_quiescent_template),
             conn_reuse_mode: self.conn_reuse_mode.unwrap_or(settings.conn_reuse_mode),

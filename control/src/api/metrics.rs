@@ -218,6 +218,7 @@ fn local(key: ServiceKey) -> [Label; 3] {
     let proto = match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
     };
     [("local_address", IpAddr::to_string(&address)), ("local_port", port.to_string()), ("proto", proto.to_owned())]
 }

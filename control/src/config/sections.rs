@@ -115,6 +115,7 @@ pub(super) fn settings(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Se
     let Some(mut section) = root.take_section("settings", faults) else { return settings };
     let flags = [
         ("sloppy_tcp", &mut settings.sloppy_tcp, 0..=1),
+        ("sloppy_sctp", &mut settings.sloppy_sctp, 0..=1),
         ("expire_nodest_conn", &mut settings.expire_nodest_conn, 0..=1),
         ("expire_quiescent_template", &mut settings.expire_quiescent_template, 0..=1),
         // Bits 0 and 2 mean something; bit 1 is IPVS's own "any state", which 7 includes.

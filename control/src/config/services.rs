@@ -10,7 +10,7 @@ use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
 use crate::model::{Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, ServiceTimeouts};
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 const SCHEDULERS: &[(&str, Scheduler)] =
     &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc), ("sh", Scheduler::Sh)];
 const FLAGS: &[(&str, SchedulerFlag)] = &[("sh-port", SchedulerFlag::ShPort), ("sh-fallback", SchedulerFlag::ShFallback)];
@@ -45,7 +45,7 @@ impl Place {
 
 fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceSpec> {
     let protocol = section
-        .need("protocol", "\"tcp\" or \"udp\"", faults)
+        .need("protocol", "\"tcp\", \"udp\" or \"sctp\"", faults)
         .and_then(|item| place.note("protocol", item, faults).choice(faults, PROTOCOLS));
     let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
     let port = section

@@ -148,7 +148,11 @@ fn every_value_is_refused_with_its_place() {
         ("gateways = [\"10.10.24.1\", \"10.10.24.2\"]\n", "5:27 port[0].gateways[1]", "one gateway of each family"),
         ("[[port.neighbour]]\naddress = \"10.10.24.9\"\nmac = \"01:00:5e:00:00:01\"\n", "7:7 port[0].neighbour[0].mac", "a unicast MAC"),
         ("[[port.neighbour]]\naddress = \"10.9.24.9\"\nmac = \"02:00:00:00:00:01\"\n", "6:11 port[0].neighbour[0].address", "connected"),
-        ("[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n", "6:12 service[0].protocol", "\"tcp\", \"udp\""),
+        (
+            "[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n",
+            "6:12 service[0].protocol",
+            "\"tcp\", \"udp\", \"sctp\"",
+        ),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"vip\"\nport = 80\n", "7:11 service[0].address", "an IPv4 or IPv6 address"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n", "5:1 service[0].port", "missing: the vport"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 0 to 65535"),

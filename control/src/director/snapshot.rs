@@ -138,6 +138,7 @@ impl Desired {
         let s = &self.settings;
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
+            sloppy_sctp: s.sloppy_sctp != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
@@ -199,6 +200,7 @@ pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
     match protocol {
         Protocol::Tcp => worker::Protocol::Tcp,
         Protocol::Udp => worker::Protocol::Udp,
+        Protocol::Sctp => worker::Protocol::Sctp,
     }
 }
 

@@ -143,6 +143,7 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
         }
     };
     at_most("sloppy_tcp", settings.sloppy_tcp, 1);
+    at_most("sloppy_sctp", settings.sloppy_sctp, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
@@ -181,8 +182,8 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
-    if service.one_packet && service.protocol == Protocol::Tcp {
-        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a TCP connection needs an entry");
+    if service.one_packet && service.protocol != Protocol::Udp {
+        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a connection of TCP or SCTP needs an entry");
     }
     if service.no_real_server == NoRealServer::Reset && service.protocol != Protocol::Tcp {
         found.add(at.field("no_real_server"), "no_real_server is reset: only TCP has resets, allowed are icmp and drop");

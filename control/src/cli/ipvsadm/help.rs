@@ -27,6 +27,7 @@ Usage:
 SERVICE:
   -t, --tcp-service HOST:PORT                   a TCP service
   -u, --udp-service HOST:PORT                   a UDP service
+      --sctp-service HOST:PORT                  an SCTP service
                                                 HOST is an address or a name; IPv6: [ADDRESS]:PORT
 SERVER:
   -r, --real-server HOST[:PORT]                 without PORT, the service's
@@ -45,7 +46,7 @@ LISTING:
   --nosort                                      in the order of adding
 
 Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f), tunnels (-i),
-masquerading (-m), thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
+masquerading (-m), thresholds (-x, -y), scheduler flags (-b) and the synchronization daemon.
 
 Examples:
   ipvsadm -A -t 10.10.24.88:80 -s rr

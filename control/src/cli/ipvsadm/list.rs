@@ -114,6 +114,7 @@ impl<'a> Style<'a> {
         let option = match service.protocol {
             Protocol::Tcp => "-t",
             Protocol::Udp => "-u",
+            Protocol::Sctp => "--sctp-service",
         };
         let name = self.name(service.address, service.port, service.protocol);
         let mut text = format!("-A {option} {name} -s {}", service.scheduler.as_str());
@@ -242,6 +243,7 @@ fn upper(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
     }
 }
 

@@ -31,7 +31,6 @@ pub(super) struct Line {
     pub(super) protocol: Protocol,
     pub(super) service: Option<AddressPort>,
     pub(super) mark: bool,
-    pub(super) sctp: bool,
     pub(super) scheduler: Option<String>,
     flags: Vec<String>,
     persistence: Persistence,
@@ -62,10 +61,7 @@ impl Line {
         match found.option {
             Opt::Tcp => self.take_service(Protocol::Tcp, text, names)?,
             Opt::Udp => self.take_service(Protocol::Udp, text, names)?,
-            Opt::Sctp => {
-                self.sctp = true;
-                self.take_service(Protocol::Tcp, text, names)?;
-            }
+            Opt::Sctp => self.take_service(Protocol::Sctp, text, names)?,
             Opt::Mark => {
                 self.note(Named::ServiceAddress)?;
                 let bad = || Failure::usage(format_args!("invalid fwmark value `{text}' specified"));
@@ -186,7 +182,7 @@ impl Line {
         if self.service.is_some_and(|service| service.port.unwrap_or(0) == 0) && !self.has(Named::Persistent) {
             return Err(Failure::usage("Zero port specified for non-persistent service"));
         }
-        if self.has(Named::Ops) && !self.mark && (self.protocol != Protocol::Udp || self.sctp) {
+        if self.has(Named::Ops) && !self.mark && self.protocol != Protocol::Udp {
             return Err(Failure::usage("One-Packet Scheduling is only for UDP virtual services"));
         }
         let scheduler = self.scheduler.as_deref().unwrap_or("wlc");
@@ -380,7 +376,6 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         protocol: Protocol::Tcp,
         service: None,
         mark: false,
-        sctp: false,
         scheduler: None,
         flags: Vec::new(),
         persistence: Persistence::default(),

@@ -169,6 +169,17 @@ fn a_service_can_be_spelled_in_many_ways() {
 }
 
 #[test]
+fn sctp_services_have_real_servers_and_no_one_packet_scheduling() {
+    let Ok(Request::AddService(service)) = request("-A --sctp-service 10.10.24.88:3868 -s rr") else { panic!() };
+    assert_eq!(service.key(), key("sctp:10.10.24.88:3868"));
+    let Ok(Request::AddServer(of, server)) = request("-a --sctp-service [fd00:10::88]:3868 -r [fd00:10::21]:3868") else { panic!() };
+    assert_eq!((of, server.port), (key("sctp:[fd00:10::88]:3868"), Some(3868)));
+    assert_eq!(request("-D --sctp-service 10.10.24.88:3868"), Ok(Request::DeleteService(key("sctp:10.10.24.88:3868"))));
+    let refused = request("-A --sctp-service 10.10.24.88:3868 -o").unwrap_err();
+    assert_eq!((refused.code, refused.text.as_str()), (2, "One-Packet Scheduling is only for UDP virtual services"));
+}
+
+#[test]
 fn the_default_scheduler_is_wlc_and_the_default_weight_1() {
     let Ok(Request::AddService(service)) = request("-A -u 10.10.24.88:domain -o") else { panic!() };
     assert_eq!((service.scheduler, service.one_packet, service.key()), (Scheduler::Wlc, true, key("udp:10.10.24.88:53")));
@@ -325,7 +336,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("-A -f 7 -s rr", "services by firewall mark (-f) are not built yet"),
         ("-D -f 7", "services by firewall mark (-f) are not built yet"),
         ("-L -f 7", "services by firewall mark (-f) are not built yet"),
-        ("-A --sctp-service 10.10.24.88:80", "SCTP services (--sctp-service) are not built yet"),
         ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
         (
             "-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080",

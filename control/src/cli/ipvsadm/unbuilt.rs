@@ -11,8 +11,6 @@ const LVS_SCHEDULERS: [&str; 14] = ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
     let what = if line.mark {
         "services by firewall mark (-f) are".to_owned()
-    } else if line.sctp {
-        "SCTP services (--sctp-service) are".to_owned()
     } else if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
     } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
