@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
+use crate::marks::Marks;
 use crate::schedule::{Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
@@ -77,6 +78,7 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    marks: Arc<Marks>,
     /// Settings in force.
     pub settings: Settings,
     /// The version of the configuration in force.
@@ -95,6 +97,7 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            marks: Arc::new(Marks::default()),
             settings: Settings::default(),
             version: 0,
         }
@@ -105,6 +108,9 @@ impl Rules {
         let worker = self.worker;
         if let Some(locals) = &mut batch.locals {
             std::mem::swap(locals, &mut self.locals);
+        }
+        if let Some(marks) = &mut batch.marks {
+            std::mem::swap(marks, &mut self.marks);
         }
         for (id, change) in &mut batch.servers {
             let Some(slot) = self.servers.get_mut(id.0 as usize) else { continue };
@@ -128,11 +134,11 @@ impl Rules {
                 && self.by_key.get(&old.service.key) == Some(id)
             {
                 self.by_key.remove(&old.service.key);
-                self.any_port -= u32::from(old.service.key.port == 0);
+                self.any_port -= u32::from(old.service.key.takes_every_port());
             }
             let new = change.take().map(|service| {
                 let known = self.by_key.insert(service.key, *id);
-                self.any_port += u32::from(service.key.port == 0 && known.is_none());
+                self.any_port += u32::from(service.key.takes_every_port() && known.is_none());
                 let scheduler = match slot.take() {
                     Some(mut old) => {
                         old.scheduler.service_changed(&old.service, &service);
@@ -162,6 +168,23 @@ impl Rules {
             return exact;
         }
         self.by_key.get(&ServiceKey { port: 0, ..*key }).copied()
+    }
+
+    /// The service by mark that a first packet is for, which comes before any of its VIP. Packets to a DIP get no mark: a wide
+    /// rule would take the director's own traffic away. Cost: one load without mark rules; with them, that of [`Marks::of`] and
+    /// three hash lookups.
+    #[inline]
+    pub fn find_marked(&self, key: &Key) -> Option<ServiceId> {
+        if self.marks.is_empty() { None } else { self.look_up_mark(key) }
+    }
+
+    #[inline(never)]
+    fn look_up_mark(&self, key: &Key) -> Option<ServiceId> {
+        let mark = self.marks.of(key)?;
+        if self.is_own(key.virtual_) && !self.locals.vips.contains(&key.virtual_) {
+            return None;
+        }
+        self.by_key.get(&ServiceKey::marked(mark, key.virtual_.is_v4())).copied()
     }
 
     /// The service at a place.
@@ -203,9 +226,9 @@ impl Rules {
         self.locals.addresses.contains_key(&address)
     }
 
-    /// Whether this is a VIP.
+    /// Whether this is a VIP, or an address that mark rules are about. Cost: that of all mark rules for what is no VIP.
     #[inline]
     pub fn is_service_address(&self, address: Address) -> bool {
-        self.locals.vips.contains(&address)
+        self.locals.vips.contains(&address) || (self.marks.cover(address) && !self.is_own(address))
     }
 }

@@ -29,7 +29,6 @@ LATER = {
     "tun-gue-gre": "tunnels of types gue and gre",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
     "udp-fragments": "fragments",
-    "fwmark-http-https": "marks",
     "random-0-00": "schedulers sed and dh",
     "random-0-01": "scheduler mh",
     "random-0-02": "schedulers sed and dh",
