@@ -357,3 +357,29 @@ fn what_the_kernel_refuses_without_looking_is_refused_alike() {
         assert_eq!(request(line), Err(Failure { code: 255, text: text.to_owned() }), "{line}");
     }
 }
+
+/// About 1500 lines, most of them wrong, with what ipvsadm said to each: `recorded_lines.txt` says how to read it.
+#[test]
+fn lines_end_as_they_do_in_ipvsadm() {
+    let mut expected = (0, "");
+    let mut differences = Vec::new();
+    let mut lines = 0;
+    for line in include_str!("recorded_lines.txt").lines().filter(|line| !line.starts_with('#')) {
+        let Some(line) = line.strip_prefix('\t') else {
+            let (code, text) = line.split_once(' ').unwrap_or((line, ""));
+            expected = (code.parse::<u8>().unwrap(), text);
+            continue;
+        };
+        lines += 1;
+        let same = match request(line) {
+            Ok(_) => expected.0 == 0,
+            Err(failure) if expected.0 == 0 => failure.text.ends_with("not built yet"),
+            Err(failure) => (failure.code, failure.text.trim_end()) == expected,
+        };
+        if !same {
+            differences.push(format!("{line}: {expected:?}, here {:?}", request(line)));
+        }
+    }
+    assert_eq!(lines, 1472);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
