@@ -21,7 +21,6 @@ LATER = {
     "tun-gue-gre": "tunnels of types gue and gre",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
     "udp-fragments": "fragments",
-    "fwmark-http-https": "marks",
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

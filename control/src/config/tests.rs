@@ -273,3 +273,42 @@ fn no_text_makes_it_panic() {
         drop(read(odd));
     }
 }
+
+#[test]
+fn mark_rules_and_services_by_mark_are_read() {
+    let text = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.10.24.10/24\"]\n\
+        [[mark]]\nmark = 7\ndestination = \"10.10.24.88\"\nprotocol = \"tcp\"\nports = [80, \"8000-8999\"]\n\
+        [[mark]]\nmark = 8\ndestination = \"192.0.2.0/24\"\n\
+        [[service]]\nmark = 7\n[[service]]\nmark = 7\nfamily = \"ipv6\"\n";
+    let config = parse(text, Path::new("baton.toml"), &[0, 1]).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.marks.len(), 2);
+    assert_eq!(config.marks[0].ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["80", "8000-8999"]);
+    assert_eq!(config.services.iter().map(|s| s.key().to_string()).collect::<Vec<_>>(), ["mark:7", "mark6:7"]);
+}
+
+#[test]
+fn faults_of_mark_rules_are_all_named_at_their_lines() {
+    let text = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.10.24.10/24\"]\n\
+        [[mark]]\nmark = 0\ndestination = \"10.10.24.88/24\"\nports = [0, \"9-8\", true]\nprotocol = \"sctp6\"\n\
+        [[mark]]\nmark = 1\ndestination = \"10.10.24.10\"\n\
+        [[mark]]\nmark = 1\ndestination = \"10.10.24.88/24\"\n\
+        [[service]]\nmark = 7\nport = 80\n\
+        [[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\nfamily = \"ipv4\"\n";
+    let faults = parse(text, Path::new("baton.toml"), &[0, 1]).unwrap_err();
+    let lines: Vec<(usize, &str)> = faults.faults().iter().map(|fault| (fault.line, fault.key.as_str())).collect();
+    assert_eq!(
+        lines,
+        [
+            (6, "mark[0].mark"),
+            (8, "mark[0].ports[0]"),
+            (8, "mark[0].ports[1]"),
+            (8, "mark[0].ports[2]"),
+            (9, "mark[0].protocol"),
+            (12, "mark[1].destination"),
+            (15, "mark[2].destination"),
+            (18, "service[0].port"),
+            (23, "service[1].family"),
+        ],
+        "{faults}"
+    );
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::LocalAddresses;
+use dataplane::marks::Marks;
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service as worker;
 use dataplane::service::{ServerId, ServiceId};
@@ -26,6 +27,7 @@ pub(super) struct Change {
     pub(super) services: Vec<(ServiceId, Option<Arc<worker::VirtualService>>)>,
     pub(super) servers: Vec<(ServerId, Option<Arc<worker::RealServer>>)>,
     pub(super) locals: Option<Arc<LocalAddresses>>,
+    pub(super) marks: Option<Arc<Marks>>,
     pub(super) settings: Option<paths::Settings>,
     /// VIPs that appeared (`true`) or are gone.
     pub(super) vips: Vec<(IpAddr, bool)>,
@@ -42,9 +44,9 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
-        let Touched { services, servers, vips, hops, settings, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
-        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !document && !first {
+        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !marks && !settings && !document && !first {
             return None;
         }
         let change = Change {
@@ -52,6 +54,7 @@ impl Desired {
             services: services.into_iter().map(|id| (ServiceId(id), self.service_snapshot(id))).collect(),
             servers: servers.into_iter().map(|id| (ServerId(id), self.server_snapshot(id))).collect(),
             locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
+            marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
@@ -214,6 +217,7 @@ pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
     match protocol {
         Protocol::Tcp => worker::Protocol::Tcp,
         Protocol::Udp => worker::Protocol::Udp,
+        Protocol::Mark => worker::Protocol::Ip,
     }
 }
 

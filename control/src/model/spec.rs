@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::form::ServiceForm;
 use super::{Protocol, ServiceKey};
 
 /// A scheduler, by ipvsadm's name.
@@ -136,36 +137,30 @@ pub enum Method {
     Masquerading,
 }
 
-/// A virtual service as a user describes it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// A virtual service as a user describes it; documents write it as `ServiceForm` has it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "ServiceForm", into = "ServiceForm")]
 pub struct ServiceSpec {
-    /// The protocol.
+    /// The protocol; or that it is a service by mark.
     pub protocol: Protocol,
-    /// The VIP.
-    #[schema(value_type = String, example = "10.10.24.88")]
+    /// The VIP; or the mark, as [`ServiceKey`] has it.
     pub address: IpAddr,
-    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has.
+    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has; 0 with a mark.
     pub port: u16,
-    /// The scheduler; `wlc` when left out.
-    #[serde(default)]
+    /// The scheduler.
     pub scheduler: Scheduler,
     /// The scheduler's flags (`ipvsadm -b`).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<SchedulerFlag>,
     /// Persistence (`ipvsadm -p`): a client's connections go where its first one went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub one_packet: bool,
     /// The real servers, in the order in which they were added.
-    #[serde(default, rename = "real_servers", alias = "real_server")]
     pub real_servers: Vec<RealServerSpec>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }
 
