@@ -149,6 +149,7 @@ impl Bench {
             one_packet: false,
             persistence: None,
             revision: 1,
+            buckets: dataplane::schedule::Buckets::default(),
             members,
             no_real_server: dataplane::service::NoRealServer::Icmp,
             timeouts: None,

@@ -63,6 +63,11 @@ pub struct Settings {
     pub amemthresh: u8,
     /// While `drop_packet` is always in force, every so many-th first packet is dropped; 0 for none.
     pub am_droprate: u32,
+    /// Seconds that `lblc` remembers an unused destination address; 0 to 2 678 400.
+    pub lblc_expiration: u32,
+    /// Seconds that `lblcr` remembers an unused destination address, and that a set of several real servers must be unchanged before it
+    /// loses one; 0 to 2 678 400.
+    pub lblcr_expiration: u32,
     /// Default timeouts.
     pub timeouts: Timeouts,
     /// What direct routing does to the TTL.
@@ -86,6 +91,8 @@ impl Default for Settings {
             secure_tcp: Mode::Never,
             amemthresh: 10,
             am_droprate: 10,
+            lblc_expiration: 86_400,
+            lblcr_expiration: 86_400,
             timeouts: Timeouts::default(),
             ttl: Ttl::Preserve,
             exception_rate: 10_000,

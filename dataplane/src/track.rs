@@ -216,14 +216,14 @@ impl Tracker {
         let sloppy = match protocol {
             Protocol::Tcp => rules.settings.sloppy_tcp,
             Protocol::Sctp => rules.settings.sloppy_sctp,
-            Protocol::Udp => true,
+            Protocol::Udp | Protocol::Ip => true,
         };
         let default_timeouts = rules.settings.timeouts;
         if rules.is_own(key.client) {
             return Fate::Drop(Verdict::OwnSource);
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
-        let Some(id) = rules.find(&service_key) else { return Fate::Kernel };
+        let Some(id) = rules.find_marked(key).or_else(|| rules.find(&service_key)) else { return Fate::Kernel };
         if packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0) {
             if self.overflow.is_in_force(now) {
                 return self.forward_without_entry(hash, packet, id, false, rules, now);
@@ -237,7 +237,7 @@ impl Tracker {
             return Fate::Kernel;
         }
         let Some(found) = rules.service_ref(id) else { return Fate::Kernel };
-        self.refusal = refusal(found.service.no_real_server);
+        self.refusal = refusal(found.service.no_real_server, protocol);
         let followed = match found.service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
             Some(Err(Verdict::TableFull)) => {
                 return self.forward_without_entry(hash, packet, id, true, rules, now);
@@ -246,14 +246,14 @@ impl Tracker {
             Some(Ok(followed)) => Some(followed),
             None => None,
         };
-        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key)) else {
+        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key, now)) else {
             return Fate::Drop(Verdict::NoRealServer);
         };
         let (Some(found), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
             return Fate::Drop(Verdict::RealServerRemoved);
         };
         let (share, traffic) = (&target.share, &found.traffic);
-        if !found.service.one_packet {
+        if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             let association = sctp::next(sctp::Table::InputOnly, sctp::State::None, sctp::event(packet.tcp_flags));
             let (state, seconds) = match protocol {
@@ -261,7 +261,7 @@ impl Tracker {
                     let state = tcp::next(Table::of_client(true, self.defence.secure), State::None, packet.tcp_flags);
                     (state, state.timeout(timeouts))
                 }
-                Protocol::Udp => (State::None, timeouts.udp),
+                Protocol::Udp | Protocol::Ip => (State::None, timeouts.udp),
                 Protocol::Sctp => (State::None, association.timeout()),
             };
             let timeout_ticks = seconds * Tick::PER_SECOND;
@@ -323,11 +323,11 @@ impl Tracker {
 }
 
 /// What a client is told whose packet no real server takes.
-const fn refusal(policy: NoRealServer) -> Option<Cause> {
+fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
     match policy {
-        NoRealServer::Icmp => Some(Cause::PortUnreachable),
-        NoRealServer::Reset => Some(Cause::Reset),
         NoRealServer::Drop => None,
+        NoRealServer::Reset if protocol == Protocol::Tcp => Some(Cause::Reset),
+        NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
     }
 }
 

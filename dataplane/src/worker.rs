@@ -108,7 +108,7 @@ impl Worker {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
         let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
-        let rules = Rules::new(config.index, config.services, config.servers, macs.clone());
+        let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed);
         let mut worker = Self {
             end,
             orders: Orders::new(),
@@ -170,6 +170,7 @@ impl Worker {
         }
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
         worked |= self.tracker.defend(&self.rules, now);
+        self.rules.memory.sweep(now);
         self.report();
         worked
     }

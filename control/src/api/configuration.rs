@@ -44,6 +44,12 @@ pub struct SettingsPatch {
     /// 0 to 2147483647.
     #[schema(maximum = 2_147_483_647)]
     pub am_droprate: Option<u32>,
+    /// Seconds, 0 to 2678400.
+    #[schema(maximum = 2_678_400)]
+    pub lblc_expiration: Option<u32>,
+    /// Seconds, 0 to 2678400.
+    #[schema(maximum = 2_678_400)]
+    pub lblcr_expiration: Option<u32>,
     /// Seconds, 1 to 2678400.
     #[schema(minimum = 1, maximum = 2_678_400)]
     pub timeout_tcp: Option<u32>,
@@ -68,6 +74,8 @@ impl SettingsPatch {
             secure_tcp: self.secure_tcp.unwrap_or(settings.secure_tcp),
             amemthresh: self.amemthresh.unwrap_or(settings.amemthresh),
             am_droprate: self.am_droprate.unwrap_or(settings.am_droprate),
+            lblc_expiration: self.lblc_expiration.unwrap_or(settings.lblc_expiration),
+            lblcr_expiration: self.lblcr_expiration.unwrap_or(settings.lblcr_expiration),
             timeout_tcp: self.timeout_tcp.unwrap_or(settings.timeout_tcp),
             timeout_tcpfin: self.timeout_tcpfin.unwrap_or(settings.timeout_tcpfin),
             timeout_udp: self.timeout_udp.unwrap_or(settings.timeout_udp),

@@ -30,6 +30,8 @@ pub mod flags {
     pub const ASSURED: u16 = 1 << 2;
     /// Nothing has confirmed it yet: it waits in a queue of those that go first. Set and cleared by the table alone.
     pub const TENTATIVE: u16 = 1 << 8;
+    /// Of a template: not made by TCP, so that no handshake is waited for.
+    pub const NO_HANDSHAKE: u16 = 1 << 3;
 }
 
 /// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has
@@ -153,7 +155,7 @@ impl Entry {
         }
         match Protocol::of_flow(self.protocol) {
             Protocol::Tcp => self.state().name(),
-            Protocol::Udp => "UDP",
+            Protocol::Udp | Protocol::Ip => "UDP",
             Protocol::Sctp => self.association().name(),
         }
     }
@@ -163,22 +165,22 @@ impl Entry {
     pub const fn counts_as_active(&self) -> bool {
         match Protocol::of_flow(self.protocol) {
             Protocol::Tcp => self.state().counts_as_active(),
-            Protocol::Udp => false,
+            Protocol::Udp | Protocol::Ip => false,
             Protocol::Sctp => matches!(self.association(), sctp::State::Established),
         }
     }
 
-    /// Whether it takes from the share of half-open connections. A template does, but for UDP, until a connection of its own is
+    /// Whether it takes from the share of half-open connections. A template that TCP or SCTP made does until a connection of its own is
     /// established: otherwise a flood of SYNs would fill the table with templates.
     #[inline]
     pub const fn is_half_open(&self) -> bool {
         if self.is_template() {
-            return self.protocol != TEMPLATE | Protocol::Udp as u8 && self.flags & flags::ASSURED == 0;
+            return self.flags & (flags::ASSURED | flags::NO_HANDSHAKE) == 0;
         }
         match Protocol::of_flow(self.protocol) {
             Protocol::Tcp => self.state().is_half_open(),
-            Protocol::Udp => false,
             Protocol::Sctp => self.association().is_half_open(),
+            Protocol::Udp | Protocol::Ip => false,
         }
     }
 
@@ -229,7 +231,9 @@ mod tests {
         let assured = Entry { flags: flags::ASSURED, ..template };
         assert!(!assured.is_half_open());
         assert_eq!(assured.state_name(), "ASSURED");
-        let udp = Entry { protocol: TEMPLATE | 0x11, ..template };
+        let by_mark = Entry { protocol: TEMPLATE, ..template };
+        assert!(by_mark.is_template() && by_mark.is_half_open());
+        let udp = Entry { protocol: TEMPLATE | 0x11, flags: flags::NO_HANDSHAKE, ..template };
         assert!(!udp.is_half_open());
         assert_eq!(udp.state_name(), "NONE");
     }

@@ -21,10 +21,11 @@ pub enum Tentative {
 }
 
 impl Tentative {
-    /// The kind of a tentative entry, by its protocol.
+    /// The kind of a tentative entry, by what never changes about it.
     #[inline]
     const fn of(entry: &Entry) -> Self {
-        if entry.protocol & !TEMPLATE == Protocol::Udp as u8 { Self::SecondPacket } else { Self::HalfOpen }
+        let datagrams = entry.protocol & !TEMPLATE == Protocol::Udp as u8 || entry.flags & flags::NO_HANDSHAKE != 0;
+        if datagrams { Self::SecondPacket } else { Self::HalfOpen }
     }
 
     /// Whether an entry that was just made is tentative.
