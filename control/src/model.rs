@@ -286,6 +286,10 @@ pub struct Settings {
     pub expire_quiescent_template: u8,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
+    /// Seconds that `lblc` remembers an unused destination address.
+    pub lblc_expiration: u32,
+    /// Seconds that `lblcr` remembers an unused destination address, and after which an unchanged set of real servers loses one.
+    pub lblcr_expiration: u32,
     /// Seconds until an idle established TCP connection ends.
     pub timeout_tcp: u32,
     /// Seconds until a TCP connection ends after a FIN.
@@ -301,6 +305,8 @@ impl Default for Settings {
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,
+            lblc_expiration: 86_400,
+            lblcr_expiration: 86_400,
             timeout_tcp: 900,
             timeout_tcpfin: 120,
             timeout_udp: 300,

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::command::{Command, ConnectionFilter, ConnectionPage, ConnectionRow, Flush, Reply, WorkerEnd};
 use crate::connection::entry::TEMPLATE;
+use crate::connection::template::NO_PORT;
 use crate::connection::{Entry, EntryId};
 use crate::rules::Rules;
 use crate::service::Protocol;
@@ -136,6 +137,7 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
     };
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();
+    let put_aside = entry.is_template() && key.virtual_port == NO_PORT;
     let service = rules.service_ref(entry.service()).map(|found| found.service.key);
     let by_service = if filter.protocol == Some(Protocol::Ip) {
         // What a mark brought has the VIPs, vports and protocols of its packets.
@@ -150,7 +152,7 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
         protocol,
         client: (key.client.ip(), key.client_port).into(),
         virtual_address: (key.virtual_.ip(), key.virtual_port).into(),
-        server: (server.address.ip(), if server.port == 0 { key.virtual_port } else { server.port }).into(),
+        server: (server.address.ip(), if server.port == 0 || put_aside { key.virtual_port } else { server.port }).into(),
         state: entry.state_name(),
         expires_in: now.until(entry.expires()),
         in_packets: if entry.is_template() { 0 } else { entry.in_packets },

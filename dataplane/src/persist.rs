@@ -29,7 +29,7 @@ impl Tracker {
     /// Where a new connection `key` of a persistent service goes.
     ///
     /// A template is followed whatever the real server's weight, unless that is 0 and `expire_quiescent_template` is on. When
-    /// its real server was removed, the service schedules anew and the template says so from then on. Cost: one lookup, and
+    /// its real server was removed, the service schedules anew and another template says so from then on. Cost: one lookup, and
     /// the scheduler's for a client without a template.
     pub(crate) fn persistent(
         &mut self,
@@ -59,8 +59,11 @@ impl Tracker {
                 return Ok(Followed { server, template, fresh: false });
             }
         }
-        let server = rules.schedule(service, key).ok_or(Verdict::NoRealServer)?;
+        // As in IPVS, one that is not followed any more stays until its time is up, where no connection finds it.
+        let known = known.filter(|template| !self.connections.invalidate(*template));
+        let server = rules.schedule(service, key, now).ok_or(Verdict::NoRealServer)?;
         let template = if let Some(template) = known {
+            // Of the very port that stands for none: it cannot be put aside.
             Self::count_template(self.connections.entry(template).server(), rules, false);
             self.connections.redirect(template, server, service);
             self.connections.renew(template, now, timeout_ticks);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::schedule::Buckets;
 use crate::settings::Timeouts;
 use crate::stats::{ServerStats, ServiceStats};
 
@@ -81,6 +82,29 @@ pub enum SchedulerKind {
     LeastConnections,
     /// Weighted least connections.
     WeightedLeastConnections,
+    /// Shortest expected delay.
+    ShortestExpectedDelay,
+    /// Never queue.
+    NeverQueue,
+    /// Locality-based least connections.
+    LocalityLeastConnections,
+    /// Locality-based least connections with replication.
+    LocalityReplicated,
+    /// Weighted failover.
+    Failover,
+    /// Weighted overflow.
+    Overflow,
+    /// Power of two choices.
+    TwoChoices,
+    /// Destination hashing.
+    DestinationHash,
+    /// Maglev hashing, with the flags `mh-port` and `mh-fallback`.
+    Maglev {
+        /// The client's port counts too.
+        port: bool,
+        /// Another real server is tried when the client's own takes no new connections.
+        fallback: bool,
+    },
     /// Source hashing, with the flags `sh-port` and `sh-fallback`.
     SourceHash {
         /// The client's port counts too.
@@ -191,6 +215,8 @@ pub struct VirtualService {
     pub revision: u64,
     /// Members, newest first.
     pub members: Vec<Member>,
+    /// Whose bucket is whose, for the schedulers that hash; made for this list of members.
+    pub buckets: Buckets,
     /// Timeouts of its own, where they differ from the director's.
     pub timeouts: Option<Timeouts>,
     /// Counters, one line a worker.

@@ -166,7 +166,7 @@ impl Tracker {
             Some(Ok(followed)) => Some(followed),
             None => None,
         };
-        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key)) else {
+        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key, now)) else {
             return Fate::Drop(Verdict::NoRealServer);
         };
         let (Some(found), Some(target)) = (rules.service_ref(id), rules.server(server)) else {

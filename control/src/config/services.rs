@@ -11,9 +11,28 @@ use crate::director::MAX_TIMEOUT;
 use crate::model::{Family, Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-const SCHEDULERS: &[(&str, Scheduler)] =
-    &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc), ("sh", Scheduler::Sh)];
-const FLAGS: &[(&str, SchedulerFlag)] = &[("sh-port", SchedulerFlag::ShPort), ("sh-fallback", SchedulerFlag::ShFallback)];
+const SCHEDULERS: &[(&str, Scheduler)] = &[
+    ("rr", Scheduler::Rr),
+    ("wrr", Scheduler::Wrr),
+    ("lc", Scheduler::Lc),
+    ("wlc", Scheduler::Wlc),
+    ("sed", Scheduler::Sed),
+    ("nq", Scheduler::Nq),
+    ("sh", Scheduler::Sh),
+    ("dh", Scheduler::Dh),
+    ("mh", Scheduler::Mh),
+    ("lblc", Scheduler::Lblc),
+    ("lblcr", Scheduler::Lblcr),
+    ("fo", Scheduler::Fo),
+    ("ovf", Scheduler::Ovf),
+    ("twos", Scheduler::Twos),
+];
+const FLAGS: &[(&str, SchedulerFlag)] = &[
+    ("sh-port", SchedulerFlag::ShPort),
+    ("sh-fallback", SchedulerFlag::ShFallback),
+    ("mh-port", SchedulerFlag::MhPort),
+    ("mh-fallback", SchedulerFlag::MhFallback),
+];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 

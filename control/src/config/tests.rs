@@ -101,6 +101,23 @@ fn services_are_read_whole() {
 }
 
 #[test]
+fn schedulers_flags_and_their_settings_are_known_by_their_names() {
+    for name in ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"] {
+        let flags = if matches!(name, "sh" | "mh") { format!("[\"{name}-port\", \"{name}-fallback\"]") } else { "[]".to_owned() };
+        let text = format!(
+            "{PORT}[settings]\nlblc_expiration = 60\nlblcr_expiration = 0\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
+             scheduler = \"{name}\"\nflags = {flags}\n"
+        );
+        let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!((config.settings.lblc_expiration, config.settings.lblcr_expiration), (60, 0));
+        let service = &config.services[0];
+        assert_eq!(service.scheduler.as_str(), name);
+        assert!(service.flags.iter().all(|flag| flag.scheduler() == service.scheduler));
+        assert_eq!(service.flags.len(), if flags == "[]" { 0 } else { 2 });
+    }
+}
+
+#[test]
 fn every_value_is_refused_with_its_place() {
     // Text behind PORT (4 lines), where the fault is, part of what it says.
     let table = [

@@ -262,6 +262,7 @@ impl Desired {
         let record = self.servers.get_mut(server)?;
         record.service = service;
         record.replace_fields(fields);
+        record.last_weight = fields.weight;
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);

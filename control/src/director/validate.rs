@@ -147,6 +147,11 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
+    for (name, value) in [("lblc_expiration", settings.lblc_expiration), ("lblcr_expiration", settings.lblcr_expiration)] {
+        if value > MAX_TIMEOUT {
+            found.add(format!("{at}/{name}"), format!("{name} is {value} s: allowed are 0 to {MAX_TIMEOUT} (31 days)"));
+        }
+    }
     for (name, value) in
         [("timeout_tcp", settings.timeout_tcp), ("timeout_tcpfin", settings.timeout_tcpfin), ("timeout_udp", settings.timeout_udp)]
     {

@@ -22,8 +22,26 @@ pub enum Scheduler {
     /// Weighted least connections: the default.
     #[default]
     Wlc,
+    /// Locality-based least connections: connections to one destination address stay together; for services by mark.
+    Lblc,
+    /// The same with several real servers for a destination address that needs them.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
     /// Source hashing; takes the flags `sh-port` and `sh-fallback`.
     Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue: an idle real server first, otherwise as `sed`.
+    Nq,
+    /// Weighted failover: the heaviest real server alone.
+    Fo,
+    /// Weighted overflow: the heaviest real server until it has more active connections than its weight; not for UDP.
+    Ovf,
+    /// Maglev hashing: consistent hashing of clients; takes the flags `mh-port` and `mh-fallback`.
+    Mh,
+    /// Power of two choices: the less busy of two drawn by weight.
+    Twos,
 }
 
 impl Scheduler {
@@ -34,7 +52,16 @@ impl Scheduler {
             Self::Wrr => "wrr",
             Self::Lc => "lc",
             Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
             Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
+            Self::Twos => "twos",
         }
     }
 }
@@ -47,6 +74,10 @@ pub enum SchedulerFlag {
     ShFallback,
     /// `sh` looks at the client's port too.
     ShPort,
+    /// `mh` tries other real servers when the client's own takes no new connections.
+    MhFallback,
+    /// `mh` looks at the client's port too.
+    MhPort,
 }
 
 impl SchedulerFlag {
@@ -55,6 +86,8 @@ impl SchedulerFlag {
         match self {
             Self::ShFallback => "sh-fallback",
             Self::ShPort => "sh-port",
+            Self::MhFallback => "mh-fallback",
+            Self::MhPort => "mh-port",
         }
     }
 
@@ -62,6 +95,7 @@ impl SchedulerFlag {
     pub const fn scheduler(self) -> Scheduler {
         match self {
             Self::ShFallback | Self::ShPort => Scheduler::Sh,
+            Self::MhFallback | Self::MhPort => Scheduler::Mh,
         }
     }
 }

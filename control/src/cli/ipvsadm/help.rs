@@ -39,7 +39,7 @@ Options of services and real servers:
   -s, --scheduler SCHEDULER                     rr, wrr, lc, wlc (default), lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos
   -p, --persistent [SECONDS]                    a client stays with its real server (360)
   -M, --netmask MASK                            clients that are one: a netmask, for IPv6 a prefix length
-  -b, --sched-flags FLAGS                       sh-port, sh-fallback, mh-port, mh-fallback; separated by commas
+  -b, --sched-flags FLAGS                       of sh: sh-port,sh-fallback; of mh: mh-port,mh-fallback
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
   -i, --ipip                                    tunnel; the port is the service's

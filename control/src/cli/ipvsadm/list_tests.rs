@@ -62,6 +62,10 @@ fn scheduler_flags_are_listed_and_saved_in_ipvsadms_order() {
     let service = Service { scheduler: Scheduler::Sh, flags, real_servers: Vec::new(), ..rr() };
     assert_eq!(NUMERIC.service(&service), "TCP  10.10.24.88:80 sh (sh-fallback,sh-port)\n");
     assert_eq!(NUMERIC.rules(&service), "-A -t 10.10.24.88:80 -s sh -b sh-fallback,sh-port\n");
+    let flags = BTreeSet::from([SchedulerFlag::MhPort, SchedulerFlag::MhFallback]);
+    let service = Service { scheduler: Scheduler::Mh, flags, ..service };
+    assert_eq!(NUMERIC.service(&service), "TCP  10.10.24.88:80 mh (mh-fallback,mh-port)\n");
+    assert_eq!(NUMERIC.rules(&service), "-A -t 10.10.24.88:80 -s mh -b mh-fallback,mh-port\n");
 }
 
 #[test]

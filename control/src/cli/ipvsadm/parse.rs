@@ -321,14 +321,18 @@ impl Line {
         Ok(self.has(Named::Persistent).then_some(self.persistence))
     }
 
-    /// The flags of `-b`. Those without a name of their own mean something to sh alone, and the third to nobody.
+    /// The flags of `-b`. Those without a name of their own mean something to sh and mh alone, and the third to nobody.
     fn scheduler_flags(&self) -> Result<BTreeSet<SchedulerFlag>, Failure> {
         let scheduler = self.scheduler()?;
         let known = |flag: &String| match flag.as_str() {
             "sh-fallback" => Ok(SchedulerFlag::ShFallback),
             "sh-port" => Ok(SchedulerFlag::ShPort),
+            "mh-fallback" => Ok(SchedulerFlag::MhFallback),
+            "mh-port" => Ok(SchedulerFlag::MhPort),
             "flag-1" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShFallback),
             "flag-2" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShPort),
+            "flag-1" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhFallback),
+            "flag-2" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhPort),
             _ => Err(Failure::refused(format_args!("the scheduler {} does not use the flag {flag} (-b {flag})", scheduler.as_str()))),
         };
         self.flags.iter().map(known).collect()
@@ -366,8 +370,8 @@ impl Line {
     }
 }
 
-/// The built scheduler of that name.
-pub(super) fn scheduler_named(name: &str) -> Option<Scheduler> {
+/// The scheduler of that name.
+fn scheduler_named(name: &str) -> Option<Scheduler> {
     let name: serde::de::value::StrDeserializer<'_, ValueError> = name.into_deserializer();
     Scheduler::deserialize(name).ok()
 }

@@ -59,6 +59,8 @@ const REFUSED: &[(&str, u8, &str)] = &[
     ("-A -t 10.10.24.88:80 -o", 2, "One-Packet Scheduling is only for UDP virtual services"),
     ("-A -t 10.10.24.88:80 -b sh-port", 2, "incompatible scheduler flag `sh-port'"),
     ("-A -t 10.10.24.88:80 -s sh -b mh-port", 2, "incompatible scheduler flag `mh-port'"),
+    ("-A -t 10.10.24.88:80 -s mh -b sh-fallback", 2, "incompatible scheduler flag `sh-fallback'"),
+    ("-A -t 10.10.24.88:80 -s mh -b mh-port,flag-4", 2, "invalid scheduler flag `flag-4'"),
     ("-A -t 10.10.24.88:80 -s sh -b junk", 2, "invalid scheduler flag `junk'"),
     ("-A -t 10.10.24.88:80 -g", 2, "Illegal 'forwarding-method' option with the 'add-service' command"),
     ("-A -t 10.10.24.88:80 -w 1", 2, "Illegal 'weight' option with the 'add-service' command"),
@@ -218,6 +220,9 @@ fn scheduler_flags_have_names_of_their_own_and_numbers() {
         ("-A -t 10.10.24.88:80 -s sh -b sh-port", &[SchedulerFlag::ShPort]),
         ("-A -t 10.10.24.88:80 -s sh -b sh-port,sh-fallback", &[SchedulerFlag::ShFallback, SchedulerFlag::ShPort]),
         ("-A -t 10.10.24.88:80 -s sh -b flag-1,flag-2", &[SchedulerFlag::ShFallback, SchedulerFlag::ShPort]),
+        ("-A -t 10.10.24.88:80 -s mh -b mh-port", &[SchedulerFlag::MhPort]),
+        ("-A -t 10.10.24.88:80 -s mh -b mh-port,mh-fallback", &[SchedulerFlag::MhFallback, SchedulerFlag::MhPort]),
+        ("-A -t 10.10.24.88:80 -s mh -b flag-1,flag-2", &[SchedulerFlag::MhFallback, SchedulerFlag::MhPort]),
     ] {
         let Ok(Request::AddService(service)) = request(line) else { panic!("{line}") };
         assert_eq!(service.flags.into_iter().collect::<Vec<_>>(), wanted, "{line}");
@@ -332,7 +337,8 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("-A -t 10.10.24.88:80 --pe sip", "a persistence engine (--pe) is not built yet"),
         ("-A -t 10.10.24.88:80 -s rr -b flag-1", "the scheduler rr does not use the flag flag-1 (-b flag-1)"),
         ("-A -t 10.10.24.88:80 -s sh -b flag-3", "the scheduler sh does not use the flag flag-3 (-b flag-3)"),
-        ("-A -t 10.10.24.88:80 -s mh", "the scheduler mh (-s mh) is not built yet"),
+        ("-A -t 10.10.24.88:80 -s mh -b flag-3", "the scheduler mh does not use the flag flag-3 (-b flag-3)"),
+        ("-A -t 10.10.24.88:80 -s wlb", "Scheduler or persistence engine not found"),
         ("-A --sctp-service 10.10.24.88:80", "SCTP services (--sctp-service) are not built yet"),
         ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
         (
