@@ -32,6 +32,9 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
     ("sh-fallback", SchedulerFlag::ShFallback),
     ("mh-port", SchedulerFlag::MhPort),
     ("mh-fallback", SchedulerFlag::MhFallback),
+    ("flag-1", SchedulerFlag::Flag1),
+    ("flag-2", SchedulerFlag::Flag2),
+    ("flag-3", SchedulerFlag::Flag3),
 ];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
-use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
+use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, Scheduler, ServiceKey, ServiceSpec, Settings};
 
 /// The heaviest weight that ipvsadm(8) takes.
 pub const MAX_WEIGHT: u32 = 2_147_483_647;
@@ -184,10 +184,14 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if service.one_packet && service.protocol == Protocol::Tcp {
         found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a TCP connection needs an entry");
     }
-    for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
-        let (name, of) = (flag.as_str(), flag.scheduler().as_str());
-        found
-            .add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
+    for flag in service.flags.iter().filter(|flag| !flag.fits(service.scheduler)) {
+        let (name, scheduler) = (flag.as_str(), service.scheduler.as_str());
+        let allowed = match service.scheduler {
+            Scheduler::Sh => "sh-port and sh-fallback",
+            Scheduler::Mh => "mh-port and mh-fallback",
+            _ => "flag-1, flag-2 and flag-3, which mean nothing to it",
+        };
+        found.add(at.field("flags"), format!("{name} is no flag of the scheduler {scheduler}: allowed are {allowed}"));
     }
     let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
     for (index, server) in service.real_servers.iter().enumerate() {

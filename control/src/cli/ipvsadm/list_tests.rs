@@ -267,7 +267,7 @@ fn connection_entries_are_ipvsadms() {
     ];
     let text: String = entries.iter().map(|entry| NUMERIC.connection(entry)).collect();
     assert_eq!(
-        CONNECTIONS_TITLE.to_owned() + &text,
+        connections_title(Columns::Plain) + &text,
         "\
 IPVS connection entries
 pro expire state       source             virtual            destination
