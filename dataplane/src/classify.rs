@@ -4,34 +4,43 @@ use dpdk::mbuf::Mbuf;
 
 use crate::address::Address;
 use crate::answer::{self, Answer};
-use crate::connection::Key;
-use crate::lanes::{Fate, Lanes};
+use crate::connection::{ConnectionTable, Key};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, L3, Packet, parse, parse_plain};
 use crate::rules::Rules;
 use crate::service::ServerId;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
 
-/// Stage: reads every frame of the burst; what breaks its own rules is done for.
+/// Stage: reads every frame of the burst; what breaks its own rules is done for. Hashes the flows and asks for their lines of
+/// the connection table's index, so that cache misses overlap.
 #[inline]
-pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
-    let Lanes { frames, packets, fates, others, .. } = lanes;
-    *others = 0;
+pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
+    let mut unusual = 0_u64;
+    let all = lanes.all();
+    let Lanes { frames, packets, fates, hashes, .. } = &mut *lanes;
     for frame in frames.iter() {
         frame.prefetch();
     }
-    for (i, ((frame, packet), fate)) in frames.iter().zip(packets).zip(fates).enumerate() {
-        let (data, whole, checksum_bad) = (frame.data(), frame.packet_len(), frame.bad_ip_checksum());
+    for (i, (((frame, packet), fate), hash)) in frames.iter().zip(packets).zip(fates).zip(hashes).enumerate() {
         *fate = Fate::Undecided;
-        if parse_plain(data, whole, our_mac, checksum_bad, packet) {
-            continue;
+        if parse_plain(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum(), packet) {
+            *hash = table.hash(&packet.key);
+            table.prefetch_bucket(*hash);
+        } else {
+            unusual |= 1 << i;
         }
-        match parse(data, whole, our_mac, checksum_bad) {
-            Ok(other) => {
-                *others |= u64::from(other.kind != Kind::Flow) << i;
-                *packet = other;
+    }
+    (lanes.flows, lanes.others) = (all & !unusual, 0);
+    for i in each(unusual) {
+        let frame = &lanes.frames[i];
+        match parse(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum()) {
+            Ok(packet) => {
+                *if packet.kind == Kind::Flow { &mut lanes.flows } else { &mut lanes.others } |= 1 << i;
+                lanes.hashes[i] = table.hash(&packet.key);
+                lanes.packets[i] = packet;
             }
-            Err(verdict) => *fate = Fate::Drop(verdict),
+            Err(verdict) => lanes.fates[i] = Fate::Drop(verdict),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A burst on its way through the stages: a struct of arrays, owned by the worker and reused.
 
+use std::num::NonZeroU64;
+
 use dpdk::burst::{BURST, Burst};
 
 use crate::connection::EntryId;
@@ -22,6 +24,17 @@ pub enum Fate {
     Drop(Verdict),
 }
 
+/// Which lanes are in a set of bits, lowest first. Cost: five instructions a lane.
+#[inline(always)]
+pub fn each(lanes: u64) -> impl Iterator<Item = usize> {
+    let mut left = lanes;
+    std::iter::from_fn(move || {
+        let lane = NonZeroU64::new(left)?.trailing_zeros() as usize;
+        left &= left - 1;
+        Some(lane)
+    })
+}
+
 /// Up to [`BURST`] frames with what each stage found out about them; index `i` is the same frame in every array.
 #[derive(Debug)]
 pub struct Lanes {
@@ -29,15 +42,23 @@ pub struct Lanes {
     pub frames: Burst,
     /// What parse found.
     pub packets: [Packet; BURST],
+    /// A bit for each lane whose packet is a flow, and which is still to be decided about.
+    pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
     pub others: u64,
+    /// A bit for each lane that the established stage decided to send.
+    pub through: u64,
+    /// A bit for each port by which it did.
+    pub through_ports: u64,
     /// A bit for each lane whose packet has no entry, and which the schedule stage is to decide about.
     pub missed: u64,
     /// A bit for each lane whose frame the tunnel stage is to send.
     pub tunnelled: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
-    /// The connection entry, where lookup found one; until then a guess.
+    /// The entry that a flow most likely has, by a look at the index alone.
+    pub guesses: [EntryId; BURST],
+    /// The connection entry of a flow, where lookup found one.
     pub entries: [Option<EntryId>; BURST],
     /// What has been decided.
     pub fates: [Fate; BURST],
@@ -49,10 +70,14 @@ impl Lanes {
         Self {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
+            flows: 0,
             others: 0,
+            through: 0,
+            through_ports: 0,
             missed: 0,
             tunnelled: 0,
             hashes: [0; BURST],
+            guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],
             fates: [Fate::Undecided; BURST],
         }
@@ -62,6 +87,21 @@ impl Lanes {
     #[inline]
     pub fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// A bit for each lane that holds a frame.
+    #[inline]
+    pub fn all(&self) -> u64 {
+        if self.is_empty() { 0 } else { u64::MAX >> (BURST - self.len()) }
+    }
+
+    /// The port by which all frames are to be sent to real servers, if all are, and by one port.
+    #[inline]
+    pub fn leaves_whole(&self) -> Option<u16> {
+        let Fate::Send(port, Verdict::Forwarded) = *self.fates.first()? else { return None };
+        let others = self.through_ports & !(1 << (port & 63));
+        let same = |i: usize| self.fates[i] == Fate::Send(port, Verdict::Forwarded);
+        (others == 0 && each(self.all() & !self.through).all(same)).then_some(port)
     }
 
     /// Whether it holds none.

@@ -12,6 +12,7 @@ use crate::schedule::{Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
+use crate::ways::Ways;
 
 /// A service with this worker's scheduler for it.
 #[derive(Debug)]
@@ -77,6 +78,8 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// What the established stage needs of all this.
+    pub ways: Ways,
     /// Settings in force.
     pub settings: Settings,
     /// The version of the configuration in force.
@@ -84,8 +87,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// No rules for worker `worker`, with room for so many services and real servers; nothing is allocated later.
-    pub fn new(worker: usize, services: u32, servers: u32) -> Self {
+    /// No rules for worker `worker` of ports with these MACs, with room for so many services and real servers; nothing is
+    /// allocated later.
+    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Self {
         let empty = |n: u32| n as usize;
         Self {
             worker,
@@ -95,6 +99,7 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            ways: Ways::new(services, servers, macs),
             settings: Settings::default(),
             version: 0,
         }
@@ -119,6 +124,7 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
         for (id, change) in &mut batch.services {
@@ -143,12 +149,16 @@ impl Rules {
                 };
                 ServiceRules { traffic: Arc::clone(service.stats.share(worker)), timeouts: service.timeouts, service, scheduler }
             });
+            self.ways.agree(*id, new.as_ref(), &self.settings.timeouts);
             if let Some(gone) = std::mem::replace(slot, new) {
                 *change = Some(gone.service);
             }
         }
         if let Some(settings) = &mut batch.settings {
             std::mem::swap(settings, &mut self.settings);
+            for (id, service) in (0..).map(ServiceId).zip(&self.services) {
+                self.ways.agree(id, service.as_ref(), &self.settings.timeouts);
+            }
         }
         self.version = batch.version;
     }

@@ -1,7 +1,8 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> parse -> classify -> lookup -> track -> schedule (misses only) -> forward -> tunnel (if any) -> tx -> expire (bounded)
+//! commands -> rx -> parse -> classify -> seek -> established -> what is left: lookup -> track -> schedule (misses only) -> forward
+//!          -> tunnel -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -105,7 +106,8 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let rules = Rules::new(config.index, config.services, config.servers);
+        let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
+        let rules = Rules::new(config.index, config.services, config.servers, macs.clone());
         let mut worker = Self {
             end,
             orders: Orders::new(),
@@ -117,7 +119,7 @@ impl Worker {
             rules,
             lanes: Lanes::new(),
             tally: Tally::default(),
-            macs: config.ports.iter().map(|port| port.mac).collect(),
+            macs,
             receivers: Vec::new(),
             outgoing: Vec::new(),
             idle: config.idle,
@@ -180,8 +182,10 @@ impl Worker {
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
-        parse_all(&mut self.lanes, our_mac);
+        parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
         classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker);
+        self.tracker.seek(&mut self.lanes);
+        self.tracker.established(&mut self.lanes, &self.rules, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
@@ -225,13 +229,10 @@ impl Worker {
     /// Every frame goes where it was decided to go and is counted.
     fn dispatch(&mut self, port: usize) {
         let receiver = &mut self.receivers[port];
-        let Lanes { frames, packets, fates, .. } = &mut self.lanes;
         // Nearly every burst leaves as it came: all to real servers, by one port.
-        let first = fates[0];
-        if let Fate::Send(out, Verdict::Forwarded) = first
-            && fates[1..frames.len()].iter().all(|fate| *fate == first)
-            && let Some(outgoing) = self.outgoing.get_mut(usize::from(out))
-        {
+        let port = self.lanes.leaves_whole();
+        let Lanes { frames, packets, fates, .. } = &mut self.lanes;
+        if let Some(outgoing) = port.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
             return;
