@@ -8,12 +8,37 @@ use crate::reference::Director;
 use crate::reference::connections::Key;
 use crate::reference::wire::{checksum, checksum_with};
 
+/// The longest frame that a buffer holds.
+const LONGEST: usize = 2048;
+
 /// What frames are about.
 pub struct Places {
     /// Addresses of our own.
     pub ours: Vec<IpAddr>,
     /// Ends of services.
     pub services: Vec<(u8, SocketAddr)>,
+    /// Connections that there were packets of lately.
+    pub recent: Vec<Key>,
+}
+
+/// Connections that are remembered to be met again.
+const RECENT: usize = 200;
+
+impl Places {
+    /// A connection of late, rather one that there is still.
+    pub fn connection(&self, c: &mut Choices<'_>, director: &Director) -> Key {
+        let start = c.below(self.recent.len());
+        let tries = self.recent.iter().cycle().skip(start).take(if c.one_in(8) { 1 } else { 16 });
+        *tries.filter(|key| director.knows(key)).chain([&self.recent[start]]).next().expect("at least one")
+    }
+
+    fn remember(&mut self, c: &mut Choices<'_>, key: Key) {
+        if self.recent.len() < RECENT {
+            self.recent.push(key);
+        } else {
+            self.recent[c.below(RECENT)] = key;
+        }
+    }
 }
 
 const CLIENTS_V4: [[u8; 4]; 8] = [
@@ -37,9 +62,9 @@ fn client(c: &mut Choices<'_>, v4: bool) -> IpAddr {
 }
 
 /// A frame, and sometimes what is left of one.
-pub fn frame(c: &mut Choices<'_>, port: usize, places: &Places, director: &Director) -> Vec<u8> {
-    let known = c.below(4) < 3;
-    let connection = if known { director.some_connection(c.below(1 << 16)) } else { None };
+pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, director: &Director) -> Vec<u8> {
+    let known = c.below(4) < 3 && !places.recent.is_empty();
+    let connection = known.then(|| places.connection(c, director));
     let mut frame = match c.below(16) {
         0..10 => flow(c, port, places, connection),
         10 => arp(c, port, places),
@@ -51,6 +76,7 @@ pub fn frame(c: &mut Choices<'_>, port: usize, places: &Places, director: &Direc
     if c.one_in(8) {
         mutate(c, &mut frame);
     }
+    frame.truncate(LONGEST);
     frame
 }
 
@@ -60,7 +86,7 @@ fn end_of_service(c: &mut Choices<'_>, places: &Places) -> (u8, SocketAddr) {
 }
 
 /// The packet of a connection: of one that there is, or of whatever client.
-fn flow(c: &mut Choices<'_>, port: usize, places: &Places, known: Option<Key>) -> Vec<u8> {
+fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key>) -> Vec<u8> {
     let (protocol, source, destination) = if let Some(key) = known {
         (key.protocol, key.client, key.virtual_)
     } else {
@@ -71,7 +97,9 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &Places, known: Option<Key>) -
         let ip = if c.one_in(64) { c.pick(&places.ours) } else { client(c, destination.is_ipv4()) };
         let ip = if ip.is_ipv4() == destination.is_ipv4() { ip } else { client(c, destination.is_ipv4()) };
         let port = if c.one_in(40) { 20 } else { 1000 + c.below(24) as u16 };
-        (protocol, SocketAddr::new(ip, port), destination)
+        let source = SocketAddr::new(ip, port);
+        places.remember(c, Key { template: false, protocol, client: source, virtual_: destination });
+        (protocol, source, destination)
     };
     let size = match c.below(12) {
         0..8 => c.below(24),

@@ -16,6 +16,7 @@ use dataplane::verdict::Verdict;
 use crate::reference::connections::Row;
 use crate::reference::{Director, Outcome, Traffic};
 use choices::Choices;
+use frames::Places;
 use rig::{Bench, MACS, Rig};
 use world::World;
 
@@ -32,6 +33,7 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
         bench: rig.bench(capacity, half_open, Tick(start)),
         director: Director::new(&MACS, capacity as usize, half_open as usize),
         world: World::new(),
+        places: Places { ours: world::our_addresses(), services: Vec::new(), recent: Vec::new() },
         tally,
         frames: 0,
         steps: 0,
@@ -61,6 +63,7 @@ struct Case<'a> {
     bench: Bench<'a>,
     director: Director,
     world: World,
+    places: Places,
     tally: &'a mut Tally,
     frames: usize,
     steps: usize,
@@ -78,11 +81,11 @@ impl Case<'_> {
 
     fn frames_come(&mut self, c: &mut Choices<'_>, most: usize) {
         let port = c.below(2);
-        let places = self.world.places();
+        self.places.services = self.world.services();
         let mut frames = Vec::new();
         let count = 1 + c.below(most);
         while frames.len() < count {
-            let frame = frames::frame(c, port, &places, &self.director);
+            let frame = frames::frame(c, port, &mut self.places, &self.director);
             // The same again, as clients do that wait for an answer.
             let copies = if c.one_in(16) { 1 + c.below(3) } else { 1 };
             frames.extend(std::iter::repeat_n(frame, copies));
@@ -96,9 +99,8 @@ impl Case<'_> {
         };
         let starve = c.one_in(50).then(|| c.below(4));
         // Now and then time has gone on since the last turn.
-        if c.one_in(8) {
-            self.clock(c.pick(&[1, 3, 50]));
-        }
+        let passed = if c.one_in(8) { c.pick(&[1, 3, 50]) } else { 0 };
+        self.clock(passed);
         let before = self.bench.counters();
         let room = self.bench.feed(port, &injected, &frames, starve);
         let expected = self.director.burst(port, injected, frames.clone(), &room);
@@ -142,7 +144,9 @@ impl Case<'_> {
             *self.tally.entry(name).or_default() += count;
         }
         self.frames += frames.len();
-        self.expire(64);
+        if passed > 0 {
+            self.expire(passed);
+        }
         self.counts_agree();
     }
 
@@ -220,7 +224,8 @@ impl Case<'_> {
     }
 
     fn flushed(&mut self, c: &mut Choices<'_>) {
-        let key = self.director.some_connection(c.below(1 << 16));
+        let known = !self.places.recent.is_empty();
+        let key = known.then(|| self.places.connection(c, &self.director));
         let mut filter = ConnectionFilter::default();
         if let Some(key) = key {
             match c.below(5) {

@@ -11,7 +11,6 @@ use dataplane::settings::{Settings, Timeouts, Ttl};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::choices::Choices;
-use super::frames::Places;
 use super::rig::MACS;
 use crate::reference::Director;
 
@@ -95,12 +94,9 @@ impl World {
         self.finish(batch)
     }
 
-    /// What frames are to be about.
-    pub fn places(&self) -> Places {
-        Places {
-            ours: VIPS.iter().chain(DIPS.iter().map(|(dip, _)| dip)).map(|a| address(a).ip()).collect(),
-            services: self.services.values().map(|s| (s.key.protocol as u8, SocketAddr::new(s.key.address.ip(), s.key.port))).collect(),
-        }
+    /// The ends of the services that there are.
+    pub fn services(&self) -> Vec<(u8, SocketAddr)> {
+        self.services.values().map(|s| (s.key.protocol as u8, SocketAddr::new(s.key.address.ip(), s.key.port))).collect()
     }
 
     /// One command, or a few at once.
@@ -327,6 +323,11 @@ impl World {
         };
         batch.servers.push((ServerId(id), Some(Arc::new(snapshot))));
     }
+}
+
+/// VIPs and DIPs.
+pub fn our_addresses() -> Vec<IpAddr> {
+    VIPS.iter().chain(DIPS.iter().map(|(dip, _)| dip)).map(|a| address(a).ip()).collect()
 }
 
 /// With all VIPs, or with one of them taken away.

@@ -299,11 +299,8 @@ impl Director {
         self.connections.values().any(|entry| entry.service == service)
     }
 
-    /// Any connection, by its number among those there are, for frames that are to meet it.
-    pub fn some_connection(&self, number: usize) -> Option<Key> {
-        let mut keys: Vec<&Key> = self.connections.keys().filter(|key| !key.template).collect();
-        keys.sort();
-        keys.get(number.checked_rem(keys.len())?).map(|key| **key)
+    pub fn knows(&self, key: &Key) -> bool {
+        self.connections.contains_key(key)
     }
 
     /// Ends what is over by now. Gives the entries of which nobody can tell: those whose moment has come but whose 0.32 s are not
