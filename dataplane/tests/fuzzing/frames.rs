@@ -19,6 +19,8 @@ pub struct Places {
     pub services: Vec<(u8, SocketAddr)>,
     /// Connections that there were packets of lately.
     pub recent: Vec<Key>,
+    /// The one that there was a packet of last.
+    pub last: Option<Key>,
 }
 
 /// Connections that are remembered to be met again.
@@ -64,7 +66,9 @@ fn client(c: &mut Choices<'_>, v4: bool) -> IpAddr {
 /// A frame, and sometimes what is left of one.
 pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, director: &Director) -> Vec<u8> {
     let known = c.below(4) < 3 && !places.recent.is_empty();
-    let connection = known.then(|| places.connection(c, director));
+    // A conversation goes on, often within a burst.
+    let connection = if c.one_in(3) { places.last } else { known.then(|| places.connection(c, director)) };
+    places.last = connection.or(places.last);
     let mut frame = match c.below(16) {
         0..10 => flow(c, port, places, connection),
         10 => arp(c, port, places),
@@ -98,6 +102,7 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
         let ip = if ip.is_ipv4() == destination.is_ipv4() { ip } else { client(c, destination.is_ipv4()) };
         let port = if c.one_in(40) { 20 } else { 1000 + c.below(24) as u16 };
         let source = SocketAddr::new(ip, port);
+        places.last = Some(Key { template: false, protocol, client: source, virtual_: destination });
         places.remember(c, Key { template: false, protocol, client: source, virtual_: destination });
         (protocol, source, destination)
     };

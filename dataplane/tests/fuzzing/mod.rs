@@ -29,17 +29,21 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
     let capacity = c.pick(&[1000, 300, 40, 8, 1]);
     let half_open = capacity / c.pick(&[4, 1, 2, 10]);
     let start = c.pick(&[1000, u32::MAX - 3_000, u32::MAX - 200_000, 0x7fff_ff00]);
+    // Of every fourth case only what holds for whatever happens is asked: no reference says how a flood is to end.
+    let exact = !c.one_in(4);
     let mut case = Case {
+        exact,
+        capacity,
         bench: rig.bench(capacity, half_open, Tick(start)),
         director: Director::new(&MACS, capacity as usize, half_open as usize),
         world: World::new(),
-        places: Places { ours: world::our_addresses(), services: Vec::new(), recent: Vec::new() },
+        places: Places { ours: world::our_addresses(), services: Vec::new(), recent: Vec::new(), last: None },
         tally,
         frames: 0,
         steps: 0,
     };
     case.director.pass(start);
-    let first = case.world.begin(c, &case.director);
+    let first = case.world.begin(c);
     case.apply(first);
     // A case is of single frames, of whole bursts, or of both.
     let most = c.pick(&[1, 1, 8, 64]);
@@ -49,7 +53,7 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
             0..52 => case.frames_come(c, most),
             52..56 => case.time_passes(c),
             56..62 => {
-                let change = case.world.change(c, &case.director);
+                let change = case.world.change(c);
                 case.apply(change);
             }
             62 => case.listed(),
@@ -60,6 +64,9 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
 }
 
 struct Case<'a> {
+    /// Whether the reference director is asked.
+    exact: bool,
+    capacity: u32,
     bench: Bench<'a>,
     director: Director,
     world: World,
@@ -103,7 +110,7 @@ impl Case<'_> {
         self.clock(passed);
         let before = self.bench.counters();
         let room = self.bench.feed(port, &injected, &frames, starve);
-        let expected = self.director.burst(port, injected, frames.clone(), &room);
+        let expected = self.exact.then(|| self.director.burst(port, injected, frames.clone(), &room));
         self.bench.turn();
         self.bench.hold_all_but(None);
         let (sent, kernel) = self.bench.collect();
@@ -125,7 +132,7 @@ impl Case<'_> {
             fragments: moved(|c| c.fragments),
             injected: moved(|c| c.injected),
         };
-        if seen != expected {
+        if let Some(expected) = expected.filter(|expected| *expected != seen) {
             self.differ(port, &frames, &seen, &expected);
         }
         // Conservation: every frame received has one verdict, every frame sent one reason.
@@ -193,6 +200,9 @@ impl Case<'_> {
     /// What is over ends on both sides.
     fn expire(&mut self, ticks: u32) {
         self.bench.catch_up(ticks);
+        if !self.exact {
+            return;
+        }
         let unsure = self.director.expire();
         if !unsure.is_empty() {
             let rows = self.bench.rows();
@@ -203,7 +213,13 @@ impl Case<'_> {
     }
 
     fn listed(&mut self) {
-        let (seen, expected) = (self.bench.rows(), self.director.rows());
+        let seen = self.bench.rows();
+        let entries = self.bench.control.report().connections.get();
+        assert_eq!(entries, seen.len() as u64, "every entry is listed");
+        if !self.exact {
+            return;
+        }
+        let expected = self.director.rows();
         if seen != expected {
             let only = |a: &[Row], b: &[Row]| {
                 a.iter().filter(|row| !b.contains(row)).fold(String::new(), |mut text, row| {
@@ -219,7 +235,6 @@ impl Case<'_> {
             );
         }
         let report = self.bench.control.report();
-        assert_eq!(report.connections.get(), self.director.len() as u64, "entries");
         assert_eq!(report.half_open.get(), self.director.half_open() as u64, "half-open entries");
     }
 
@@ -232,16 +247,24 @@ impl Case<'_> {
                 0 => filter.client = Some(key.client.ip().into()),
                 1 => filter.virtual_address = Some(key.virtual_.ip().into()),
                 2 => filter.virtual_port = Some(key.virtual_.port()),
-                3 => filter.server = self.director.rows().first().map(|row| row.server.ip().into()),
+                3 => filter.server = self.bench.rows().first().map(|row| row.server.ip().into()),
                 _ => {}
             }
         }
-        assert_eq!(self.bench.flush(filter), self.director.flush(&filter), "entries ended by {filter:?}");
+        let (seen, expected) = (self.bench.flush(filter), self.director.flush(&filter));
+        assert!(!self.exact || seen == expected, "{seen} entries ended, not {expected}, by {filter:?}");
         self.listed();
         self.counts_agree();
     }
 
     fn counts_agree(&mut self) {
+        let counted = self.world.server_stats.values().map(|stats| u64::from(stats.connections() + stats.persistent())).sum::<u64>();
+        let entries = self.bench.control.report().connections.get();
+        assert_eq!(counted, entries, "step {}: entries, counted by real server", self.steps);
+        assert!(entries <= u64::from(self.capacity), "more entries than places");
+        if !self.exact {
+            return;
+        }
         for (id, stats) in &self.world.server_stats.clone() {
             let expected = self.director.server_counts.get(id).copied().unwrap_or_default();
             let sum = stats.sum();
@@ -266,9 +289,11 @@ impl Case<'_> {
     fn finish(mut self) -> usize {
         self.listed();
         let all = ConnectionFilter::default();
-        assert_eq!(self.bench.flush(all), self.director.flush(&all), "entries ended at last");
+        let (seen, expected) = (self.bench.flush(all), self.director.flush(&all));
+        assert!(!self.exact || seen == expected, "{seen} entries ended at last, not {expected}");
         self.listed();
         self.counts_agree();
+        assert_eq!(self.bench.control.report().connections.get(), 0, "entries left");
         assert_eq!(self.bench.rig.pool.in_use(), 0, "buffers leaked");
         self.frames
     }

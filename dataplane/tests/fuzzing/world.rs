@@ -12,7 +12,6 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::choices::Choices;
 use super::rig::MACS;
-use crate::reference::Director;
 
 /// Places for services, and for real servers in each.
 const SERVICES: u32 = 6;
@@ -83,12 +82,12 @@ impl World {
     }
 
     /// Addresses, and a few services to begin with.
-    pub fn begin(&mut self, c: &mut Choices<'_>, director: &Director) -> Batch {
+    pub fn begin(&mut self, c: &mut Choices<'_>) -> Batch {
         let mut batch = Batch { locals: Some(Arc::new(locals(true))), ..Batch::default() };
         for _ in 0..=c.below(SERVICES as usize) {
             let id = c.below(SERVICES as usize) as u32;
             if !self.services.contains_key(&id) {
-                self.add_service(c, id, director, &mut batch);
+                self.add_service(c, id, &mut batch);
             }
         }
         self.finish(batch)
@@ -100,17 +99,17 @@ impl World {
     }
 
     /// One command, or a few at once.
-    pub fn change(&mut self, c: &mut Choices<'_>, director: &Director) -> Batch {
+    pub fn change(&mut self, c: &mut Choices<'_>) -> Batch {
         let mut batch = Batch::default();
         for _ in 0..if c.one_in(4) { 1 + c.below(4) } else { 1 } {
             let id = c.below(SERVICES as usize) as u32;
             match c.below(16) {
                 0..3 if self.services.contains_key(&id) => self.remove_service(id, &mut batch),
-                0..3 => self.add_service(c, id, director, &mut batch),
+                0..3 => self.add_service(c, id, &mut batch),
                 3..5 => self.edit_service(c, id, &mut batch),
                 5..8 => self.add_or_remove_server(c, id, &mut batch),
                 8..13 => self.edit_server(c, id, &mut batch),
-                13 => self.forget(c, director, &mut batch),
+                13 => self.forget(c, &mut batch),
                 14 => self.change_settings(c, &mut batch),
                 _ => batch.locals = Some(Arc::new(locals(!c.one_in(3)))),
             }
@@ -129,14 +128,14 @@ impl World {
         batch
     }
 
-    fn add_service(&mut self, c: &mut Choices<'_>, id: u32, director: &Director, batch: &mut Batch) {
+    fn add_service(&mut self, c: &mut Choices<'_>, id: u32, batch: &mut Batch) {
         let mut key = ServiceKey {
             protocol: c.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp]),
             address: address(c.pick(&VIPS)),
             port: c.pick(&[80, 80, 53, 443, 0]),
         };
         // A place is for its service alone until nobody refers to it.
-        if (0..SERVERS).any(|n| self.servers.contains_key(&server_id(id, n))) || director.refers_to_service(id) {
+        if (0..SERVERS).any(|n| self.servers.contains_key(&server_id(id, n))) {
             let Some(old) = self.remembered.get(&id) else { return };
             key = *old;
         }
@@ -246,10 +245,15 @@ impl World {
         self.members_changed(id, batch);
     }
 
+    /// Whether any entry refers to a real server.
+    fn is_referred_to(&self, id: u32) -> bool {
+        self.server_stats.get(&id).is_some_and(|stats| stats.connections() + stats.persistent() > 0)
+    }
+
     /// Places that nobody refers to any more are given up.
-    fn forget(&mut self, c: &mut Choices<'_>, director: &Director, batch: &mut Batch) {
+    fn forget(&mut self, c: &mut Choices<'_>, batch: &mut Batch) {
         let gone: Vec<u32> =
-            self.servers.iter().filter(|(id, server)| !server.available && !director.refers_to(**id)).map(|(id, _)| *id).collect();
+            self.servers.iter().filter(|(id, server)| !server.available && !self.is_referred_to(**id)).map(|(id, _)| *id).collect();
         for id in gone {
             if c.one_in(2) {
                 self.servers.remove(&id);

@@ -281,22 +281,8 @@ impl Director {
         self.services.get(&service).and_then(|s| s.snapshot.timeouts).unwrap_or(self.settings.timeouts)
     }
 
-    pub fn len(&self) -> usize {
-        self.connections.len()
-    }
-
     pub fn half_open(&self) -> usize {
         self.connections.iter().filter(|(key, entry)| entry.is_half_open(key)).count()
-    }
-
-    /// Whether any entry refers to this real server.
-    pub fn refers_to(&self, server: u32) -> bool {
-        self.connections.values().any(|entry| entry.server == server)
-    }
-
-    /// Whether any entry refers to this service.
-    pub fn refers_to_service(&self, service: u32) -> bool {
-        self.connections.values().any(|entry| entry.service == service)
     }
 
     pub fn knows(&self, key: &Key) -> bool {
