@@ -70,7 +70,7 @@ pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, director: &D
     let connection = if c.one_in(3) { places.last } else { known.then(|| places.connection(c, director)) };
     places.last = connection.or(places.last);
     let mut frame = match c.below(16) {
-        0..10 => flow(c, port, places, connection),
+        0..10 => flow(c, port, places, connection, director),
         10 => arp(c, port, places),
         11 => discovery(c, port, places),
         12 => echo(c, port, places),
@@ -90,7 +90,7 @@ fn end_of_service(c: &mut Choices<'_>, places: &Places) -> (u8, SocketAddr) {
 }
 
 /// The packet of a connection: of one that there is, or of whatever client.
-fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key>) -> Vec<u8> {
+fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key>, director: &Director) -> Vec<u8> {
     let (protocol, source, destination) = if let Some(key) = known {
         (key.protocol, key.client, key.virtual_)
     } else {
@@ -114,12 +114,15 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
         _ => 0,
     };
     let payload = vec![c.byte(); size];
-    let message = if protocol == 17 { datagram(c, source, destination, &payload) } else { segment(c, source, destination, &payload) };
+    let first = known.is_none_or(|key| !director.knows(&key));
+    let message =
+        if protocol == 17 { datagram(c, source, destination, &payload) } else { segment(c, source, destination, &payload, first) };
     ip(c, port, source.ip(), destination.ip(), protocol, &message)
 }
 
-fn segment(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+fn segment(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8], first: bool) -> Vec<u8> {
     let flags = match c.below(16) {
+        0..12 if first => 2,
         0..5 => 2,
         5..9 => 16,
         9..11 => 17,
@@ -279,6 +282,9 @@ fn discovery(c: &mut Choices<'_>, port: usize, places: &Places) -> Vec<u8> {
         let mut option = vec![c.pick(&[1, 2, 14]), units as u8];
         option.resize(if c.one_in(16) { 5 } else { 8 * units.max(1) }, 7);
         message.extend(option);
+    }
+    if c.one_in(16) {
+        message.push(1);
     }
     let mut frame = ip(c, port, source, destination, 58, &icmpv6(source, destination, message));
     if !c.one_in(16) {

@@ -154,7 +154,7 @@ impl World {
         };
         self.remembered.insert(id, key);
         self.services.insert(id, service);
-        for _ in 0..c.below(5) {
+        for _ in 0..if c.one_in(8) { 0 } else { 1 + c.below(4) } {
             self.add_or_remove_server(c, id, batch);
         }
         self.members_changed(id, batch);
