@@ -15,6 +15,7 @@ pub mod icmp_error;
 pub mod lanes;
 pub mod limiter;
 pub mod link;
+pub mod marks;
 pub mod orders;
 pub mod parse;
 pub mod persist;

@@ -107,7 +107,7 @@ impl Worker {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
         let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
-        let rules = Rules::new(config.index, config.services, config.servers, macs.clone());
+        let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed);
         let mut worker = Self {
             end,
             orders: Orders::new(),
@@ -167,6 +167,7 @@ impl Worker {
             worked |= self.burst(port, now);
         }
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
+        self.rules.memory.sweep(now);
         self.report();
         worked
     }

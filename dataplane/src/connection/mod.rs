@@ -10,7 +10,7 @@ pub mod entry;
 pub mod index;
 pub mod key;
 pub mod table;
-mod template;
+pub mod template;
 mod wheel;
 
 pub use entry::{Entry, EntryId};

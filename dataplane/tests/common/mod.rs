@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, channel};
 use dataplane::link::PortQueues;
+use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
 use dataplane::settings::Settings;
 use dataplane::stats::{ServerStats, ServiceStats};
@@ -90,6 +91,7 @@ pub struct Lab {
     to_kernel: Arc<Ring>,
     from_kernel: Arc<Ring>,
     stats: BTreeMap<u32, Arc<ServerStats>>,
+    last_weights: BTreeMap<u32, u32>,
     service_stats: BTreeMap<u32, Arc<ServiceStats>>,
     revision: u64,
     version: u64,
@@ -144,6 +146,7 @@ impl Lab {
             to_kernel,
             from_kernel,
             stats: BTreeMap::new(),
+            last_weights: BTreeMap::new(),
             service_stats: BTreeMap::new(),
             revision: 0,
             version: 0,
@@ -194,6 +197,7 @@ impl Lab {
         let v6 = vip.contains(':');
         let mut batch = Batch::default();
         let mut members = Vec::new();
+        let mut seats = Vec::new();
         for s in servers {
             let server_id = ServerId(id * 64 + u32::from(s.n));
             let stats = Arc::clone(self.stats.entry(server_id.0).or_insert_with(|| Arc::new(ServerStats::new(1))));
@@ -205,9 +209,10 @@ impl Lab {
             } else {
                 format!("10.10.24.{}", s.n)
             };
+            let real_address = address(&rip);
             let real = RealServer {
                 id: server_id,
-                address: address(&rip),
+                address: real_address,
                 port,
                 method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
                 thresholds: s.thresholds,
@@ -219,6 +224,11 @@ impl Lab {
             };
             batch.servers.push((server_id, Some(Arc::new(real))));
             if s.available {
+                let last_weight = self.last_weights.entry(server_id.0).or_default();
+                if s.weight != 0 {
+                    *last_weight = s.weight;
+                }
+                seats.insert(0, Seat { address: real_address, port, weight: s.weight, last_weight: *last_weight });
                 members.insert(
                     0,
                     Member { server: server_id, weight: s.weight, reachable: next_hop.is_some(), limited: s.thresholds.upper != 0, stats },
@@ -234,6 +244,7 @@ impl Lab {
             persistence: self.persistence,
             revision: self.revision,
             members,
+            buckets: Buckets::new(scheduler, v6, &seats),
             timeouts: None,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };
