@@ -102,8 +102,8 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
         let ip = if ip.is_ipv4() == destination.is_ipv4() { ip } else { client(c, destination.is_ipv4()) };
         let port = if c.one_in(40) { 20 } else { 1000 + c.below(24) as u16 };
         let source = SocketAddr::new(ip, port);
-        places.last = Some(Key { template: false, protocol, client: source, virtual_: destination });
-        places.remember(c, Key { template: false, protocol, client: source, virtual_: destination });
+        places.last = Some(Key { template: false, aside: 0, protocol, client: source, virtual_: destination });
+        places.remember(c, Key { template: false, aside: 0, protocol, client: source, virtual_: destination });
         (protocol, source, destination)
     };
     let size = match c.below(12) {

@@ -31,12 +31,14 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
     let start = c.pick(&[1000, u32::MAX - 3_000, u32::MAX - 200_000, 0x7fff_ff00]);
     // Of every fourth case only what holds for whatever happens is asked: no reference says how a flood is to end.
     let exact = !c.one_in(4);
+    // A case is of single frames, of whole bursts, or of both.
+    let most = c.pick(&[1, 1, 8, 64]);
     let mut case = Case {
         exact,
         capacity,
         bench: rig.bench(capacity, half_open, Tick(start)),
         director: Director::new(&MACS, capacity as usize, half_open as usize),
-        world: World::new(),
+        world: World::new(most == 1),
         places: Places { ours: world::our_addresses(), services: Vec::new(), recent: Vec::new(), last: None },
         tally,
         frames: 0,
@@ -45,8 +47,6 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
     case.director.pass(start);
     let first = case.world.begin(c);
     case.apply(first);
-    // A case is of single frames, of whole bursts, or of both.
-    let most = c.pick(&[1, 1, 8, 64]);
     while case.frames < length && !c.is_over() {
         case.steps += 1;
         match c.below(64) {
@@ -94,7 +94,7 @@ impl Case<'_> {
         while frames.len() < count {
             let frame = frames::frame(c, port, &mut self.places, &self.director);
             // The same again, as clients do that wait for an answer.
-            let copies = if c.one_in(16) { 1 + c.below(3) } else { 1 };
+            let copies = if most > 1 && c.one_in(16) { 1 + c.below(3) } else { 1 };
             frames.extend(std::iter::repeat_n(frame, copies));
         }
         frames.truncate(64);
@@ -110,8 +110,10 @@ impl Case<'_> {
         self.clock(passed);
         let before = self.bench.counters();
         let room = self.bench.feed(port, &injected, &frames, starve);
-        let expected = self.exact.then(|| self.director.burst(port, injected, frames.clone(), &room));
+        let scheduled = self.world.scheduled();
         self.bench.turn();
+        self.director.seen = self.world.scheduled().into_iter().filter(|now| !scheduled.contains(now)).map(|(server, _)| server).collect();
+        let expected = self.exact.then(|| self.director.burst(port, injected, frames.clone(), &room));
         self.bench.hold_all_but(None);
         let (sent, kernel) = self.bench.collect();
         let after = self.bench.counters();

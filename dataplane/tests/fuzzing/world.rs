@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
+use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
 use dataplane::settings::{Settings, Timeouts, Ttl};
 use dataplane::stats::{ServerStats, ServiceStats};
@@ -21,6 +22,7 @@ const DIPS: [(&str, u64); 4] = [("10.10.24.10", 1), ("fd00:10::10", 1), ("172.16
 
 /// What the operator has set up.
 pub struct World {
+    single: bool,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     settings: Settings,
@@ -54,6 +56,7 @@ struct Server {
     tunnel_source: Option<Address>,
     available: bool,
     weight: u32,
+    last_weight: u32,
     thresholds: Thresholds,
     next_hop: Option<NextHop>,
 }
@@ -67,8 +70,10 @@ fn server_id(service: u32, n: u32) -> u32 {
 }
 
 impl World {
-    pub fn new() -> Self {
+    /// `single`: frames come one at a time.
+    pub fn new(single: bool) -> Self {
         Self {
+            single,
             services: BTreeMap::new(),
             servers: BTreeMap::new(),
             settings: Settings::default(),
@@ -91,6 +96,11 @@ impl World {
             }
         }
         self.finish(batch)
+    }
+
+    /// How many connections were scheduled to each real server.
+    pub fn scheduled(&self) -> Vec<(u32, u64)> {
+        self.server_stats.iter().map(|(id, stats)| (*id, stats.sum().connections)).collect()
     }
 
     /// The ends of the services that there are.
@@ -145,7 +155,7 @@ impl World {
         let persistence = (key.port == 0 || c.one_in(3)).then(|| persistence(c, key.address));
         let service = Service {
             key,
-            scheduler: scheduler(c),
+            scheduler: scheduler(c, self.single),
             one_packet: key.protocol == Protocol::Udp && c.one_in(4),
             persistence,
             timeouts: timeouts(c),
@@ -172,7 +182,7 @@ impl World {
     fn edit_service(&mut self, c: &mut Choices<'_>, id: u32, batch: &mut Batch) {
         let Some(service) = self.services.get_mut(&id) else { return };
         match c.below(4) {
-            0 | 1 => service.scheduler = scheduler(c),
+            0 | 1 => service.scheduler = scheduler(c, self.single),
             2 => service.timeouts = timeouts(c),
             _ => {
                 let wanted = service.key.port == 0 || c.one_in(2);
@@ -221,7 +231,10 @@ impl World {
         let key = service.key;
         let server = self.servers.get_mut(&place).expect("a member");
         match c.below(5) {
-            0 | 1 => server.weight = weight(c),
+            0 | 1 => {
+                server.weight = weight(c);
+                server.last_weight = if server.weight == 0 { server.last_weight } else { server.weight };
+            }
             2 => {
                 let old = std::mem::replace(&mut server.thresholds, thresholds(c));
                 let new = server.thresholds;
@@ -297,7 +310,17 @@ impl World {
                 stats: Arc::clone(&self.server_stats[member]),
             }
         });
+        let seats: Vec<Seat> = service
+            .members
+            .iter()
+            .rev()
+            .map(|member| {
+                let server = &self.servers[member];
+                Seat { address: server.address, port: server.port, weight: server.weight, last_weight: server.last_weight }
+            })
+            .collect();
         let snapshot = VirtualService {
+            buckets: Buckets::new(service.scheduler, !service.key.address.is_v4(), &seats),
             id: ServiceId(id),
             key: service.key,
             scheduler: service.scheduler,
@@ -344,8 +367,24 @@ fn locals(all: bool) -> LocalAddresses {
     }
 }
 
-fn scheduler(c: &mut Choices<'_>) -> SchedulerKind {
+/// What nobody can foretell within a burst: chance, and what is forgotten at some time.
+const UNFORESEEN: [SchedulerKind; 3] =
+    [SchedulerKind::TwoChoices, SchedulerKind::LocalityLeastConnections, SchedulerKind::LocalityReplicated];
+
+fn scheduler(c: &mut Choices<'_>, single: bool) -> SchedulerKind {
+    if single && c.one_in(5) {
+        return c.pick(&UNFORESEEN);
+    }
     c.pick(&[
+        SchedulerKind::ShortestExpectedDelay,
+        SchedulerKind::NeverQueue,
+        SchedulerKind::Failover,
+        SchedulerKind::Overflow,
+        SchedulerKind::DestinationHash,
+        SchedulerKind::Maglev { port: false, fallback: false },
+        SchedulerKind::Maglev { port: true, fallback: false },
+        SchedulerKind::Maglev { port: false, fallback: true },
+        SchedulerKind::Maglev { port: true, fallback: true },
         SchedulerKind::RoundRobin,
         SchedulerKind::WeightedRoundRobin,
         SchedulerKind::LeastConnections,
@@ -411,13 +450,15 @@ fn new_server(c: &mut Choices<'_>, key: ServiceKey, n: u32, known: Option<&Serve
         Some(old) => (old.method, old.address, old.tunnel_source),
         None => method(c, key, n),
     };
+    let weight = weight(c);
     Server {
+        last_weight: if weight == 0 { known.map_or(0, |old| old.last_weight) } else { weight },
         address,
         port: key.port,
         method,
         tunnel_source,
         available: true,
-        weight: weight(c),
+        weight,
         thresholds: thresholds(c),
         next_hop: next_hop(c, server_id(0, n) + 100),
     }

@@ -1,6 +1,6 @@
 //! Connections and templates: what is remembered of each, and what their packets do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
@@ -18,6 +18,8 @@ const MINUTE: u32 = 60 * SECOND;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct Key {
     pub template: bool,
+    /// Of a template that no connection follows any more: which one, from 1; there may be several of one client.
+    pub aside: u32,
     pub protocol: u8,
     pub client: SocketAddr,
     pub virtual_: SocketAddr,
@@ -69,7 +71,7 @@ fn is_over(expires: u32, now: u32) -> bool {
 impl Director {
     /// What a packet of a known connection does; `None` when there is none, or it ended and another is to begin in its place.
     pub(super) fn known(&mut self, packet: &Packet) -> Option<Fate> {
-        let key = Key { template: false, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
+        let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
         let connection = self.connections.get(&key)?.clone();
         let Some(target) = self.servers.get(&connection.server) else { return Some(Fate::Drop("real_server_removed")) };
         let (available, quiescent) = (target.snapshot.available, target.snapshot.weight == 0);
@@ -131,14 +133,14 @@ impl Director {
         if packet.source.port() == 20 || (is_tcp && !begins) {
             return Fate::Kernel;
         }
-        let (client, client_port) = (packet.source.ip(), packet.source.port());
+        let client = packet.source.ip();
         let mut fresh = false;
         let (server, template) = match service.persistence {
             Some(persistence) => {
                 let network = Address(Address::from(client).0 & persistence.mask).ip();
                 let vip = SocketAddr::new(packet.destination.ip(), service.key.port);
-                let key = Key { template: true, protocol: packet.protocol, client: (network, 0).into(), virtual_: vip };
-                match self.template(key, id, persistence.timeout, client, client_port) {
+                let key = Key { template: true, aside: 0, protocol: packet.protocol, client: (network, 0).into(), virtual_: vip };
+                match self.template(key, id, persistence.timeout, packet) {
                     Ok((server, made)) => {
                         fresh = made;
                         (server, Some(key))
@@ -146,7 +148,7 @@ impl Director {
                     Err(verdict) => return Fate::Drop(verdict),
                 }
             }
-            None => match self.schedule(id, client, client_port) {
+            None => match self.schedule(id, packet) {
                 Some(server) => (server, None),
                 None => return Fate::Drop("no_real_server"),
             },
@@ -158,7 +160,7 @@ impl Director {
             let state = if is_tcp { tcp::next("NO", packet.flags()) } else { "NO" };
             let timeouts = self.timeouts(id);
             let seconds = if is_tcp { tcp::seconds(state, &timeouts) } else { timeouts.udp };
-            let key = Key { template: false, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
+            let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
             let expires = self.now.wrapping_add(seconds * SECOND);
             let connection = Connection { server, service: id, state, expires, packets: 1, template, children: 0, assured: false };
             if let Err(verdict) = self.insert(key, connection) {
@@ -188,10 +190,9 @@ impl Director {
     }
 
     /// Where a client of a persistent service goes, and whether a template was made for it.
-    fn template(&mut self, key: Key, service: u32, timeout: u32, client: IpAddr, client_port: u16) -> Result<(u32, bool), &'static str> {
+    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<(u32, bool), &'static str> {
         let expires = self.now.wrapping_add(timeout * SECOND);
-        let old = self.connections.get(&key).cloned();
-        if let Some(old) = &old {
+        if let Some(old) = self.connections.get(&key).cloned() {
             let good = self.servers.get(&old.server).is_some_and(|target| {
                 target.snapshot.available && !(target.snapshot.weight == 0 && self.settings.expire_quiescent_template)
             });
@@ -200,19 +201,23 @@ impl Director {
                 return Ok((old.server, false));
             }
         }
-        let server = self.schedule(service, client, client_port).ok_or("no_real_server")?;
-        if let Some(old) = &old {
-            let template = self.connections.get_mut(&key).expect("just seen");
-            (template.server, template.service, template.expires) = (server, service, expires);
-            if self.servers.contains_key(&old.server) {
-                self.server_counts.entry(old.server).or_default().persistent -= 1;
-            }
-            self.server_counts.entry(server).or_default().persistent += 1;
-        } else {
-            let template = Connection { server, service, state: "NO", expires, packets: 0, template: None, children: 0, assured: false };
-            self.insert(key, template)?;
+        // One that is not followed any more stays for its time, and its connections with it.
+        self.put_aside(&key);
+        let server = self.schedule(service, packet).ok_or("no_real_server")?;
+        let template = Connection { server, service, state: "NO", expires, packets: 0, template: None, children: 0, assured: false };
+        self.insert(key, template)?;
+        Ok((server, true))
+    }
+
+    /// Puts a template where no connection finds it: it is listed with port 65535.
+    fn put_aside(&mut self, key: &Key) {
+        let Some(template) = self.connections.remove(key) else { return };
+        self.templates_aside += 1;
+        let aside = Key { aside: self.templates_aside, virtual_: (key.virtual_.ip(), u16::MAX).into(), ..*key };
+        for connection in self.connections.values_mut().filter(|connection| connection.template == Some(*key)) {
+            connection.template = Some(aside);
         }
-        Ok((server, old.is_none()))
+        self.connections.insert(aside, template);
     }
 
     fn insert(&mut self, key: Key, connection: Connection) -> Result<(), &'static str> {
@@ -354,7 +359,7 @@ impl Director {
             && filter.virtual_port.is_none_or(|p| p == key.virtual_.port() || Some(p) == vport)
             && filter.client.is_none_or(|a| a.ip() == key.client.ip())
             && filter.server.is_none_or(|a| a == server.address);
-        let port = if server.port == 0 { key.virtual_.port() } else { server.port };
+        let port = if server.port == 0 || key.aside > 0 { key.virtual_.port() } else { server.port };
         let state = match (key.template, key.protocol) {
             (true, _) => {
                 if entry.assured {

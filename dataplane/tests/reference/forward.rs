@@ -84,7 +84,7 @@ impl Director {
         later: &mut Vec<(u16, Vec<u8>)>,
         buffers: &mut usize,
     ) -> Result<u16, Refusal> {
-        let Some(Server { snapshot, loops }) = self.servers.get(&server) else { return Err(("real_server_removed", None)) };
+        let Some(Server { snapshot, loops, .. }) = self.servers.get(&server) else { return Err(("real_server_removed", None)) };
         if *loops {
             return Err(("would_loop", None));
         }

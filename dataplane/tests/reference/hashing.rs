@@ -92,7 +92,7 @@ pub fn maglev_table(candidates: &[Candidate], v6: bool) -> Vec<usize> {
     }
     let divisor = (1..=greatest).rev().find(|n| weights.iter().all(|weight| weight % n == 0)).expect("1 divides all");
     let mut shift = 0;
-    while greatest / divisor >> shift >= 64 {
+    while (greatest / divisor) >> shift >= 64 {
         shift += 1;
     }
     let hashed = |candidate: &Candidate| {
@@ -108,11 +108,9 @@ pub fn maglev_table(candidates: &[Candidate], v6: bool) -> Vec<usize> {
     let mut next: Vec<u32> = vec![0; candidates.len()];
     while taken < MAGLEV {
         for (place, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.last_weight > 0) {
-            let (offset, skip) = (
-                where_hash(hashed(candidate)) % MAGLEV,
-                half_siphash(2_654_446_892, hashed(candidate)) % (MAGLEV - 1) + 1,
-            );
-            for _ in 0..(candidate.last_weight / divisor >> shift).max(1) {
+            let (offset, skip) =
+                (where_hash(hashed(candidate)) % MAGLEV, half_siphash(2_654_446_892, hashed(candidate)) % (MAGLEV - 1) + 1);
+            for _ in 0..((candidate.last_weight / divisor) >> shift).max(1) {
                 if taken == MAGLEV {
                     break;
                 }

@@ -110,8 +110,7 @@ impl Localities {
             }
         }
         let server = pick.least_of_all()?;
-        let known =
-            self.0.entry(pick.vip).or_insert_with(|| Locality { servers: Vec::new(), changed: pick.now, used: pick.now });
+        let known = self.0.entry(pick.vip).or_insert_with(|| Locality { servers: Vec::new(), changed: pick.now, used: pick.now });
         if !known.servers.contains(&server) {
             known.servers.insert(0, server);
             known.changed = pick.now;

@@ -8,7 +8,9 @@
 pub mod answers;
 pub mod connections;
 pub mod forward;
+pub mod hashing;
 pub mod limit;
+pub mod locality;
 pub mod schedule;
 pub mod tcp;
 pub mod wire;
@@ -25,7 +27,7 @@ use dataplane::settings::Settings;
 use connections::{Connection, Key};
 use forward::Cause;
 use limit::Bucket;
-use schedule::{Candidate, Marks};
+use schedule::{Candidate, Marks, Request};
 use wire::{Kind, Packet};
 
 /// What passed, as `--stats` counts it.
@@ -62,6 +64,8 @@ struct Server {
     snapshot: Arc<RealServer>,
     /// Whether its MAC is one of our own.
     loops: bool,
+    /// The last weight that was not 0.
+    last_weight: u32,
 }
 
 /// What must become of a frame, as far as is known yet.
@@ -119,6 +123,9 @@ pub struct Director {
     kernel: Bucket,
     kernel_neighbours: Bucket,
     last_id: u16,
+    templates_aside: u32,
+    /// Real servers that were seen to get a new connection in this burst: what is drawn by lot is not foretold.
+    pub seen: Vec<u32>,
     pub service_counts: BTreeMap<u32, Traffic>,
     pub server_counts: BTreeMap<u32, Counts>,
 }
@@ -141,6 +148,8 @@ impl Director {
             settings,
             connections: HashMap::new(),
             last_id: 0,
+            templates_aside: 0,
+            seen: Vec::new(),
             service_counts: BTreeMap::new(),
             server_counts: BTreeMap::new(),
         }
@@ -155,7 +164,9 @@ impl Director {
             match change {
                 Some(new) => {
                     let loops = new.next_hop.is_some_and(|hop| self.locals.macs.contains(&hop.mac));
-                    self.servers.insert(id.0, Server { snapshot: Arc::clone(new), loops });
+                    let before = self.servers.get(&id.0).map_or(0, |old| old.last_weight);
+                    let last_weight = if new.weight == 0 { before } else { new.weight };
+                    self.servers.insert(id.0, Server { snapshot: Arc::clone(new), loops, last_weight });
                     self.server_counts.entry(id.0).or_default();
                 }
                 None => drop(self.servers.remove(&id.0)),
@@ -365,19 +376,24 @@ impl Director {
         if virtual_.ip() != packet.destination.ip() {
             return None;
         }
-        self.connections.get(&Key { template: false, protocol, client, virtual_ }).map(|connection| connection.server)
+        self.connections.get(&Key { template: false, aside: 0, protocol, client, virtual_ }).map(|connection| connection.server)
     }
 
     /// The scheduler's word.
-    fn schedule(&mut self, service: u32, client: IpAddr, client_port: u16) -> Option<u32> {
+    fn schedule(&mut self, service: u32, packet: &Packet) -> Option<u32> {
         let Service { snapshot, marks } = self.services.get_mut(&service)?;
         let candidates: Vec<Candidate> = snapshot
             .members
             .iter()
             .map(|member| {
                 let counts = self.server_counts.get(&member.server.0).copied().unwrap_or_default();
+                let Some(server) = self.servers.get(&member.server.0) else { panic!("a member that is no real server") };
                 Candidate {
                     server: member.server.0,
+                    address: server.snapshot.address.ip(),
+                    port: server.snapshot.port,
+                    last_weight: server.last_weight,
+                    reachable: member.reachable,
                     weight: member.weight,
                     open: member.reachable && !(member.limited && counts.overloaded),
                     active: counts.active,
@@ -385,6 +401,14 @@ impl Director {
                 }
             })
             .collect();
-        marks.pick(snapshot, &candidates, client, client_port)
+        let request = Request {
+            client: packet.source.ip(),
+            client_port: packet.source.port(),
+            vip: packet.destination.ip(),
+            now: self.now,
+            settings: &self.settings,
+            seen: &self.seen,
+        };
+        marks.pick(snapshot, &candidates, &request)
     }
 }

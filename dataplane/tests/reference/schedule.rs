@@ -3,11 +3,21 @@
 use std::net::IpAddr;
 
 use dataplane::service::{Member, SchedulerKind, VirtualService};
+use dataplane::settings::Settings;
+
+use super::hashing;
+use super::locality::{self, Localities};
 
 /// What a scheduler may know of a member at the moment of a pick.
 pub struct Candidate {
     pub server: u32,
+    pub address: IpAddr,
+    pub port: u16,
     pub weight: u32,
+    /// The last weight that it had and that was not 0.
+    pub last_weight: u32,
+    /// Whether it has a MAC.
+    pub reachable: bool,
     /// Whether it may be picked, its weight aside: it has a MAC and is not overloaded.
     pub open: bool,
     pub active: u32,
@@ -15,22 +25,36 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    fn takes_new(&self) -> bool {
+    pub fn takes_new(&self) -> bool {
         self.open && self.weight > 0
     }
 
-    fn load(&self) -> u64 {
+    pub fn load(&self) -> u64 {
         256 * u64::from(self.active) + u64::from(self.active + self.inactive)
     }
 }
 
-/// What `rr` and `wrr` remember.
+/// A new connection that wants a real server.
+pub struct Request<'a> {
+    pub client: IpAddr,
+    pub client_port: u16,
+    pub vip: IpAddr,
+    pub now: u32,
+    pub settings: &'a Settings,
+    /// Real servers that were seen to get a new connection, for what is drawn by lot or forgotten at some time.
+    pub seen: &'a [u32],
+}
+
+/// What schedulers remember.
 #[derive(Default)]
 pub struct Marks {
     /// The real server picked last; `None` for the head of the list.
     last: Option<u32>,
     /// The weight that this round asks for.
     level: i64,
+    localities: Localities,
+    /// `mh`'s buckets, and the revision that they are of.
+    maglev: Option<(u64, Vec<usize>)>,
 }
 
 /// Distance between levels, and the highest.
@@ -49,7 +73,7 @@ fn levels(members: &[Member]) -> (i64, i64) {
 
 impl Marks {
     pub fn new(service: &VirtualService) -> Self {
-        Self { last: None, level: levels(&service.members).1 }
+        Self { level: levels(&service.members).1, ..Self::default() }
     }
 
     /// Follows a change of the members.
@@ -84,13 +108,42 @@ impl Marks {
     }
 
     /// The real server for a new connection.
-    pub fn pick(&mut self, service: &VirtualService, candidates: &[Candidate], client: IpAddr, client_port: u16) -> Option<u32> {
+    pub fn pick(&mut self, service: &VirtualService, candidates: &[Candidate], request: &Request<'_>) -> Option<u32> {
+        let port = |counts: bool| if counts { request.client_port } else { 0 };
+        let weight = |c: &Candidate| u64::from(c.weight);
+        let delay = |c: &Candidate| u64::from(c.active) + 1;
+        let seen = request.seen.iter().find(|server| candidates.iter().any(|c| c.server == **server)).copied();
+        let local = |expiration| locality::Pick { candidates, vip: request.vip, now: request.now, expiration, seen };
         match service.scheduler {
             SchedulerKind::RoundRobin => self.round_robin(candidates),
             SchedulerKind::WeightedRoundRobin => self.weighted_round_robin(service, candidates),
-            SchedulerKind::LeastConnections => least(candidates, |_| 1),
-            SchedulerKind::WeightedLeastConnections => least(candidates, |c| u64::from(c.weight)),
-            SchedulerKind::SourceHash { port, fallback } => source_hash(candidates, client, if port { client_port } else { 0 }, fallback),
+            SchedulerKind::LeastConnections => least(candidates, Candidate::load, |_| 1),
+            SchedulerKind::WeightedLeastConnections => least(candidates, Candidate::load, weight),
+            SchedulerKind::ShortestExpectedDelay => least(candidates, delay, weight),
+            SchedulerKind::NeverQueue => {
+                let idle = candidates.iter().find(|c| c.takes_new() && c.active == 0).map(|c| c.server);
+                idle.or_else(|| least(candidates, delay, weight))
+            }
+            SchedulerKind::Failover => heaviest(candidates, |_| true),
+            SchedulerKind::Overflow => heaviest(candidates, |c| c.active <= c.weight),
+            SchedulerKind::TwoChoices => {
+                // Any of them may be drawn twice.
+                let taking: Vec<u32> = candidates.iter().filter(|c| c.takes_new()).map(|c| c.server).collect();
+                seen.filter(|server| taking.contains(server)).or(taking.first().copied())
+            }
+            SchedulerKind::LocalityLeastConnections => self.localities.one(&local(request.settings.lblc_expiration)),
+            SchedulerKind::LocalityReplicated => self.localities.several(&local(request.settings.lblcr_expiration)),
+            SchedulerKind::DestinationHash => hashing::destination(candidates, request.vip),
+            SchedulerKind::Maglev { port: with_port, fallback } => {
+                if self.maglev.as_ref().is_none_or(|(revision, _)| *revision != service.revision) {
+                    self.maglev = Some((service.revision, hashing::maglev_table(candidates, request.client.is_ipv6())));
+                }
+                let (_, table) = self.maglev.as_ref()?;
+                hashing::maglev(candidates, table, request.client, port(with_port), fallback)
+            }
+            SchedulerKind::SourceHash { port: with_port, fallback } => {
+                hashing::source(candidates, request.client, port(with_port), fallback)
+            }
         }
     }
 
@@ -141,37 +194,24 @@ impl Marks {
     }
 }
 
-/// The least load for the weight; the first of equals.
-fn least(candidates: &[Candidate], weight: impl Fn(&Candidate) -> u64) -> Option<u32> {
+/// The least of something for the weight, compared by multiplying across; the first of equals.
+pub fn least(candidates: &[Candidate], of: impl Fn(&Candidate) -> u64, weight: impl Fn(&Candidate) -> u64) -> Option<u32> {
     let mut best: Option<&Candidate> = None;
     for c in candidates.iter().filter(|c| c.takes_new()) {
-        if best.is_none_or(|b| u128::from(b.load()) * u128::from(weight(c)) > u128::from(c.load()) * u128::from(weight(b))) {
+        if best.is_none_or(|b| u128::from(of(b)) * u128::from(weight(c)) > u128::from(of(c)) * u128::from(weight(b))) {
             best = Some(c);
         }
     }
     best.map(|c| c.server)
 }
 
-/// 256 buckets, given to the members in order, as many in a row as each one's weight says but at least one.
-fn source_hash(candidates: &[Candidate], client: IpAddr, port: u16, fallback: bool) -> Option<u32> {
-    if candidates.is_empty() {
-        return None;
-    }
-    let mut buckets = Vec::new();
-    while buckets.len() < 256 {
-        for (at, c) in candidates.iter().enumerate() {
-            for _ in 0..c.weight.clamp(1, 256) {
-                buckets.push(at);
-            }
+/// The greatest weight among those that fit; the first of equals.
+fn heaviest(candidates: &[Candidate], fits: impl Fn(&Candidate) -> bool) -> Option<u32> {
+    let mut best: Option<&Candidate> = None;
+    for c in candidates.iter().filter(|c| c.takes_new() && fits(c)) {
+        if best.is_none_or(|b| c.weight > b.weight) {
+            best = Some(c);
         }
     }
-    let folded = match client {
-        IpAddr::V4(v4) => v4.to_bits(),
-        IpAddr::V6(v6) => v6.octets().chunks(4).fold(0, |fold, word| fold ^ u32::from_be_bytes([word[0], word[1], word[2], word[3]])),
-    };
-    // The top eight bits of the product with 2^32 times the golden ratio's inverse squared, as the kernel's hash_32 has it.
-    let hash = |offset: u32| ((folded.wrapping_add(u32::from(port)).wrapping_mul(0x61c8_8647) >> 24) + offset) % 256;
-    let open = |bucket: u32| Some(&candidates[buckets[bucket as usize]]).filter(|c| c.takes_new()).map(|c| c.server);
-    let home = hash(0);
-    open(home).or_else(|| if fallback { (0..256).find_map(|offset| open(hash((home + offset) % 256))) } else { None })
+    best.map(|c| c.server)
 }
