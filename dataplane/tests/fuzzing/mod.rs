@@ -163,18 +163,19 @@ impl Case<'_> {
     fn differ(&self, port: usize, frames: &[Vec<u8>], seen: &Outcome, expected: &Outcome) -> ! {
         let mut text = format!("step {}, port {port}, {} frames:\n", self.steps, frames.len());
         for frame in frames {
-            let _ = writeln!(text, "  in       {}", hex(frame));
+            let _ = writeln!(text, "  in     {}", hex(frame));
         }
-        for (whose, outcome) in [("worker   ", seen), ("reference", expected)] {
+        let _ = writeln!(text, "with {}", self.world);
+        let flat = |outcome: &Outcome| outcome.sent.iter().chain([&outcome.kernel]).cloned().collect::<Vec<_>>();
+        let (ours, theirs) = (flat(seen), flat(expected));
+        for (whose, outcome, mine, other) in [("worker", seen, &ours, &theirs), ("reference", expected, &theirs, &ours)] {
             let Outcome { verdicts, icmp_errors, fragments, injected, .. } = outcome;
-            let _ = writeln!(text, "{whose} {verdicts:?}, {icmp_errors} errors, {fragments} fragments, {injected} injected");
-            for (n, sent) in outcome.sent.iter().enumerate() {
-                for frame in sent {
-                    let _ = writeln!(text, "  port {n}   {}", hex(frame));
+            let _ = writeln!(text, "{whose}: {verdicts:?}, {icmp_errors} errors, {fragments} fragments, {injected} injected");
+            for (way, (mine, other)) in mine.iter().zip(other).enumerate() {
+                for (at, frame) in mine.iter().enumerate().filter(|(at, frame)| other.get(*at) != Some(frame)) {
+                    let way = if way == 2 { "kernel".to_owned() } else { format!("port {way}") };
+                    let _ = writeln!(text, "  {way} frame {at}: {}", hex(frame));
                 }
-            }
-            for frame in &outcome.kernel {
-                let _ = writeln!(text, "  kernel   {}", hex(frame));
             }
         }
         panic!("{text}");
@@ -301,8 +302,9 @@ impl Case<'_> {
     }
 }
 
+/// The beginning of a frame, where all headers are.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
+    bytes.iter().take(120).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

@@ -48,7 +48,7 @@ struct Service {
     members: Vec<u32>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Server {
     address: Address,
     port: u16,
@@ -63,6 +63,11 @@ struct Server {
 
 fn address(text: &str) -> Address {
     text.parse::<IpAddr>().expect("an address").into()
+}
+
+/// Whether a real server is in a batch already: a weight that was never sent is one that only the control plane saw.
+fn is_in(batch: &Batch, place: u32) -> bool {
+    batch.servers.iter().any(|(id, _)| id.0 == place)
 }
 
 fn server_id(service: u32, n: u32) -> u32 {
@@ -195,6 +200,9 @@ impl World {
     fn add_or_remove_server(&mut self, c: &mut Choices<'_>, id: u32, batch: &mut Batch) {
         let n = c.below(SERVERS as usize) as u32;
         let place = server_id(id, n);
+        if is_in(batch, place) {
+            return;
+        }
         let Some(service) = self.services.get_mut(&id) else { return };
         if service.members.contains(&place) {
             service.members.retain(|member| *member != place);
@@ -228,6 +236,9 @@ impl World {
             return;
         }
         let place = c.pick(&service.members);
+        if is_in(batch, place) {
+            return;
+        }
         let key = service.key;
         let server = self.servers.get_mut(&place).expect("a member");
         match c.below(5) {
@@ -349,6 +360,22 @@ impl World {
             stats: Arc::clone(self.server_stats.entry(id).or_insert_with(|| Arc::new(ServerStats::new(1)))),
         };
         batch.servers.push((ServerId(id), Some(Arc::new(snapshot))));
+    }
+}
+
+impl std::fmt::Display for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{:?}", self.settings)?;
+        for (id, service) in &self.services {
+            let Service { key, scheduler, one_packet, persistence, timeouts, members, .. } = service;
+            writeln!(f, "service {id}: {key:?} {scheduler:?} {one_packet} {persistence:?} {timeouts:?}")?;
+            for member in members {
+                let stats = &self.server_stats[member];
+                let counts = (stats.active(), stats.inactive(), stats.persistent(), stats.is_overloaded());
+                writeln!(f, "  {member} {:?} {counts:?}", self.servers[member])?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,8 @@ struct Locality {
     servers: Vec<u32>,
     changed: u32,
     used: u32,
+    /// It may have been forgotten, and nothing was seen since that tells.
+    doubtful: bool,
 }
 
 /// Enough of a member's surroundings.
@@ -48,9 +50,13 @@ impl Pick<'_> {
 impl Localities {
     /// What nobody asked for in so long is forgotten sooner or later: it is, if that alone explains what was seen.
     fn forget(&mut self, pick: &Pick<'_>, would_be: Option<u32>) {
-        let old = self.0.get(&pick.vip).is_some_and(|known| pick.seconds_since(known.used) >= pick.expiration);
-        if old && pick.seen.is_some() && pick.seen != would_be {
-            self.0.remove(&pick.vip);
+        let Some(known) = self.0.get_mut(&pick.vip) else { return };
+        known.doubtful |= pick.seconds_since(known.used) >= pick.expiration;
+        if known.doubtful && pick.seen.is_some() {
+            known.doubtful = false;
+            if pick.seen != would_be {
+                self.0.remove(&pick.vip);
+            }
         }
     }
 
@@ -68,7 +74,7 @@ impl Localities {
             }
         }
         let server = pick.least_of_all()?;
-        self.0.insert(pick.vip, Locality { servers: vec![server], changed: pick.now, used: pick.now });
+        self.0.insert(pick.vip, Locality { servers: vec![server], changed: pick.now, used: pick.now, doubtful: false });
         Some(server)
     }
 
@@ -110,7 +116,8 @@ impl Localities {
             }
         }
         let server = pick.least_of_all()?;
-        let known = self.0.entry(pick.vip).or_insert_with(|| Locality { servers: Vec::new(), changed: pick.now, used: pick.now });
+        let known =
+            self.0.entry(pick.vip).or_insert_with(|| Locality { servers: Vec::new(), changed: pick.now, used: pick.now, doubtful: false });
         if !known.servers.contains(&server) {
             known.servers.insert(0, server);
             known.changed = pick.now;

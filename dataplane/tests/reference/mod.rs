@@ -243,7 +243,8 @@ impl Director {
             }
         }
         let mut later = Vec::new();
-        let mut buffers = room.buffers;
+        // What of the kernel's frames finds no room is freed before anything else.
+        let mut buffers = room.buffers + injected.len().saturating_sub(room.ports[port]);
         for tunnels in [false, true] {
             for (at, lane) in lanes.iter_mut().enumerate() {
                 if let Fate::Server(server) = lane.fate
