@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use dataplane::command::ConnectionFilter;
+use dataplane::service::Protocol;
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
 
@@ -81,6 +82,7 @@ impl Case<'_> {
         for server in self.world.relieved.drain(..) {
             self.director.relieve(server);
         }
+        self.director.marks.clone_from(&self.world.marks);
         self.director.apply(&batch);
         self.bench.apply(batch);
         self.counts_agree();
@@ -104,7 +106,7 @@ impl Case<'_> {
         } else {
             Vec::new()
         };
-        let starve = c.one_in(50).then(|| c.below(4));
+        let starve = c.one_in(25).then(|| c.below(3));
         // Now and then time has gone on since the last turn.
         let passed = if c.one_in(8) { c.pick(&[1, 3, 50]) } else { 0 };
         self.clock(passed);
@@ -246,11 +248,16 @@ impl Case<'_> {
         let key = known.then(|| self.places.connection(c, &self.director));
         let mut filter = ConnectionFilter::default();
         if let Some(key) = key {
-            match c.below(5) {
+            match c.below(7) {
                 0 => filter.client = Some(key.client.ip().into()),
                 1 => filter.virtual_address = Some(key.virtual_.ip().into()),
                 2 => filter.virtual_port = Some(key.virtual_.port()),
-                3 => filter.server = self.bench.rows().first().map(|row| row.server.ip().into()),
+                3 => filter.protocol = Some(c.pick(&[Protocol::Tcp, Protocol::Udp, Protocol::Ip])),
+                4 => {
+                    filter.protocol = Some(Protocol::Ip);
+                    filter.virtual_address = Some(dataplane::service::ServiceKey::marked(1, key.client.is_ipv4()).address);
+                }
+                5 => filter.server = self.bench.rows().first().map(|row| row.server.ip().into()),
                 _ => {}
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
+use dataplane::marks::{MarkRule, Marks, Prefix};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
 use dataplane::settings::{Settings, Timeouts, Ttl};
@@ -13,6 +14,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::choices::Choices;
 use super::rig::MACS;
+use crate::reference::marks::Rule;
 
 /// Places for services, and for real servers in each.
 const SERVICES: u32 = 6;
@@ -26,6 +28,7 @@ pub struct World {
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     settings: Settings,
+    pub marks: Vec<Rule>,
     revision: u64,
     version: u64,
     /// Keys of the services that places were last for.
@@ -82,6 +85,7 @@ impl World {
             services: BTreeMap::new(),
             servers: BTreeMap::new(),
             settings: Settings::default(),
+            marks: Vec::new(),
             revision: 0,
             version: 0,
             remembered: BTreeMap::new(),
@@ -94,6 +98,9 @@ impl World {
     /// Addresses, and a few services to begin with.
     pub fn begin(&mut self, c: &mut Choices<'_>) -> Batch {
         let mut batch = Batch { locals: Some(Arc::new(locals(true))), ..Batch::default() };
+        if c.one_in(2) {
+            self.change_marks(c, &mut batch);
+        }
         for _ in 0..=c.below(SERVICES as usize) {
             let id = c.below(SERVICES as usize) as u32;
             if !self.services.contains_key(&id) {
@@ -110,7 +117,13 @@ impl World {
 
     /// The ends of the services that there are.
     pub fn services(&self) -> Vec<(u8, SocketAddr)> {
-        self.services.values().map(|s| (s.key.protocol as u8, SocketAddr::new(s.key.address.ip(), s.key.port))).collect()
+        let plain = self.services.values().map(|s| s.key).filter(|key| !key.is_marked());
+        let plain = plain.map(|key| (key.protocol as u8, SocketAddr::new(key.address.ip(), key.port)));
+        let marked = self.marks.iter().map(|rule| {
+            let port = rule.ports.first().map_or(0, |(first, _)| *first);
+            (rule.protocol.unwrap_or(6), SocketAddr::new(rule.destination.0, port))
+        });
+        plain.chain(marked).collect()
     }
 
     /// One command, or a few at once.
@@ -125,6 +138,7 @@ impl World {
                 5..8 => self.add_or_remove_server(c, id, &mut batch),
                 8..13 => self.edit_server(c, id, &mut batch),
                 13 => self.forget(c, &mut batch),
+                14 if c.one_in(3) => self.change_marks(c, &mut batch),
                 14 => self.change_settings(c, &mut batch),
                 _ => batch.locals = Some(Arc::new(locals(!c.one_in(3)))),
             }
@@ -149,6 +163,9 @@ impl World {
             address: address(c.pick(&VIPS)),
             port: c.pick(&[80, 80, 53, 443, 0]),
         };
+        if c.one_in(5) {
+            key = ServiceKey::marked(1 + c.below(3) as u32, c.one_in(2));
+        }
         // A place is for its service alone until nobody refers to it.
         if (0..SERVERS).any(|n| self.servers.contains_key(&server_id(id, n))) {
             let Some(old) = self.remembered.get(&id) else { return };
@@ -157,11 +174,11 @@ impl World {
         if self.services.values().any(|s| s.key == key) {
             return;
         }
-        let persistence = (key.port == 0 || c.one_in(3)).then(|| persistence(c, key.address));
+        let persistence = (key.takes_every_port() || c.one_in(3)).then(|| persistence(c, key.address));
         let service = Service {
             key,
             scheduler: scheduler(c, self.single),
-            one_packet: key.protocol == Protocol::Udp && c.one_in(4),
+            one_packet: key.protocol != Protocol::Tcp && c.one_in(4),
             persistence,
             timeouts: timeouts(c),
             revision: 0,
@@ -190,7 +207,7 @@ impl World {
             0 | 1 => service.scheduler = scheduler(c, self.single),
             2 => service.timeouts = timeouts(c),
             _ => {
-                let wanted = service.key.port == 0 || c.one_in(2);
+                let wanted = service.key.takes_every_port() || c.one_in(2);
                 service.persistence = wanted.then(|| persistence(c, service.key.address));
             }
         }
@@ -284,6 +301,43 @@ impl World {
                 batch.servers.push((ServerId(id), None));
             }
         }
+    }
+
+    fn change_marks(&mut self, c: &mut Choices<'_>, batch: &mut Batch) {
+        let network = |c: &mut Choices<'_>, of: &[(&str, u8)]| {
+            let (text, bits) = c.pick(of);
+            (address(text).ip(), bits)
+        };
+        let rules = 0..c.below(4);
+        self.marks = rules
+            .map(|_| Rule {
+                destination: network(
+                    c,
+                    &[
+                        ("10.10.24.88", 32),
+                        ("10.10.24.0", 24),
+                        ("10.99.0.0", 17),
+                        ("0.0.0.0", 0),
+                        ("fd00:10::88", 128),
+                        ("fd00::", 17),
+                        ("::", 0),
+                    ],
+                ),
+                source: c.one_in(4).then(|| network(c, &[("198.51.100.0", 24), ("198.51.100.64", 26), ("2001:db8::", 32)])),
+                protocol: c.one_in(2).then(|| c.pick(&[6, 17])),
+                ports: (0..c.below(3)).map(|_| c.pick(&[(80, 80), (80, 443), (53, 53), (0, 65535), (444, 81)])).collect(),
+                mark: 1 + c.below(3) as u32,
+            })
+            .collect();
+        let prefix = |(address, bits): (IpAddr, u8)| Prefix::new(address.into(), bits);
+        let rule = |rule: &Rule| MarkRule {
+            destination: prefix(rule.destination),
+            source: rule.source.map(prefix),
+            protocol: rule.protocol.map(|protocol| if protocol == 6 { Protocol::Tcp } else { Protocol::Udp }),
+            ports: rule.ports.clone().into(),
+            mark: rule.mark,
+        };
+        batch.marks = Some(Arc::new(Marks::new(self.marks.iter().map(rule).collect())));
     }
 
     fn change_settings(&mut self, c: &mut Choices<'_>, batch: &mut Batch) {

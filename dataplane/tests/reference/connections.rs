@@ -1,6 +1,6 @@
 //! Connections and templates: what is remembered of each, and what their packets do.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
@@ -38,11 +38,13 @@ pub struct Connection {
     pub children: u32,
     /// Of a template: whether one of them was established.
     pub assured: bool,
+    /// Of a template: whether it waits for a handshake.
+    pub handshake: bool,
 }
 
 impl Connection {
     fn is_half_open(&self, key: &Key) -> bool {
-        key.protocol == 6 && if key.template { !self.assured } else { tcp::is_half_open(self.state) }
+        if key.template { self.handshake && !self.assured } else { key.protocol == 6 && tcp::is_half_open(self.state) }
     }
 
     fn is_active(&self, key: &Key) -> bool {
@@ -125,7 +127,7 @@ impl Director {
     /// What the first packet of a connection does.
     pub(super) fn first(&mut self, packet: &Packet) -> Fate {
         let is_tcp = packet.protocol == 6;
-        if self.locals.addresses.contains_key(&Address::from(packet.source.ip())) {
+        if self.is_own(packet.source.ip()) {
             return Fate::Drop("own_source");
         }
         let Some((id, service)) = self.service_of(packet) else { return Fate::Kernel };
@@ -138,8 +140,11 @@ impl Director {
         let (server, template) = match service.persistence {
             Some(persistence) => {
                 let network = Address(Address::from(client).0 & persistence.mask).ip();
-                let vip = SocketAddr::new(packet.destination.ip(), service.key.port);
-                let key = Key { template: true, aside: 0, protocol: packet.protocol, client: (network, 0).into(), virtual_: vip };
+                let marked = service.key.protocol as u8 == 0;
+                // A mark stands in the VIP's place, for all protocols.
+                let (vip, protocol) = if marked { (service.key.address.ip(), 0) } else { (packet.destination.ip(), packet.protocol) };
+                let vip = SocketAddr::new(vip, service.key.port);
+                let key = Key { template: true, aside: 0, protocol, client: (network, 0).into(), virtual_: vip };
                 match self.template(key, id, persistence.timeout, packet) {
                     Ok((server, made)) => {
                         fresh = made;
@@ -156,13 +161,23 @@ impl Director {
         if !self.servers.contains_key(&server) {
             return Fate::Drop("real_server_removed");
         }
-        if !service.one_packet {
+        if !service.one_packet || is_tcp {
             let state = if is_tcp { tcp::next("NO", packet.flags()) } else { "NO" };
             let timeouts = self.timeouts(id);
             let seconds = if is_tcp { tcp::seconds(state, &timeouts) } else { timeouts.udp };
             let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
             let expires = self.now.wrapping_add(seconds * SECOND);
-            let connection = Connection { server, service: id, state, expires, packets: 1, template, children: 0, assured: false };
+            let connection = Connection {
+                server,
+                service: id,
+                state,
+                expires,
+                packets: 1,
+                template,
+                children: 0,
+                assured: false,
+                handshake: packet.protocol == 6,
+            };
             if let Err(verdict) = self.insert(key, connection) {
                 if let Some(template) = template.filter(|_| fresh) {
                     self.end(&template);
@@ -178,15 +193,21 @@ impl Director {
         Fate::Server(server)
     }
 
-    /// The service of a packet: that of its port or, failing that, the one of every port.
+    /// The service of a packet: that of its mark, which nothing to a DIP has; that of its port; the one of every port.
     fn service_of(&self, packet: &Packet) -> Option<(u32, std::sync::Arc<dataplane::service::VirtualService>)> {
-        let with_port = |port: u16| {
+        let destination = packet.destination.ip();
+        let with = |protocol: u8, address: IpAddr, port: u16| {
             self.services.iter().find(|(_, s)| {
                 let key = s.snapshot.key;
-                (key.protocol as u8, key.address.ip(), key.port) == (packet.protocol, packet.destination.ip(), port)
+                (key.protocol as u8, key.address.ip(), key.port) == (protocol, address, port)
             })
         };
-        with_port(packet.destination.port()).or_else(|| with_port(0)).map(|(id, s)| (*id, std::sync::Arc::clone(&s.snapshot)))
+        let may_be_marked = self.is_vip(destination) || !self.is_own(destination);
+        let mark = super::marks::mark(&self.marks, packet).filter(|_| may_be_marked);
+        mark.and_then(|mark| with(0, super::marks::address(mark, packet.is_v4()), 0))
+            .or_else(|| with(packet.protocol, destination, packet.destination.port()))
+            .or_else(|| with(packet.protocol, destination, 0))
+            .map(|(id, s)| (*id, std::sync::Arc::clone(&s.snapshot)))
     }
 
     /// Where a client of a persistent service goes, and whether a template was made for it.
@@ -204,7 +225,17 @@ impl Director {
         // One that is not followed any more stays for its time, and its connections with it.
         self.put_aside(&key);
         let server = self.schedule(service, packet).ok_or("no_real_server")?;
-        let template = Connection { server, service, state: "NO", expires, packets: 0, template: None, children: 0, assured: false };
+        let template = Connection {
+            server,
+            service,
+            state: "NO",
+            expires,
+            packets: 0,
+            template: None,
+            children: 0,
+            assured: false,
+            handshake: packet.protocol == 6,
+        };
         self.insert(key, template)?;
         Ok((server, true))
     }
@@ -353,12 +384,18 @@ impl Director {
     fn row(&self, key: &Key, filter: &ConnectionFilter) -> Option<Row> {
         let entry = self.connections.get(key)?;
         let server = &self.servers.get(&entry.server)?.snapshot;
-        let vport = self.services.get(&entry.service).map(|s| s.snapshot.key.port);
-        let meant = filter.protocol.is_none_or(|p| p as u8 == key.protocol)
-            && filter.virtual_address.is_none_or(|a| a.ip() == key.virtual_.ip())
-            && filter.virtual_port.is_none_or(|p| p == key.virtual_.port() || Some(p) == vport)
-            && filter.client.is_none_or(|a| a.ip() == key.client.ip())
-            && filter.server.is_none_or(|a| a == server.address);
+        let service = self.services.get(&entry.service).map(|s| s.snapshot.key);
+        let marked = service.filter(|service| service.protocol as u8 == 0);
+        let plain = service.filter(|service| service.protocol as u8 != 0);
+        let by_service = if filter.protocol.is_some_and(|p| p as u8 == 0) {
+            marked.is_some_and(|service| filter.virtual_address.is_none_or(|a| a == service.address))
+        } else {
+            filter.protocol.is_none_or(|p| p as u8 == key.protocol)
+                && filter.virtual_address.is_none_or(|a| a.ip() == key.virtual_.ip())
+                && filter.virtual_port.is_none_or(|p| p == key.virtual_.port() || plain.is_some_and(|service| service.port == p))
+        };
+        let meant =
+            by_service && filter.client.is_none_or(|a| a.ip() == key.client.ip()) && filter.server.is_none_or(|a| a == server.address);
         let port = if server.port == 0 || key.aside > 0 { key.virtual_.port() } else { server.port };
         let state = match (key.template, key.protocol) {
             (true, _) => {

@@ -1,21 +1,27 @@
 //! `lblc` and `lblcr`: what is remembered of each destination address.
+//!
+//! When something is forgotten that was not used for long, nobody can foretell to the turn. So there may be several memories that
+//! it is possible to have; those that do not explain what is seen are given up.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::schedule::{Candidate, least};
 
-/// Addresses with their real servers, the newest first, when they last changed and when they were last used.
-#[derive(Default)]
-pub struct Localities(BTreeMap<IpAddr, Locality>);
+pub struct Localities(Vec<Memory>);
 
+type Memory = BTreeMap<IpAddr, Locality>;
+
+/// An address's real servers, the newest first, when they last changed and when they were last used.
+#[derive(Clone, PartialEq, Eq)]
 struct Locality {
     servers: Vec<u32>,
     changed: u32,
     used: u32,
-    /// It may have been forgotten, and nothing was seen since that tells.
-    doubtful: bool,
 }
+
+/// Memories that are kept apart at most.
+const MOST: usize = 32;
 
 /// Enough of a member's surroundings.
 pub struct Pick<'a> {
@@ -42,86 +48,100 @@ impl Pick<'_> {
         least(self.candidates, Candidate::load, |c| u64::from(c.weight))
     }
 
-    fn seconds_since(&self, moment: u32) -> u32 {
-        self.now.wrapping_sub(moment) / 100
+    /// `lblc`: the real server that the address had, or the least busy one.
+    fn one(&self, memory: &mut Memory) -> Option<u32> {
+        if let Some(known) = memory.get_mut(&self.vip) {
+            known.used = self.now;
+            let good = known.servers.first().and_then(|server| self.candidate(*server));
+            if let Some(good) = good.filter(|c| c.weight > 0 && c.reachable && !self.is_crowded(c)) {
+                return Some(good.server);
+            }
+        }
+        let server = self.least_of_all()?;
+        memory.insert(self.vip, Locality { servers: vec![server], changed: self.now, used: self.now });
+        Some(server)
+    }
+
+    /// `lblcr`: the least busy of the real servers that the address has, or of all, which is added to them.
+    fn several(&self, memory: &mut Memory) -> Option<u32> {
+        if let Some(known) = memory.get_mut(&self.vip) {
+            known.used = self.now;
+            let its: Vec<&Candidate> = known.servers.iter().filter_map(|server| self.candidate(*server)).collect();
+            let mut best: Option<&Candidate> = None;
+            for c in its.into_iter().filter(|c| c.takes_new()) {
+                if best.is_none_or(|b| is_busier(b, c)) {
+                    best = Some(c);
+                }
+            }
+            let good = best.filter(|c| !self.is_crowded(c)).map(|c| c.server);
+            if known.servers.len() > 1 && self.now.wrapping_sub(known.changed) > self.expiration * 100 {
+                self.lose(known);
+            }
+            if good.is_some() {
+                return good;
+            }
+        }
+        let server = self.least_of_all()?;
+        let new = Locality { servers: Vec::new(), changed: self.now, used: self.now };
+        let known = memory.entry(self.vip).or_insert(new);
+        if !known.servers.contains(&server) {
+            known.servers.insert(0, server);
+            known.changed = self.now;
+        }
+        Some(server)
+    }
+
+    /// A set loses one that is no member any more, or else the busiest.
+    fn lose(&self, known: &mut Locality) {
+        let mut most: Option<&Candidate> = None;
+        let mut gone = known.servers.iter().find(|server| self.candidate(**server).is_none()).copied();
+        for c in known.servers.iter().filter_map(|server| self.candidate(*server)).filter(|c| c.weight > 0) {
+            if most.is_none_or(|m| is_busier(c, m)) {
+                most = Some(c);
+            }
+        }
+        gone = gone.or(most.map(|c| c.server));
+        if let Some(server) = gone {
+            known.servers.retain(|other| *other != server);
+            known.changed = self.now;
+        }
+    }
+}
+
+/// Whether `a` has a greater load for its weight than `b`.
+fn is_busier(a: &Candidate, b: &Candidate) -> bool {
+    u128::from(a.load()) * u128::from(b.weight) > u128::from(b.load()) * u128::from(a.weight)
+}
+
+impl Default for Localities {
+    fn default() -> Self {
+        Self(vec![Memory::new()])
     }
 }
 
 impl Localities {
-    /// What nobody asked for in so long is forgotten sooner or later: it is, if that alone explains what was seen.
-    fn forget(&mut self, pick: &Pick<'_>, would_be: Option<u32>) {
-        let Some(known) = self.0.get_mut(&pick.vip) else { return };
-        known.doubtful |= pick.seconds_since(known.used) >= pick.expiration;
-        if known.doubtful && pick.seen.is_some() {
-            known.doubtful = false;
-            if pick.seen != would_be {
-                self.0.remove(&pick.vip);
+    pub fn pick(&mut self, pick: &Pick<'_>, replicated: bool) -> Option<u32> {
+        let mut possible = self.0.clone();
+        for memory in &self.0 {
+            if memory.get(&pick.vip).is_some_and(|known| pick.now.wrapping_sub(known.used) / 100 >= pick.expiration) {
+                let mut without = memory.clone();
+                without.remove(&pick.vip);
+                possible.push(without);
             }
         }
-    }
-
-    pub fn one(&mut self, pick: &Pick<'_>) -> Option<u32> {
-        let server = self.0.get(&pick.vip).and_then(|known| known.servers.first().copied());
-        let good = server
-            .and_then(|server| pick.candidate(server))
-            .filter(|c| c.weight > 0 && c.reachable && !pick.is_crowded(c))
-            .map(|c| c.server);
-        self.forget(pick, good.or_else(|| pick.least_of_all()));
-        if let Some(known) = self.0.get_mut(&pick.vip) {
-            known.used = pick.now;
-            if good.is_some() {
-                return good;
+        let mut outcomes: Vec<(Option<u32>, Memory)> = Vec::new();
+        for mut memory in possible {
+            let server = if replicated { pick.several(&mut memory) } else { pick.one(&mut memory) };
+            if !outcomes.contains(&(server, memory.clone())) {
+                outcomes.push((server, memory));
             }
         }
-        let server = pick.least_of_all()?;
-        self.0.insert(pick.vip, Locality { servers: vec![server], changed: pick.now, used: pick.now, doubtful: false });
-        Some(server)
-    }
-
-    pub fn several(&mut self, pick: &Pick<'_>) -> Option<u32> {
-        let busy = |c: &Candidate| u128::from(c.load());
-        let good = |known: &Locality| {
-            let mut best: Option<&Candidate> = None;
-            for c in known.servers.iter().filter_map(|server| pick.candidate(*server)).filter(|c| c.takes_new()) {
-                if best.is_none_or(|b| busy(b) * u128::from(c.weight) > busy(c) * u128::from(b.weight)) {
-                    best = Some(c);
-                }
-            }
-            best.filter(|c| !pick.is_crowded(c)).map(|c| c.server)
-        };
-        let would_be = self.0.get(&pick.vip).and_then(good).or_else(|| pick.least_of_all());
-        self.forget(pick, would_be);
-        if let Some(known) = self.0.get_mut(&pick.vip) {
-            known.used = pick.now;
-            let good = good(known);
-            if known.servers.len() > 1 && pick.now.wrapping_sub(known.changed) > pick.expiration * 100 {
-                let mut most: Option<&Candidate> = None;
-                let mut gone = None;
-                for server in &known.servers {
-                    let Some(c) = pick.candidate(*server) else {
-                        gone = Some(*server);
-                        break;
-                    };
-                    if c.weight > 0 && most.is_none_or(|m| busy(m) * u128::from(c.weight) < busy(c) * u128::from(m.weight)) {
-                        most = Some(c);
-                    }
-                }
-                if let Some(server) = gone.or(most.map(|c| c.server)) {
-                    known.servers.retain(|other| *other != server);
-                    known.changed = pick.now;
-                }
-            }
-            if good.is_some() {
-                return good;
-            }
+        if outcomes.iter().any(|(server, _)| pick.seen.is_some() && *server == pick.seen) {
+            outcomes.retain(|(server, _)| *server == pick.seen);
         }
-        let server = pick.least_of_all()?;
-        let known =
-            self.0.entry(pick.vip).or_insert_with(|| Locality { servers: Vec::new(), changed: pick.now, used: pick.now, doubtful: false });
-        if !known.servers.contains(&server) {
-            known.servers.insert(0, server);
-            known.changed = pick.now;
-        }
-        Some(server)
+        outcomes.truncate(MOST);
+        let server = outcomes.first().and_then(|(server, _)| *server);
+        self.0 = outcomes.into_iter().map(|(_, memory)| memory).collect();
+        server
     }
 }

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod hashing;
 pub mod limit;
 pub mod locality;
+pub mod marks;
 pub mod schedule;
 pub mod tcp;
 pub mod wire;
@@ -118,6 +119,8 @@ pub struct Director {
     servers: BTreeMap<u32, Server>,
     locals: Arc<LocalAddresses>,
     settings: Settings,
+    /// Mark rules in force.
+    pub marks: Vec<marks::Rule>,
     connections: HashMap<Key, Connection>,
     icmp: Bucket,
     kernel: Bucket,
@@ -146,6 +149,7 @@ impl Director {
             kernel: Bucket::new(settings.exception_rate),
             kernel_neighbours: Bucket::new(2000),
             settings,
+            marks: Vec::new(),
             connections: HashMap::new(),
             last_id: 0,
             templates_aside: 0,
@@ -209,6 +213,20 @@ impl Director {
 
     fn is_local(&self, address: IpAddr, port: usize) -> bool {
         self.locals.addresses.get(&Address::from(address)).is_some_and(|ports| ports >> port & 1 == 1)
+    }
+
+    /// Whether this is one of our own addresses.
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.locals.addresses.contains_key(&Address::from(address))
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.locals.vips.contains(&Address::from(address))
+    }
+
+    /// Whether fragments to this address may be of a service's packets.
+    fn is_served(&self, address: IpAddr) -> bool {
+        self.is_vip(address) || (!self.is_own(address) && self.marks.iter().any(|rule| rule.covers(address)))
     }
 
     /// A burst that comes by `port`, behind frames of the kernel's own that leave there.
@@ -352,7 +370,7 @@ impl Director {
                 }
             }
             Kind::Discovery => answers::icmpv6(frame, packet, our_mac, local),
-            Kind::Fragment if self.locals.vips.contains(&Address::from(destination)) => answers::Answer::Drop("fragment"),
+            Kind::Fragment if self.is_served(destination) => answers::Answer::Drop("fragment"),
             _ => answers::Answer::Kernel,
         };
         match answer {

@@ -131,8 +131,8 @@ impl Marks {
                 let taking: Vec<u32> = candidates.iter().filter(|c| c.takes_new()).map(|c| c.server).collect();
                 seen.filter(|server| taking.contains(server)).or(taking.first().copied())
             }
-            SchedulerKind::LocalityLeastConnections => self.localities.one(&local(request.settings.lblc_expiration)),
-            SchedulerKind::LocalityReplicated => self.localities.several(&local(request.settings.lblcr_expiration)),
+            SchedulerKind::LocalityLeastConnections => self.localities.pick(&local(request.settings.lblc_expiration), false),
+            SchedulerKind::LocalityReplicated => self.localities.pick(&local(request.settings.lblcr_expiration), true),
             SchedulerKind::DestinationHash => hashing::destination(candidates, request.vip),
             SchedulerKind::Maglev { port: with_port, fallback } => {
                 if self.maglev.as_ref().is_none_or(|(revision, _)| *revision != service.revision) {
