@@ -1,20 +1,27 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod form;
+mod marks;
 mod spec;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
+pub use form::Family;
+pub use marks::{MarkRule, MarkRules, Network, PortRange};
+pub use spec::{
+    Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
+    ServiceTimeouts,
+};
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelType};
 
-/// A transport protocol that a virtual service can be for.
+/// What a virtual service can be for: a transport protocol, or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -22,38 +29,66 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
+    /// Packets of any protocol that have a mark (`ipvsadm -f`); never a packet's own protocol.
+    Mark,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`, as in ids.
+    /// `tcp`, `udp`, `sctp` or `mark`, as in ids.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
+            Self::Mark => "mark",
         }
     }
 }
 
-/// A virtual service's natural key: `tcp:10.10.24.88:80`, `udp:[fd00::1]:53`.
+/// A virtual service's natural key: `tcp:10.10.24.88:80`, `udp:[fd00::1]:53`; of a service by mark `mark:7`, for IPv6 `mark6:7`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ServiceKey {
     /// The protocol.
     pub protocol: Protocol,
-    /// The VIP.
+    /// The VIP; a mark has the form of an address here, as IPVS lists it: 7 is `0.0.0.7` or `0:7::`.
     pub address: IpAddr,
-    /// The vport.
+    /// The vport; 0 with a mark.
     pub port: u16,
+}
+
+impl ServiceKey {
+    /// The key of the service by mark `mark` (not 0) for packets of one family.
+    pub fn marked(mark: u32, ipv6: bool) -> Self {
+        let address = if ipv6 { Ipv6Addr::from_bits(u128::from(mark) << 96).into() } else { Ipv4Addr::from_bits(mark).into() };
+        Self { protocol: Protocol::Mark, address, port: 0 }
+    }
+
+    /// The mark, of a service by mark.
+    pub fn mark(&self) -> Option<u32> {
+        let bits = match self.address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => u32::try_from(address.to_bits() >> 96).unwrap_or_default(),
+        };
+        (self.protocol == Protocol::Mark).then_some(bits)
+    }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.protocol.as_str(), SocketAddr::new(self.address, self.port))
+        match self.mark() {
+            Some(mark) => write!(f, "{}:{mark}", if self.address.is_ipv6() { "mark6" } else { "mark" }),
+            None => write!(f, "{}:{}", self.protocol.as_str(), SocketAddr::new(self.address, self.port)),
+        }
     }
 }
 
 /// Why a text is not a service's id.
-#[derive(Debug, thiserror::Error)]
-#[error("'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets")]
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT, udp:ADDRESS:PORT or sctp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N"
+)]
 pub struct BadKey(String);
 
 impl FromStr for ServiceKey {
@@ -62,9 +97,14 @@ impl FromStr for ServiceKey {
     fn from_str(text: &str) -> Result<Self, BadKey> {
         let bad = || BadKey(text.to_owned());
         let (protocol, rest) = text.split_once(':').ok_or_else(bad)?;
+        if let "mark" | "mark6" = protocol {
+            let mark = rest.parse().ok().filter(|mark| *mark > 0 && rest.bytes().all(|byte| byte.is_ascii_digit()));
+            return mark.map(|mark| Self::marked(mark, protocol == "mark6")).ok_or_else(bad);
+        }
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
             _ => return Err(bad()),
         };
         let socket: SocketAddr = rest.parse().map_err(|_| bad())?;
@@ -119,15 +159,18 @@ pub enum RealServerState {
 /// A virtual service as it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Service {
-    /// `tcp:10.10.24.88:80`.
+    /// `tcp:10.10.24.88:80`; `mark:7` or `mark6:7`.
     pub id: String,
-    /// The protocol.
+    /// The protocol; `mark` of a service by mark.
     pub protocol: Protocol,
-    /// The VIP.
+    /// The VIP; of a service by mark, the mark as IPVS lists it: `0.0.0.7` or `0:7::`.
     #[schema(value_type = String)]
     pub address: IpAddr,
-    /// The vport.
+    /// The vport; 0 of a service by mark.
     pub port: u16,
+    /// The mark, of a service by mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
     /// The scheduler.
     pub scheduler: Scheduler,
     /// The scheduler's flags.
@@ -139,6 +182,12 @@ pub struct Service {
     /// One-packet scheduling.
     #[serde(default)]
     pub one_packet: bool,
+    /// What a client is told whose connection no real server takes.
+    #[serde(default)]
+    pub no_real_server: NoRealServer,
+    /// Timeouts of its own, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<ServiceTimeouts>,
     /// Counters.
     pub stats: Stats,
     /// Rates.
@@ -194,7 +243,7 @@ pub struct RealServer {
 /// A connection entry.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
-    /// The protocol.
+    /// The protocol; `mark` for the template of a service by mark, whose `virtual` is the mark.
     pub protocol: Protocol,
     /// The client, `198.51.100.1:10000`.
     #[schema(value_type = String)]
@@ -249,12 +298,26 @@ pub struct Services {
 pub struct Settings {
     /// 1: any TCP segment may make an entry.
     pub sloppy_tcp: u8,
+    /// 1: any SCTP packet but ABORT may make an entry.
+    pub sloppy_sctp: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
     pub expire_quiescent_template: u8,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
+    /// Ends entries at random, half-open ones and those that few packets used: 0 never, 1 or 2 while the table is short of free places,
+    /// 3 always.
+    pub drop_entry: u8,
+    /// Drops some of the first packets of connections: 0 never, 1 or 2 while the table is short of free places, the more the shorter,
+    /// 3 always, one of `am_droprate`.
+    pub drop_packet: u8,
+    /// Uses the TCP states that keep a SYN in `SYNACK`: 0 never, 1 or 2 while the table is short of free places, 3 always.
+    pub secure_tcp: u8,
+    /// The percentage of a worker's places below which free ones are too few. (The kernel's counts pages of free memory.)
+    pub amemthresh: u8,
+    /// With `drop_packet` 3, every so many-th first packet is dropped; 0 for none.
+    pub am_droprate: u32,
     /// Seconds that `lblc` remembers an unused destination address.
     pub lblc_expiration: u32,
     /// Seconds that `lblcr` remembers an unused destination address, and after which an unchanged set of real servers loses one.
@@ -271,9 +334,15 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sloppy_tcp: 0,
+            sloppy_sctp: 0,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,
+            drop_entry: 0,
+            drop_packet: 0,
+            secure_tcp: 0,
+            amemthresh: 10,
+            am_droprate: 10,
             lblc_expiration: 86_400,
             lblcr_expiration: 86_400,
             timeout_tcp: 900,
@@ -304,6 +373,21 @@ pub struct Worker {
     pub sent: u64,
     /// ICMP errors sent.
     pub icmp_errors: u64,
+    /// TCP resets sent.
+    #[serde(default)]
+    pub resets: u64,
+    /// Entries that nothing had confirmed yet (half open, or of one datagram) and that ended to make room for new connections.
+    #[serde(default)]
+    pub recycled: u64,
+    /// Packets forwarded without an entry because there was no room for one.
+    #[serde(default)]
+    pub without_entry: u64,
+    /// Entries that `drop_entry` ended.
+    #[serde(default)]
+    pub dropped_entries: u64,
+    /// The defences in force: `drop_entry`, `drop_packet`, `secure_tcp`.
+    #[serde(default)]
+    pub defences: Vec<String>,
     /// Second and later fragments of tunnelled packets sent.
     #[serde(default)]
     pub fragments: u64,
@@ -375,6 +459,9 @@ pub struct Document {
     /// Settings.
     #[serde(default)]
     pub settings: Settings,
+    /// Mark rules, in the order in which packets meet them: at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkRule>,
     /// All virtual services with their real servers.
     #[serde(default)]
     pub services: Vec<ServiceSpec>,

@@ -8,6 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::address::Address;
+use crate::marks::Marks;
 use crate::service::{Protocol, RealServer, ServerId, ServiceId, VirtualService};
 use crate::settings::Settings;
 use crate::stats::Counter;
@@ -38,6 +39,8 @@ pub struct Batch {
     pub servers: Vec<(ServerId, Option<Arc<RealServer>>)>,
     /// New set of own addresses.
     pub locals: Option<Arc<LocalAddresses>>,
+    /// New mark rules, all of them.
+    pub marks: Option<Arc<Marks>>,
     /// New settings.
     pub settings: Option<Settings>,
 }
@@ -45,7 +48,7 @@ pub struct Batch {
 /// Which connection entries are meant; what is `None` matches everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionFilter {
-    /// The protocol.
+    /// The protocol; with [`Protocol::Ip`], VIP and vport name a service by mark, and all that was made through it is meant.
     pub protocol: Option<Protocol>,
     /// The VIP.
     pub virtual_address: Option<Address>,
@@ -60,7 +63,7 @@ pub struct ConnectionFilter {
 /// A connection entry as listings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionRow {
-    /// The protocol.
+    /// The protocol; [`Protocol::Ip`] for the template of a service by mark.
     pub protocol: Protocol,
     /// Client address and port.
     pub client: SocketAddr,
@@ -137,10 +140,20 @@ pub struct WorkerReport {
     pub half_open: Counter,
     /// Frames received, per port.
     pub received: Vec<Counter>,
-    /// Frames sent, per port: forwarded, answered, ICMP errors, further fragments and the kernel's own.
+    /// Frames sent, per port: forwarded, answered, ICMP errors, resets, further fragments and the kernel's own.
     pub sent: Vec<Counter>,
     /// ICMP errors sent.
     pub icmp_errors: Counter,
+    /// TCP resets sent.
+    pub resets: Counter,
+    /// Tentative entries that ended to make room for new connections.
+    pub recycled: Counter,
+    /// Packets forwarded without an entry because there was no room for one.
+    pub without_entry: Counter,
+    /// Entries that `drop_entry` ended.
+    pub dropped_entries: Counter,
+    /// The defences in force, as bits: 1 `drop_entry`, 2 `drop_packet`, 4 `secure_tcp`.
+    pub defences: Counter,
     /// Second and later fragments of tunnelled packets sent.
     pub fragments: Counter,
     /// Frames from the kernel that were sent on.
@@ -165,6 +178,11 @@ impl WorkerReport {
             received: many(ports),
             sent: many(ports),
             icmp_errors: Counter::default(),
+            resets: Counter::default(),
+            recycled: Counter::default(),
+            without_entry: Counter::default(),
+            dropped_entries: Counter::default(),
+            defences: Counter::default(),
             fragments: Counter::default(),
             injected: Counter::default(),
             verdicts: many(ports),

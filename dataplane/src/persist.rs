@@ -1,13 +1,14 @@
 //! Persistence: a client's first connection leaves a template, and its later ones follow that to the same real server.
 //!
-//! A template is an entry of the connection table (client's network, no cport, VIP, vport) that no packet matches. It lives
+//! A template is an entry of the connection table (client's network, no cport, VIP, vport) that no packet matches; of a service
+//! by mark it has the mark in the place of the VIP and holds for all protocols and ports. It lives
 //! for the service's time after the last new connection, and on for a minute at a time while connections of its own are left.
 
 use crate::address::Address;
-use crate::connection::entry::TEMPLATE;
+use crate::connection::entry::{TEMPLATE, flags};
 use crate::connection::{EntryId, Key, NewEntry};
 use crate::rules::Rules;
-use crate::service::{Persistence, ServerId, ServiceId};
+use crate::service::{Persistence, Protocol, ServerId, ServiceId};
 use crate::tcp::State;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -38,13 +39,15 @@ impl Tracker {
         rules: &mut Rules,
         now: Tick,
     ) -> Result<Followed, Verdict> {
-        let vport = rules.service_ref(service).map_or(0, |found| found.service.key.port);
+        let key_of_service = rules.service_ref(service).ok_or(Verdict::NoRealServer)?.service.key;
+        let (virtual_, protocol) =
+            if key_of_service.is_marked() { (key_of_service.address, Protocol::Ip as u8) } else { (key.virtual_, key.protocol) };
         let of_client = Key {
             client: Address(key.client.0 & persistence.mask),
             client_port: 0,
-            virtual_port: vport,
-            protocol: key.protocol | TEMPLATE,
-            ..*key
+            virtual_,
+            virtual_port: key_of_service.port,
+            protocol: protocol | TEMPLATE,
         };
         let timeout_ticks = persistence.timeout * Tick::PER_SECOND;
         let hash = self.connections.hash(&of_client);
@@ -66,8 +69,9 @@ impl Tracker {
             self.connections.renew(template, now, timeout_ticks);
             template
         } else {
-            let new = NewEntry { server, service, state: State::None, flags: 0, timeout_ticks };
-            self.connections.insert(hash, &of_client, new, now)?
+            let flags = if Protocol::of_flow(key.protocol) == Protocol::Udp { flags::NO_HANDSHAKE } else { 0 };
+            let new = NewEntry { server, service, state: State::None, flags, timeout_ticks };
+            self.admit(hash, &of_client, new, None, rules, now)?
         };
         Self::count_template(server, rules, true);
         Ok(Followed { server, template, fresh: known.is_none() })
@@ -90,9 +94,10 @@ impl Tracker {
     }
 
     /// Puts a new entry under the control of its template.
-    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId, state: State) {
+    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId) {
         self.connections.set_template(entry, template);
-        if state == State::Established {
+        let entry = self.connections.entry(entry);
+        if entry.counts_as_active() && !entry.is_half_open() {
             self.connections.assure(template);
         }
     }

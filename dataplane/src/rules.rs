@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
+use crate::marks::Marks;
 use crate::schedule::{Memory, Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
@@ -87,8 +88,11 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// Whether a batch took a real server out of its service; for whoever looks to put back.
+    pub servers_left: bool,
     /// What this worker's schedulers share.
     pub memory: Memory,
+    marks: Arc<Marks>,
     /// What the established stage needs of all this.
     pub ways: Ways,
     /// Settings in force.
@@ -110,7 +114,9 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
+            marks: Arc::new(Marks::default()),
             ways: Ways::new(services, servers, macs),
             settings: Settings::default(),
             version: 0,
@@ -122,6 +128,9 @@ impl Rules {
         let worker = self.worker;
         if let Some(locals) = &mut batch.locals {
             std::mem::swap(locals, &mut self.locals);
+        }
+        if let Some(marks) = &mut batch.marks {
+            std::mem::swap(marks, &mut self.marks);
         }
         for (id, change) in &mut batch.servers {
             let Some(slot) = self.servers.get_mut(id.0 as usize) else { continue };
@@ -136,6 +145,7 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
@@ -146,11 +156,11 @@ impl Rules {
                 && self.by_key.get(&old.service.key) == Some(id)
             {
                 self.by_key.remove(&old.service.key);
-                self.any_port -= u32::from(old.service.key.port == 0);
+                self.any_port -= u32::from(old.service.key.takes_every_port());
             }
             let new = change.take().map(|service| {
                 let known = self.by_key.insert(service.key, *id);
-                self.any_port += u32::from(service.key.port == 0 && known.is_none());
+                self.any_port += u32::from(service.key.takes_every_port() && known.is_none());
                 let scheduler = match slot.take() {
                     Some(mut old) => {
                         old.scheduler.service_changed(&old.service, &service, &mut self.memory);
@@ -185,6 +195,23 @@ impl Rules {
             return exact;
         }
         self.by_key.get(&ServiceKey { port: 0, ..*key }).copied()
+    }
+
+    /// The service by mark that a first packet is for, which comes before any of its VIP. Packets to a DIP get no mark: a wide
+    /// rule would take the director's own traffic away. Cost: one load without mark rules; with them, that of [`Marks::of`] and
+    /// three hash lookups.
+    #[inline]
+    pub fn find_marked(&self, key: &Key) -> Option<ServiceId> {
+        if self.marks.is_empty() { None } else { self.look_up_mark(key) }
+    }
+
+    #[inline(never)]
+    fn look_up_mark(&self, key: &Key) -> Option<ServiceId> {
+        let mark = self.marks.of(key)?;
+        if self.is_own(key.virtual_) && !self.locals.vips.contains(&key.virtual_) {
+            return None;
+        }
+        self.by_key.get(&ServiceKey::marked(mark, key.virtual_.is_v4())).copied()
     }
 
     /// The service at a place.
@@ -225,9 +252,9 @@ impl Rules {
         self.locals.addresses.contains_key(&address)
     }
 
-    /// Whether this is a VIP.
+    /// Whether this is a VIP, or an address that mark rules are about. Cost: that of all mark rules for what is no VIP.
     #[inline]
     pub fn is_service_address(&self, address: Address) -> bool {
-        self.locals.vips.contains(&address)
+        self.locals.vips.contains(&address) || (self.marks.cover(address) && !self.is_own(address))
     }
 }

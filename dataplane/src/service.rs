@@ -7,17 +7,33 @@ use crate::schedule::Buckets;
 use crate::settings::Timeouts;
 use crate::stats::{ServerStats, ServiceStats};
 
-/// A transport protocol that a virtual service can be for; the value is the IP protocol number (IANA).
+/// What a virtual service is for: a transport protocol, by its IP protocol number (IANA), or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Protocol {
+    /// Any protocol: of services by mark and of their templates, which IPVS lists as `IP`. No packet has it.
+    Ip = 0,
     /// TCP (RFC 9293).
     Tcp = 6,
     /// UDP (RFC 768).
     Udp = 17,
+    /// SCTP (RFC 9260).
+    Sctp = 132,
 }
 
-/// What a virtual service is known by on the packet path: protocol, VIP and vport.
+impl Protocol {
+    /// The protocol of a flow with this IP protocol number.
+    #[inline]
+    pub const fn of_flow(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            132 => Self::Sctp,
+            _ => Self::Udp,
+        }
+    }
+}
+
+/// What a virtual service is known by on the packet path: protocol, VIP and vport; or a mark, see [`ServiceKey::marked`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// The transport protocol.
@@ -26,6 +42,28 @@ pub struct ServiceKey {
     pub address: Address,
     /// The vport; 0 for a service that takes every port that no other service of its VIP has.
     pub port: u16,
+}
+
+impl ServiceKey {
+    /// The key of the service by mark `mark` for packets of one family. IPVS puts the mark where the VIP would be, and lists
+    /// it so in templates: 7 is `0.0.0.7` or `0:7::`. A transport protocol's services never meet these.
+    #[inline]
+    pub const fn marked(mark: u32, v4: bool) -> Self {
+        let address = if v4 { Address::v4(mark) } else { Address((mark as u128) << 96) };
+        Self { protocol: Protocol::Ip, address, port: 0 }
+    }
+
+    /// Whether it is a mark's.
+    #[inline]
+    pub const fn is_marked(&self) -> bool {
+        matches!(self.protocol, Protocol::Ip)
+    }
+
+    /// Whether it takes every port that no other service of its VIP has.
+    #[inline]
+    pub const fn takes_every_port(&self) -> bool {
+        self.port == 0 && !self.is_marked()
+    }
 }
 
 /// A virtual service's place in the workers' tables; given out by the control plane, reused only after every worker let go.
@@ -201,6 +239,18 @@ pub struct Member {
     pub stats: Arc<ServerStats>,
 }
 
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset (RFC 9293 section 3.10.7.1).
+    Reset,
+}
+
 /// A virtual service with its members in scheduling order: newest first, as IPVS keeps them.
 #[derive(Debug)]
 pub struct VirtualService {
@@ -210,7 +260,7 @@ pub struct VirtualService {
     pub key: ServiceKey,
     /// The scheduler.
     pub scheduler: SchedulerKind,
-    /// One-packet scheduling (`-o`): every packet is scheduled and no entry is made; UDP only.
+    /// One-packet scheduling (`-o`): every packet is scheduled and no entry is made; of a service by mark, every UDP packet.
     pub one_packet: bool,
     /// Persistence, where the service has it.
     pub persistence: Option<Persistence>,
@@ -219,6 +269,8 @@ pub struct VirtualService {
     pub revision: u64,
     /// Members, newest first.
     pub members: Vec<Member>,
+    /// What clients are told when no real server takes new connections.
+    pub no_real_server: NoRealServer,
     /// Whose bucket is whose, for the schedulers that hash; made for this list of members.
     pub buckets: Buckets,
     /// Timeouts of its own, where they differ from the director's.

@@ -9,12 +9,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lab import Director, TapWire, Wire, config_text  # noqa: E402
 from lab.host import inside  # noqa: E402
+from marks import with_our_own_rules  # noqa: E402
 from player import Player, packet_socket  # noqa: E402
 from recordings import LATER  # noqa: E402
 
 
 # The neighbourhood must answer before the director looks for its gateway.
-RESET = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null"
+RESET = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null && baton marks clear"
 SETTING = "baton settings set {name}={value} >/dev/null"
 
 
@@ -32,7 +33,7 @@ def player():
     with Wire() as lab:
         with inside(lab.peer.namespace):
             wire = packet_socket("p0")
-        player = Player(wire, shell_on(lab.director), SETTING, RESET)
+        player = Player(wire, shell_on(lab.director), SETTING, RESET, translate=with_our_own_rules)
         with Director(lab.director, config_text(lab.device, ttl="decrement")):
             yield player
         player.close()
@@ -46,7 +47,7 @@ def player_of_fragments():
         lab.quieten()
         with inside(lab.director.namespace):
             wire = packet_socket("d0")
-        player = Player(wire, shell_on(lab.director), SETTING, RESET)
+        player = Player(wire, shell_on(lab.director), SETTING, RESET, translate=with_our_own_rules)
         yield player
         player.close()
         wire.close()

@@ -19,7 +19,6 @@ FILES = ("base.json", "more.json")
 # Scenarios that wait for what the director cannot do yet, and what that is. Everything else in the files is played.
 LATER = {
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
-    "fwmark-http-https": "marks",
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

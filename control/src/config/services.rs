@@ -9,10 +9,11 @@ use super::faults::Collector;
 use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
 use crate::model::{
-    Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, Tunnel, TunnelChecksum, TunnelType,
+    Family, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec,
+    ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
 };
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 const SCHEDULERS: &[(&str, Scheduler)] = &[
     ("rr", Scheduler::Rr),
     ("wrr", Scheduler::Wrr),
@@ -34,7 +35,12 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
     ("sh-fallback", SchedulerFlag::ShFallback),
     ("mh-port", SchedulerFlag::MhPort),
     ("mh-fallback", SchedulerFlag::MhFallback),
+    ("flag-1", SchedulerFlag::Flag1),
+    ("flag-2", SchedulerFlag::Flag2),
+    ("flag-3", SchedulerFlag::Flag3),
 ];
+const NO_REAL_SERVER: &[(&str, NoRealServer)] =
+    &[("icmp", NoRealServer::Icmp), ("drop", NoRealServer::Drop), ("reset", NoRealServer::Reset)];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 
@@ -67,18 +73,18 @@ impl Place {
 }
 
 fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceSpec> {
-    let protocol = section
-        .need("protocol", "\"tcp\" or \"udp\"", faults)
-        .and_then(|item| place.note("protocol", item, faults).choice(faults, PROTOCOLS));
-    let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
-    let port = section
-        .need("port", "the vport, 1 to 65535", faults)
-        .and_then(|item| place.note("port", item, faults).number(faults, 0..=u16::MAX));
+    let key = match section.take("mark") {
+        Some(mark) => read_mark(&mark, section, place, faults),
+        None => read_key(section, place, faults),
+    };
     let scheduler = section.take("scheduler").and_then(|item| place.note("scheduler", item, faults).choice(faults, SCHEDULERS));
     let flags = section.take("flags").map(|item| place.note("flags", item, faults).list(faults)).unwrap_or_default();
     let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
     let persistence = section.take_section("persistence", faults).map(|section| read_persistence(section, place, faults));
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
+    let no_real_server =
+        section.take("no_real_server").and_then(|item| place.note("no_real_server", item, faults).choice(faults, NO_REAL_SERVER));
+    let timeouts = section.take_section("timeouts", faults).map(|section| read_timeouts(section, place, faults));
     let mut real_servers = Vec::new();
     for mut entry in section.take_sections("real_server", faults) {
         let place = Place { pointer: format!("{}/real_servers/{}", place.pointer, real_servers.len()) };
@@ -88,16 +94,44 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         real_servers.extend(real_server);
     }
     faults.place(place.pointer.clone(), section.path().to_owned(), section.span());
+    let ServiceKey { protocol, address, port } = key?;
     Some(ServiceSpec {
-        protocol: protocol?,
-        address: address?,
-        port: port?,
+        protocol,
+        address,
+        port,
         scheduler: scheduler.unwrap_or_default(),
         flags,
         persistence,
         one_packet: one_packet.unwrap_or_default(),
+        no_real_server: no_real_server.unwrap_or_default(),
+        timeouts,
         real_servers,
     })
+}
+
+fn read_key(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceKey> {
+    let protocol = section
+        .need("protocol", "\"tcp\" or \"udp\"; or a mark in the place of protocol, address and port", faults)
+        .and_then(|item| place.note("protocol", item, faults).choice(faults, PROTOCOLS));
+    let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
+    let port = section
+        .need("port", "the vport, 1 to 65535", faults)
+        .and_then(|item| place.note("port", item, faults).number(faults, 0..=u16::MAX));
+    if let Some(family) = section.take("family") {
+        family.refuse(faults, "family is for services by mark: the family of any other is its address's");
+    }
+    Some(ServiceKey { protocol: protocol?, address: address?, port: port? })
+}
+
+fn read_mark(mark: &Item<'_>, section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceKey> {
+    for key in ["protocol", "address", "port"] {
+        if let Some(item) = section.take(key) {
+            item.refuse(faults, format_args!("a service by mark has no {key} of its own: that is of the rules that give the mark"));
+        }
+    }
+    let mark = place.note("mark", mark.clone(), faults).number(faults, 1..=u32::MAX);
+    let family = section.take("family").map(|item| item.choice(faults, &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)]));
+    Some(ServiceKey::marked(mark?, family.unwrap_or(Some(Family::Ipv4))? == Family::Ipv6))
 }
 
 fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Persistence {
@@ -106,6 +140,15 @@ fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collec
     let prefix = section.take("prefix").and_then(|item| place.note("persistence/prefix", item, faults).number(faults, 0..=128));
     section.finish(faults);
     Persistence { timeout: timeout.unwrap_or(default.timeout), prefix }
+}
+
+fn read_timeouts(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> ServiceTimeouts {
+    let mut seconds = |name: &'static str| {
+        section.take(name).and_then(|item| place.note(&format!("timeouts/{name}"), item, faults).number(faults, 1..=MAX_TIMEOUT))
+    };
+    let timeouts = ServiceTimeouts { tcp: seconds("tcp"), tcpfin: seconds("tcpfin"), udp: seconds("udp") };
+    section.finish(faults);
+    timeouts
 }
 
 const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";

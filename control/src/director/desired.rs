@@ -14,8 +14,8 @@ use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
-use super::{Limits, Link};
-use crate::model::{ServiceKey, Settings};
+use super::{Limits, Link, marks};
+use crate::model::{MarkRule, ServiceKey, Settings};
 
 /// What a change touched since it was last taken.
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ pub(super) struct Touched {
     pub(super) servers: BTreeSet<u32>,
     pub(super) vips: HashSet<IpAddr>,
     pub(super) hops: HashSet<Hop>,
+    pub(super) marks: bool,
     pub(super) settings: bool,
     /// Something that the document shows: the revision grows.
     pub(super) document: bool,
@@ -40,7 +41,7 @@ pub(super) struct Desired {
     pub(super) servers: Places<ServerKey, ServerRecord>,
     /// Services in the order in which they were added.
     pub(super) order: BTreeMap<u64, u32>,
-    /// Every VIP with the number of services that have it.
+    /// Every VIP with the number of services and mark rules that have it.
     pub(super) vips: HashMap<IpAddr, u32>,
     /// Every real server's address with the number of real servers that have it.
     pub(super) addresses: HashMap<IpAddr, u32>,
@@ -48,6 +49,7 @@ pub(super) struct Desired {
     pub(super) hops: HashMap<Hop, BTreeSet<u32>>,
     pub(super) neighbours: Neighbours,
     pub(super) settings: Settings,
+    marks: Vec<MarkRule>,
     pub(super) touched: Touched,
     /// The number that the next change gets.
     pub(super) next_change: u64,
@@ -69,6 +71,7 @@ impl Desired {
             hops: HashMap::new(),
             neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
             settings: Settings::default(),
+            marks: Vec::new(),
             touched: Touched { settings: true, ..Touched::default() },
             next_change: 1,
             last_order: 0,
@@ -94,7 +97,7 @@ impl Desired {
         record.order = self.last_order;
         record.members.clear();
         self.order.insert(self.last_order, id);
-        if count(&mut self.vips, key.address) {
+        if key.mark().is_none() && count(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
         }
         self.touched.services.insert(id);
@@ -112,7 +115,7 @@ impl Desired {
         }
         self.services.leave(id, self.next_change);
         self.order.remove(&order);
-        if discount(&mut self.vips, key.address) {
+        if key.mark().is_none() && discount(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
         }
         self.touched.services.insert(id);
@@ -198,8 +201,32 @@ impl Desired {
         if self.settings != settings {
             self.settings = settings;
             self.touched.settings = true;
+            // What a service leaves out of its own timeouts is as in the settings.
+            let own = self.order.values().filter(|id| self.services.get(**id).is_some_and(|record| record.fields.timeouts.is_some()));
+            self.touched.services.extend(own);
             self.touched.document = true;
         }
+    }
+
+    /// The mark rules, in order.
+    pub(super) fn marks(&self) -> &[MarkRule] {
+        &self.marks
+    }
+
+    /// Makes these all mark rules. VIPs that only they have come and go with them.
+    pub(super) fn set_marks(&mut self, rules: &[MarkRule]) {
+        if self.marks == rules {
+            return;
+        }
+        let old = std::mem::replace(&mut self.marks, rules.to_vec());
+        for vip in marks::vips(rules).filter(|vip| count(&mut self.vips, *vip)) {
+            self.touched.vips.insert(vip);
+        }
+        for vip in marks::vips(&old).filter(|vip| discount(&mut self.vips, *vip)) {
+            self.touched.vips.insert(vip);
+        }
+        self.touched.marks = true;
+        self.touched.document = true;
     }
 
     /// Puts the services into the order of `keys`, all of which are present.

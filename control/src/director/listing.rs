@@ -53,7 +53,7 @@ impl Director {
     pub fn document(&self) -> Document {
         let inner = self.lock();
         let services = inner.desired.order.values().filter_map(|id| inner.service_spec(*id)).collect();
-        Document { revision: inner.revision, settings: inner.desired.settings, services }
+        Document { revision: inner.revision, settings: inner.desired.settings, marks: inner.desired.marks().to_vec(), services }
     }
 
     /// All virtual services as they are.
@@ -120,6 +120,8 @@ impl Inner {
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
+            no_real_server: place.record.fields.no_real_server,
+            timeouts: place.record.fields.timeouts,
             real_servers: members.map(|m| server_spec(&m.key, &m.record.fields)).collect(),
         })
     }
@@ -131,10 +133,13 @@ impl Inner {
             protocol: place.key.protocol,
             address: place.key.address,
             port: place.key.port,
+            mark: place.key.mark(),
             scheduler: place.record.fields.scheduler,
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
+            no_real_server: place.record.fields.no_real_server,
+            timeouts: place.record.fields.timeouts,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
             real_servers: place.record.members.iter().filter_map(|m| self.server_view(*m)).collect(),

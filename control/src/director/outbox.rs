@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::command::{Batch, Command, ConnectionPage, ControlEnd, Flush, LocalAddresses, Reply};
+use dataplane::marks::Marks;
 use dataplane::service::{RealServer, ServerId, ServiceId, VirtualService};
 use dataplane::settings::Settings;
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ struct Waiting {
     services: BTreeMap<ServiceId, Option<Arc<VirtualService>>>,
     servers: BTreeMap<ServerId, Option<Arc<RealServer>>>,
     locals: Option<Arc<LocalAddresses>>,
+    marks: Option<Arc<Marks>>,
     settings: Option<Settings>,
 }
 
@@ -32,6 +34,7 @@ impl Waiting {
             services: self.services.into_iter().collect(),
             servers: self.servers.into_iter().collect(),
             locals: self.locals,
+            marks: self.marks,
             settings: self.settings,
         }
     }
@@ -97,6 +100,9 @@ impl Outbox {
         waiting.servers.extend(change.servers.iter().cloned());
         if let Some(locals) = &change.locals {
             waiting.locals = Some(Arc::clone(locals));
+        }
+        if let Some(marks) = &change.marks {
+            waiting.marks = Some(Arc::clone(marks));
         }
         waiting.settings = change.settings.or(waiting.settings);
         self.behind_since.get_or_insert_with(Instant::now);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::LocalAddresses;
+use dataplane::marks::Marks;
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service as worker;
 use dataplane::service::{ServerId, ServiceId};
@@ -16,7 +17,9 @@ use super::neighbours::Hop;
 use super::places::Presence;
 use super::records::{ServerRecord, ServiceFields};
 use super::routes::source_towards;
-use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, Tunnel, TunnelChecksum, TunnelType};
+use crate::model::{
+    Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
+};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -26,6 +29,7 @@ pub(super) struct Change {
     pub(super) services: Vec<(ServiceId, Option<Arc<worker::VirtualService>>)>,
     pub(super) servers: Vec<(ServerId, Option<Arc<worker::RealServer>>)>,
     pub(super) locals: Option<Arc<LocalAddresses>>,
+    pub(super) marks: Option<Arc<Marks>>,
     pub(super) settings: Option<paths::Settings>,
     /// VIPs that appeared (`true`) or are gone.
     pub(super) vips: Vec<(IpAddr, bool)>,
@@ -42,9 +46,9 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
-        let Touched { services, servers, vips, hops, settings, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
-        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !document && !first {
+        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !marks && !settings && !document && !first {
             return None;
         }
         let change = Change {
@@ -52,6 +56,7 @@ impl Desired {
             services: services.into_iter().map(|id| (ServiceId(id), self.service_snapshot(id))).collect(),
             servers: servers.into_iter().map(|id| (ServerId(id), self.server_snapshot(id))).collect(),
             locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
+            marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
@@ -86,7 +91,8 @@ impl Desired {
             revision: record.list_revision,
             members: members.collect(),
             buckets,
-            timeouts: None,
+            no_real_server: no_real_server_for_workers(record.fields.no_real_server),
+            timeouts: record.fields.timeouts.map(|own| self.timeouts_for_workers(own)),
             stats: Arc::clone(&record.stats),
         }))
     }
@@ -167,13 +173,29 @@ impl Desired {
         let s = &self.settings;
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
+            sloppy_sctp: s.sloppy_sctp != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
+            drop_entry: mode_for_workers(s.drop_entry),
+            drop_packet: mode_for_workers(s.drop_packet),
+            secure_tcp: mode_for_workers(s.secure_tcp),
+            amemthresh: s.amemthresh,
+            am_droprate: s.am_droprate,
+            timeouts: self.timeouts_for_workers(ServiceTimeouts::default()),
             lblc_expiration: s.lblc_expiration,
             lblcr_expiration: s.lblcr_expiration,
-            timeouts: paths::Timeouts { tcp: s.timeout_tcp, tcp_fin: s.timeout_tcpfin, udp: s.timeout_udp },
             ..*base
+        }
+    }
+
+    /// A service's timeouts: its own and, for the rest, those of the settings.
+    fn timeouts_for_workers(&self, own: ServiceTimeouts) -> paths::Timeouts {
+        let s = &self.settings;
+        paths::Timeouts {
+            tcp: own.tcp.unwrap_or(s.timeout_tcp),
+            tcp_fin: own.tcpfin.unwrap_or(s.timeout_tcpfin),
+            udp: own.udp.unwrap_or(s.timeout_udp),
         }
     }
 
@@ -215,6 +237,8 @@ pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
     match protocol {
         Protocol::Tcp => worker::Protocol::Tcp,
         Protocol::Udp => worker::Protocol::Udp,
+        Protocol::Sctp => worker::Protocol::Sctp,
+        Protocol::Mark => worker::Protocol::Ip,
     }
 }
 
@@ -255,6 +279,23 @@ fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
         TunnelType::Ipip => worker::Encapsulation::IpIp,
         TunnelType::Gue => worker::Encapsulation::Gue { port: tunnel.port.unwrap_or_default(), checksum },
         TunnelType::Gre => worker::Encapsulation::Gre { checksum },
+    }
+}
+
+const fn no_real_server_for_workers(policy: NoRealServer) -> worker::NoRealServer {
+    match policy {
+        NoRealServer::Icmp => worker::NoRealServer::Icmp,
+        NoRealServer::Drop => worker::NoRealServer::Drop,
+        NoRealServer::Reset => worker::NoRealServer::Reset,
+    }
+}
+
+/// 1 and 2 are one: which of them the kernel shows tells whether the defence is in force, which `baton get workers` does here.
+const fn mode_for_workers(value: u8) -> paths::Mode {
+    match value {
+        0 => paths::Mode::Never,
+        1 | 2 => paths::Mode::Automatic,
+        _ => paths::Mode::Always,
     }
 }
 

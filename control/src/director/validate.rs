@@ -6,9 +6,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
-use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings, Tunnel};
+use crate::model::{
+    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, ServiceKey, ServiceSpec, ServiceTimeouts,
+    Settings, Tunnel,
+};
 
 /// The heaviest weight that ipvsadm(8) takes.
 pub const MAX_WEIGHT: u32 = 2_147_483_647;
@@ -119,7 +123,9 @@ impl Surroundings for Whole<'_> {
 pub(super) fn check_document(document: &Document, links: &[Link]) -> Findings {
     let mut found = Findings::default();
     check_settings(&document.settings, "/settings", &mut found);
-    let around = Whole { links, vips: document.services.iter().map(|s| s.address).collect() };
+    let addresses = document.services.iter().filter(|service| service.protocol != Protocol::Mark).map(|service| service.address);
+    let around = Whole { links, vips: addresses.chain(marks::vips(&document.marks)).collect() };
+    check_marks(&document.marks, &around, &mut found);
     let mut first: HashMap<ServiceKey, usize> = HashMap::with_capacity(document.services.len());
     for (index, service) in document.services.iter().enumerate() {
         let at = At::service(index);
@@ -141,9 +147,18 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
         }
     };
     at_most("sloppy_tcp", settings.sloppy_tcp, 1);
+    at_most("sloppy_sctp", settings.sloppy_sctp, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
+    at_most("drop_entry", settings.drop_entry, 3);
+    at_most("drop_packet", settings.drop_packet, 3);
+    at_most("secure_tcp", settings.secure_tcp, 3);
+    at_most("amemthresh", settings.amemthresh, 100);
+    if settings.am_droprate > MAX_WEIGHT {
+        let detail = format!("am_droprate is {}: allowed are 0 to {MAX_WEIGHT}", settings.am_droprate);
+        found.add(format!("{at}/am_droprate"), detail);
+    }
     for (name, value) in [("lblc_expiration", settings.lblc_expiration), ("lblcr_expiration", settings.lblcr_expiration)] {
         if value > MAX_TIMEOUT {
             found.add(format!("{at}/{name}"), format!("{name} is {value} s: allowed are 0 to {MAX_TIMEOUT} (31 days)"));
@@ -159,7 +174,8 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
 }
 
 pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
-    if service.port == 0 && service.persistence.is_none() {
+    let marked = service.protocol == Protocol::Mark;
+    if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
     }
     if let Some(Persistence { timeout, prefix }) = service.persistence {
@@ -169,20 +185,29 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
         let allowed = if service.address.is_ipv4() { 0..=32 } else { 1..=128 };
         if let Some(prefix) = prefix.filter(|prefix| !allowed.contains(prefix)) {
             let (least, most) = (allowed.start(), allowed.end());
-            let detail = format!("prefix is {prefix}: allowed are {least} to {most} for a VIP such as {}", service.address);
+            let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let detail = format!("prefix is {prefix}: allowed are {least} to {most} for {family}");
             found.add(at.field("persistence/prefix"), detail);
         }
     }
-    if let Some(why) = unfit_vip(service.address, around) {
+    if !marked && let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
-    if service.one_packet && service.protocol == Protocol::Tcp {
-        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a TCP connection needs an entry");
+    if service.one_packet && !matches!(service.protocol, Protocol::Udp | Protocol::Mark) {
+        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a connection of TCP or SCTP needs an entry");
     }
-    for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
-        let (name, of) = (flag.as_str(), flag.scheduler().as_str());
-        found
-            .add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
+    if service.no_real_server == NoRealServer::Reset && !matches!(service.protocol, Protocol::Tcp | Protocol::Mark) {
+        found.add(at.field("no_real_server"), "no_real_server is reset: only TCP has resets, allowed are icmp and drop");
+    }
+    check_timeouts(service, at, found);
+    for flag in service.flags.iter().filter(|flag| !flag.fits(service.scheduler)) {
+        let (name, scheduler) = (flag.as_str(), service.scheduler.as_str());
+        let allowed = match service.scheduler {
+            Scheduler::Sh => "sh-port and sh-fallback",
+            Scheduler::Mh => "mh-port and mh-fallback",
+            _ => "flag-1, flag-2 and flag-3, which mean nothing to it",
+        };
+        found.add(at.field("flags"), format!("{name} is no flag of the scheduler {scheduler}: allowed are {allowed}"));
     }
     let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
     for (index, server) in service.real_servers.iter().enumerate() {
@@ -191,6 +216,22 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             found.add(at.to_string(), format!("real server {} stands twice in virtual service {}", server.address, service.key()));
         }
         check_server(service.key(), server, at, around, found);
+    }
+}
+
+fn check_timeouts(service: &ServiceSpec, at: At, found: &mut Findings) {
+    let Some(ServiceTimeouts { tcp, tcpfin, udp }) = service.timeouts else { return };
+    for (name, of, value) in [("tcp", Protocol::Tcp, tcp), ("tcpfin", Protocol::Tcp, tcpfin), ("udp", Protocol::Udp, udp)] {
+        let Some(seconds) = value else { continue };
+        let pointer = at.field(&format!("timeouts/{name}"));
+        if of != service.protocol && service.protocol != Protocol::Mark {
+            found.add(
+                pointer,
+                format!("{name} is a timeout of {}, and the service's protocol is {}", of.as_str(), service.protocol.as_str()),
+            );
+        } else if !(1..=MAX_TIMEOUT).contains(&seconds) {
+            found.add(pointer, format!("{name} is {seconds} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
+        }
     }
 }
 
@@ -228,7 +269,7 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
             at.field("address"),
             format!("{} cannot be a real server: it is the director's own address on port {}", server.address, link.name),
         );
-    } else if server.address == service.address || around.is_vip(server.address) {
+    } else if (service.mark().is_none() && server.address == service.address) || around.is_vip(server.address) {
         found.add(
             at.field("address"),
             format!("{} cannot be a real server: it is a VIP, which the director itself answers for", server.address),
@@ -287,10 +328,9 @@ fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, li
     check_port_is_kept(service, server, "direct routing", at, found);
     if server.address.is_ipv4() != service.address.is_ipv4() {
         let (one, other) = if server.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
-        let detail = format!(
-            "{} is {one}, the VIP {} is {other}: with direct routing both must be of one family; tunnel can mix them",
-            server.address, service.address
-        );
+        let what = service.mark().map_or_else(|| format!("the VIP {}", service.address), |_| format!("the virtual service {service}"));
+        let detail =
+            format!("{} is {one}, {what} is {other}: with direct routing both must be of one family; tunnel can mix them", server.address);
         found.add(at.field("address"), detail);
         return;
     }
@@ -308,7 +348,7 @@ fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, li
     }
 }
 
-fn unfit_vip(address: IpAddr, around: &dyn Surroundings) -> Option<String> {
+pub(super) fn unfit_vip(address: IpAddr, around: &dyn Surroundings) -> Option<String> {
     if let Some(why) = unfit_address(address) {
         return Some(format!("it is {why}"));
     }

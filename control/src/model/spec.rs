@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::form::ServiceForm;
 use super::{Protocol, ServiceKey, Tunnel};
 
 /// A scheduler, by ipvsadm's name.
@@ -77,6 +78,15 @@ pub enum SchedulerFlag {
     MhFallback,
     /// `mh` looks at the client's port too.
     MhPort,
+    /// The first flag of a scheduler that has no flags: kept and listed, and means nothing, as in IPVS.
+    #[serde(rename = "flag-1")]
+    Flag1,
+    /// The second one.
+    #[serde(rename = "flag-2")]
+    Flag2,
+    /// The third one.
+    #[serde(rename = "flag-3")]
+    Flag3,
 }
 
 impl SchedulerFlag {
@@ -87,14 +97,18 @@ impl SchedulerFlag {
             Self::ShPort => "sh-port",
             Self::MhFallback => "mh-fallback",
             Self::MhPort => "mh-port",
+            Self::Flag1 => "flag-1",
+            Self::Flag2 => "flag-2",
+            Self::Flag3 => "flag-3",
         }
     }
 
-    /// The scheduler that takes it.
-    pub const fn scheduler(self) -> Scheduler {
+    /// Whether `scheduler` takes it.
+    pub const fn fits(self, scheduler: Scheduler) -> bool {
         match self {
-            Self::ShFallback | Self::ShPort => Scheduler::Sh,
-            Self::MhFallback | Self::MhPort => Scheduler::Mh,
+            Self::ShFallback | Self::ShPort => matches!(scheduler, Scheduler::Sh),
+            Self::MhFallback | Self::MhPort => matches!(scheduler, Scheduler::Mh),
+            Self::Flag1 | Self::Flag2 | Self::Flag3 => !matches!(scheduler, Scheduler::Sh | Scheduler::Mh),
         }
     }
 }
@@ -123,6 +137,44 @@ const fn five_minutes() -> u32 {
     300
 }
 
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it: the default.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset; for what is not TCP of a service by mark, as `icmp`.
+    Reset,
+}
+
+impl NoRealServer {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Timeouts of a service's own, in seconds, 1 to 2678400 (31 days); what is left out is as in the settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceTimeouts {
+    /// Until an idle established TCP connection ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub tcp: Option<u32>,
+    /// Until a TCP connection ends after a FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub tcpfin: Option<u32>,
+    /// Until a UDP entry ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub udp: Option<u32>,
+}
+
 /// How requests reach a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -136,36 +188,34 @@ pub enum Method {
     Masquerading,
 }
 
-/// A virtual service as a user describes it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// A virtual service as a user describes it; documents write it as `ServiceForm` has it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "ServiceForm", into = "ServiceForm")]
 pub struct ServiceSpec {
-    /// The protocol.
+    /// The protocol; or that it is a service by mark.
     pub protocol: Protocol,
-    /// The VIP.
-    #[schema(value_type = String, example = "10.10.24.88")]
+    /// The VIP; or the mark, as [`ServiceKey`] has it.
     pub address: IpAddr,
-    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has.
+    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has; 0 with a mark.
     pub port: u16,
-    /// The scheduler; `wlc` when left out.
-    #[serde(default)]
+    /// The scheduler.
     pub scheduler: Scheduler,
     /// The scheduler's flags (`ipvsadm -b`).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<SchedulerFlag>,
     /// Persistence (`ipvsadm -p`): a client's connections go where its first one went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub one_packet: bool,
+    /// What a client is told whose connection no real server takes; `icmp` when left out.
+    pub no_real_server: NoRealServer,
+    /// Timeouts of its own.
+    pub timeouts: Option<ServiceTimeouts>,
     /// The real servers, in the order in which they were added.
-    #[serde(default, rename = "real_servers", alias = "real_server")]
     pub real_servers: Vec<RealServerSpec>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }
 
@@ -236,6 +286,13 @@ pub struct ServicePatch {
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+    /// What a client is told whose connection no real server takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_real_server: Option<NoRealServer>,
+    /// New timeouts, in place of all that there were; `null` leaves those of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<ServiceTimeouts>)]
+    pub timeouts: Option<Option<ServiceTimeouts>>,
 }
 
 /// Tells a field that is `null` from one that is left out, which serde's default stands for.
@@ -257,6 +314,8 @@ impl ServicePatch {
         }
         service.persistence = self.persistence.unwrap_or(service.persistence);
         service.one_packet = self.one_packet.unwrap_or(service.one_packet);
+        service.no_real_server = self.no_real_server.unwrap_or(service.no_real_server);
+        service.timeouts = self.timeouts.unwrap_or(service.timeouts);
     }
 }
 

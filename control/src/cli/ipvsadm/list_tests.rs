@@ -35,10 +35,13 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         protocol: key.protocol,
         address: key.address,
         port: key.port,
+        mark: key.mark(),
         scheduler,
         flags: BTreeSet::new(),
         persistence: None,
         one_packet: false,
+        no_real_server: crate::model::NoRealServer::Icmp,
+        timeouts: None,
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
         real_servers,
@@ -172,7 +175,7 @@ TCP  10.10.24.88:80 wlc
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
 TCP  10.10.24.88:80 wlc
-  -> 10.10.24.21:80               Route                 1      3          0         
+  -> 10.10.24.21:80               Route   n/a           1      3          0         
 "
     );
 }
@@ -267,7 +270,7 @@ fn connection_entries_are_ipvsadms() {
     ];
     let text: String = entries.iter().map(|entry| NUMERIC.connection(entry)).collect();
     assert_eq!(
-        CONNECTIONS_TITLE.to_owned() + &text,
+        connections_title(Columns::Plain) + &text,
         "\
 IPVS connection entries
 pro expire state       source             virtual            destination
@@ -324,7 +327,7 @@ fn tunnels_are_listed_with_type_port_and_checksum_and_saved_as_options() {
          \x20 -> 10.10.24.22:80               Tunnel  gre:+c        1      2          0         \n\
          \x20 -> 10.10.24.23:80               Tunnel  ipip          1      2          0         \n\
          \x20 -> 10.10.24.24:80               Tunnel  gue:65535:r+c 1      2          0         \n\
-         \x20 -> 10.10.24.25:80               Route                 1      2          0         \n"
+         \x20 -> 10.10.24.25:80               Route   n/a           1      2          0         \n"
     );
     let rules = style.rules(&web);
     let saved: Vec<&str> = rules.lines().skip(1).map(|line| line.trim_start_matches("-a -t 10.10.24.88:80 -r ")).collect();
@@ -338,4 +341,98 @@ fn tunnels_are_listed_with_type_port_and_checksum_and_saved_as_options() {
             "10.10.24.25:80 -g -w 1",
         ]
     );
+}
+
+#[test]
+fn sctp_is_listed_and_saved_under_its_own_option() {
+    let names = Names::from_texts("diameter 3868/sctp\ndiameter-over-tcp 3868/tcp\n", "");
+    let sctp = service("sctp:10.10.24.88:3868", Scheduler::Rr, vec![server("10.10.24.21", 3868, (1, 2))]);
+    let before = service("udp:10.10.24.88:3868", Scheduler::Rr, Vec::new());
+    assert_eq!(
+        listed(&NUMERIC, &[sctp.clone(), before]).lines().skip(2).collect::<Vec<_>>(),
+        ["UDP  10.10.24.88:3868 rr", "SCTP 10.10.24.88:3868 rr", "  -> 10.10.24.21:3868             Route   1      1          2         "]
+    );
+    assert_eq!(
+        NUMERIC.rules(&sctp),
+        "-A --sctp-service 10.10.24.88:3868 -s rr\n-a --sctp-service 10.10.24.88:3868 -r 10.10.24.21:3868 -g -w 1\n"
+    );
+    let named = Style { names: Some(&names), ..NUMERIC };
+    assert!(named.rules(&sctp).starts_with("-A --sctp-service 10.10.24.88:diameter -s rr\n"), "{}", named.rules(&sctp));
+    let entry = Connection {
+        protocol: crate::model::Protocol::Sctp,
+        client: "198.51.100.1:1000".parse().unwrap(),
+        virtual_address: "10.10.24.88:3868".parse().unwrap(),
+        server: "10.10.24.21:3868".parse().unwrap(),
+        state: "S-RECEIVED".to_owned(),
+        expires_in: 60.5,
+        in_packets: 3,
+        worker: 0,
+    };
+    assert_eq!(NUMERIC.connection(&entry), "SCTP 01:00  S-RECEIVED  198.51.100.1:1000  10.10.24.88:3868   10.10.24.21:3868\n");
+}
+
+#[test]
+fn services_by_mark_stand_behind_all_others_by_their_mark() {
+    let mut marked = service("mark:7", Scheduler::Rr, vec![server("10.10.24.22", 0, (2, 0)), server("10.10.24.21", 0, (2, 0))]);
+    marked.persistence = Some(Persistence { timeout: 300, prefix: None });
+    let services = [service("mark6:9", Scheduler::Wlc, vec![]), marked, rr(), service("mark:9", Scheduler::Wlc, vec![])];
+    let text = listed(&NUMERIC, &services);
+    let by_mark = text.split_once("FWM").unwrap().1;
+    assert_eq!(
+        format!("FWM{by_mark}"),
+        "\
+FWM  7 rr persistent 300
+  -> 10.10.24.21:0                Route   1      2          0         
+  -> 10.10.24.22:0                Route   1      2          0         
+FWM  9 wlc
+FWM  9 IPv6 wlc
+"
+    );
+    let saved: String = NUMERIC.order(&services).into_iter().skip(1).map(|service| NUMERIC.rules(service)).collect();
+    assert_eq!(
+        saved,
+        "\
+-A -f 7 -s rr -p 300
+-a -f 7 -r 10.10.24.21:0 -g -w 1
+-a -f 7 -r 10.10.24.22:0 -g -w 1
+-A -f 9 -s wlc
+-A -f 9 -6 -s wlc
+"
+    );
+    let stats = Style { columns: Columns::Stats, ..NUMERIC };
+    assert_eq!(stats.service(&services[0]), "FWM  9 IPv6                             12       24        0      960        0\n");
+}
+
+#[test]
+fn template_of_a_mark_is_listed_as_the_kernel_does() {
+    let entry = |client: &str, mark: &str, server: &str| Connection {
+        protocol: Protocol::Mark,
+        client: client.parse().unwrap(),
+        virtual_address: mark.parse().unwrap(),
+        server: server.parse().unwrap(),
+        state: "NONE".to_owned(),
+        expires_in: 299.5,
+        in_packets: 0,
+        worker: 0,
+    };
+    assert_eq!(
+        NUMERIC.connection(&entry("198.51.100.2:0", "0.0.0.7:0", "10.10.24.21:0")),
+        "IP  04:59  NONE        198.51.100.2:0     0.0.0.7:0          10.10.24.21:0\n"
+    );
+    assert!(NUMERIC.connection(&entry("[2001:db8::1]:0", "[0:7::]:0", "[fd00:10::21]:0")).contains(" [0:7::]:0 "));
+}
+
+#[test]
+fn great_mark_is_listed_as_ipvsadm_does_and_saved_so_that_it_can_be_restored() {
+    let great = service("mark:4294967295", Scheduler::Wlc, vec![]);
+    assert_eq!(NUMERIC.service(&great), "FWM  -1 wlc\n");
+    assert_eq!(NUMERIC.rules(&great), "-A -f 4294967295 -s wlc\n");
+}
+
+#[test]
+fn listing_of_connections_has_columns_for_persistence_engines_when_asked() {
+    let title = connections_title(Columns::PersistentConn);
+    let last = title.lines().nth(1).unwrap();
+    assert_eq!(last, "pro expire state       source             virtual            destination        pe name          pe_data");
+    assert_eq!(connections_title(Columns::Plain).lines().nth(1).unwrap(), last.strip_suffix("        pe name          pe_data").unwrap());
 }
