@@ -87,7 +87,7 @@ fn services_are_read_whole() {
     assert_eq!((config.settings.sloppy_tcp, config.settings.timeout_udp, config.settings.timeout_tcp), (1, 30, 900));
     let service = &config.services[0];
     assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Sh, false));
-    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24) }));
+    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24), netmask: None }));
     assert_eq!(service.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>(), ["sh-port"]);
     assert_eq!((service.real_servers[0].upper_threshold, service.real_servers[1].upper_threshold), (9, 0));
     let weights: Vec<_> = service.real_servers.iter().map(|rs| (rs.address.to_string(), rs.weight, rs.method, rs.mac.clone())).collect();
