@@ -120,6 +120,6 @@ fn quoted_key(quote: &[u8], v4: bool) -> Option<Key> {
         }
         (protocol, source, destination, l4) = (*quote.get(6)?, address(8)?, address(24)?, 40);
     }
-    matches!(protocol, 6 | 17).then_some(())?;
+    matches!(protocol, 6 | 17 | 132).then_some(())?;
     Some(Key { client: destination, virtual_: source, client_port: be16(l4 + 2)?, virtual_port: be16(l4)?, protocol })
 }

@@ -13,7 +13,7 @@ use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, chan
 use dataplane::link::PortQueues;
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
-use dataplane::settings::Settings;
+use dataplane::settings::{Settings, Timeouts};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
@@ -85,6 +85,8 @@ pub struct Lab {
     pub now: Tick,
     /// What services have that are put from now on.
     pub persistence: Option<Persistence>,
+    pub no_real_server: NoRealServer,
+    pub timeouts: Option<Timeouts>,
     pub pool: Mempool,
     rx: Ring,
     tx: Ring,
@@ -140,6 +142,8 @@ impl Lab {
             control,
             now: Tick(1000),
             persistence: None,
+            no_real_server: NoRealServer::Icmp,
+            timeouts: None,
             pool,
             rx,
             tx,
@@ -244,8 +248,9 @@ impl Lab {
             persistence: self.persistence,
             revision: self.revision,
             members,
+            no_real_server: self.no_real_server,
             buckets: Buckets::new(scheduler, v6, &seats),
-            timeouts: None,
+            timeouts: self.timeouts,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };
         batch.services.push((ServiceId(id), Some(Arc::new(service))));
@@ -339,6 +344,7 @@ impl Lab {
         all.insert("SENT", report.sent[0].get());
         all.insert("FRAGMENTS", report.fragments.get());
         all.insert("ICMP", report.icmp_errors.get());
+        all.insert("RESETS", report.resets.get());
         all.insert("INJECTED", report.injected.get());
         all
     }
