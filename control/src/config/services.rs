@@ -138,8 +138,9 @@ fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collec
     let default = Persistence::default();
     let timeout = section.take("timeout").and_then(|item| place.note("persistence/timeout", item, faults).number(faults, 1..=MAX_TIMEOUT));
     let prefix = section.take("prefix").and_then(|item| place.note("persistence/prefix", item, faults).number(faults, 0..=128));
+    let netmask = section.take("netmask").and_then(|item| place.note("persistence/netmask", item, faults).parsed(faults, NETMASK));
     section.finish(faults);
-    Persistence { timeout: timeout.unwrap_or(default.timeout), prefix }
+    Persistence { timeout: timeout.unwrap_or(default.timeout), prefix, netmask }
 }
 
 fn read_timeouts(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> ServiceTimeouts {
@@ -151,6 +152,7 @@ fn read_timeouts(mut section: Section<'_>, place: &Place, faults: &mut Collector
     timeouts
 }
 
+const NETMASK: &str = "an IPv4 netmask, such as \"255.0.255.0\"";
 const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";
 /// The largest weight or threshold: IPVS keeps weights in a signed 32-bit number.
 const LARGEST_WEIGHT: u32 = 2_147_483_647;

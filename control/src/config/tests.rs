@@ -89,7 +89,7 @@ fn services_are_read_whole() {
     assert_eq!((config.settings.sloppy_tcp, config.settings.timeout_udp, config.settings.timeout_tcp), (1, 30, 900));
     let service = &config.services[0];
     assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Sh, false));
-    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24) }));
+    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24), netmask: None }));
     assert_eq!(service.no_real_server, NoRealServer::Drop);
     assert_eq!(service.timeouts, Some(ServiceTimeouts { tcp: Some(60), ..ServiceTimeouts::default() }));
     assert_eq!(service.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>(), ["sh-port"]);

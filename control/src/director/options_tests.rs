@@ -89,6 +89,9 @@ async fn persistence_reaches_the_workers_and_null_ends_it() {
     rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 0, "timeout": 60}}))).await.unwrap();
     let of_all = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 };
     assert_eq!(rig.workers[0].only_service().persistence, Some(of_all));
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"netmask": "255.0.255.0", "timeout": 60}}))).await.unwrap();
+    let of_some = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 | 0xff00_ff00 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_some), "a mask with gaps");
     rig.director.patch_service(web(), &patch(json!({"persistence": null}))).await.unwrap();
     assert_eq!(rig.workers[0].only_service().persistence, None);
 }

@@ -268,6 +268,9 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.
 fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
+    if let Some(netmask) = persistence.netmask {
+        return worker::Persistence { timeout: persistence.timeout, mask: u128::MAX << 32 | u128::from(netmask.to_bits()) };
+    }
     let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
     worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
 }

@@ -178,7 +178,7 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
     }
-    if let Some(Persistence { timeout, prefix }) = service.persistence {
+    if let Some(Persistence { timeout, prefix, netmask }) = service.persistence {
         if !(1..=MAX_TIMEOUT).contains(&timeout) {
             found.add(at.field("persistence/timeout"), format!("timeout is {timeout} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
         }
@@ -188,6 +188,14 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
             let detail = format!("prefix is {prefix}: allowed are {least} to {most} for {family}");
             found.add(at.field("persistence/prefix"), detail);
+        }
+        if let Some(netmask) = netmask {
+            let at = at.field("persistence/netmask");
+            if prefix.is_some() {
+                found.add(at, format!("netmask is {netmask} beside a prefix: allowed is one of the two"));
+            } else if service.address.is_ipv6() {
+                found.add(at, format!("netmask is {netmask}: allowed for IPv4 only; for IPv6 give a prefix"));
+            }
         }
     }
     if !marked && let Some(why) = unfit_vip(service.address, around) {

@@ -1,7 +1,7 @@
 //! Virtual services and real servers as users describe and change them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -125,11 +125,15 @@ pub struct Persistence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 128)]
     pub prefix: Option<u8>,
+    /// In place of the prefix, for IPv4: a mask of any bits, also one with gaps (`ipvsadm -M 255.0.255.0`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "255.0.255.0")]
+    pub netmask: Option<Ipv4Addr>,
 }
 
 impl Default for Persistence {
     fn default() -> Self {
-        Self { timeout: five_minutes(), prefix: None }
+        Self { timeout: five_minutes(), prefix: None, netmask: None }
     }
 }
 

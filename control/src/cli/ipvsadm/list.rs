@@ -235,6 +235,9 @@ fn tunnel_options(tunnel: Tunnel) -> String {
 
 /// What makes clients one, as `-M` takes it: a netmask for IPv4, a prefix for IPv6; nothing for a whole address.
 fn mask(service: &Service, persistence: Persistence) -> Option<String> {
+    if let Some(netmask) = persistence.netmask {
+        return Some(netmask.to_string()).filter(|_| netmask.to_bits() != u32::MAX);
+    }
     let prefix = persistence.prefix?;
     match service.address {
         IpAddr::V4(address) => Ipv4Net::new(address, prefix).ok().filter(|_| prefix < 32).map(|net| net.netmask().to_string()),

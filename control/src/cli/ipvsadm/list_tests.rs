@@ -73,7 +73,7 @@ fn scheduler_flags_are_listed_and_saved_in_ipvsadms_order() {
 
 #[test]
 fn persistence_is_listed_and_saved_as_ipvsadm_does() {
-    let persistence = |timeout, prefix| Some(Persistence { timeout, prefix });
+    let persistence = |timeout, prefix| Some(Persistence { timeout, prefix, netmask: None });
     let four = Service { persistence: persistence(300, Some(24)), real_servers: Vec::new(), ..rr() };
     assert_eq!(NUMERIC.service(&four), "TCP  10.10.24.88:80 rr persistent 300 mask 255.255.255.0\n");
     assert_eq!(NUMERIC.rules(&four), "-A -t 10.10.24.88:80 -s rr -p 300 -M 255.255.255.0\n");
@@ -81,6 +81,9 @@ fn persistence_is_listed_and_saved_as_ipvsadm_does() {
         Service { persistence: persistence(60, Some(64)), one_packet: true, ..service("udp:[fd00:10::88]:53", Scheduler::Rr, Vec::new()) };
     assert_eq!(NUMERIC.service(&six), "UDP  [fd00:10::88]:53 rr persistent 60 mask 64 ops\n");
     assert_eq!(NUMERIC.rules(&six), "-A -u [fd00:10::88]:53 -s rr -p 60 -M 64 -o\n");
+    let gaps = Some(Persistence { timeout: 60, prefix: None, netmask: Some("255.0.255.0".parse().unwrap()) });
+    let gaps = Service { persistence: gaps, ..four.clone() };
+    assert_eq!(NUMERIC.service(&gaps), "TCP  10.10.24.88:80 rr persistent 60 mask 255.0.255.0\n");
     let whole = Service { persistence: persistence(60, None), ..four };
     assert_eq!(NUMERIC.service(&whole), "TCP  10.10.24.88:80 rr persistent 60\n");
 }
@@ -374,7 +377,7 @@ fn sctp_is_listed_and_saved_under_its_own_option() {
 #[test]
 fn services_by_mark_stand_behind_all_others_by_their_mark() {
     let mut marked = service("mark:7", Scheduler::Rr, vec![server("10.10.24.22", 0, (2, 0)), server("10.10.24.21", 0, (2, 0))]);
-    marked.persistence = Some(Persistence { timeout: 300, prefix: None });
+    marked.persistence = Some(Persistence { timeout: 300, prefix: None, netmask: None });
     let services = [service("mark6:9", Scheduler::Wlc, vec![]), marked, rr(), service("mark:9", Scheduler::Wlc, vec![])];
     let text = listed(&NUMERIC, &services);
     let by_mark = text.split_once("FWM").unwrap().1;

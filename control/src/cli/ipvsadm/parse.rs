@@ -38,8 +38,6 @@ pub(super) struct Line {
     pub(super) scheduler: Option<String>,
     flags: Vec<String>,
     persistence: Persistence,
-    /// A mask that no prefix says, as it was given.
-    gaps: Option<String>,
     server: Option<AddressPort>,
     pub(super) method: Method,
     tunnel: Tunnel,
@@ -152,7 +150,7 @@ impl Line {
             let bad = || Failure::usage("illegal virtual server persistent mask specified");
             let mask = ipv4(text).ok_or_else(bad)?;
             let prefix = ip_mask_to_prefix(mask.into());
-            self.gaps = prefix.is_err().then(|| mask.to_string());
+            self.persistence.netmask = prefix.is_err().then_some(mask);
             (prefix.unwrap_or(32), 32)
         };
         Ok(Some(prefix).filter(|prefix| *prefix != whole))
@@ -257,7 +255,7 @@ impl Line {
                 port: key.port,
                 scheduler: self.scheduler()?,
                 flags: self.scheduler_flags()?,
-                persistence: self.persistence()?,
+                persistence: self.persistence(),
                 one_packet: self.has(Named::Ops),
                 no_real_server: NoRealServer::default(),
                 timeouts: None,
@@ -267,7 +265,7 @@ impl Line {
                 let patch = ServicePatch {
                     scheduler: Some(self.scheduler()?),
                     flags: Some(self.scheduler_flags()?),
-                    persistence: Some(self.persistence()?),
+                    persistence: Some(self.persistence()),
                     one_packet: Some(self.has(Named::Ops)),
                     // What ipvsadm has no options for stays as it is.
                     ..ServicePatch::default()
@@ -323,11 +321,8 @@ impl Line {
     }
 
     /// What `-p` and `-M` ask for. A mask without persistence means nothing to IPVS either.
-    fn persistence(&self) -> Result<Option<Persistence>, Failure> {
-        if let Some(mask) = &self.gaps {
-            return Err(Failure::refused(format_args!("the mask {mask} has gaps (-M {mask}): allowed are masks such as 255.255.255.0")));
-        }
-        Ok(self.has(Named::Persistent).then_some(self.persistence))
+    fn persistence(&self) -> Option<Persistence> {
+        self.has(Named::Persistent).then_some(self.persistence)
     }
 
     /// The flags of `-b`. Those without a name of their own stand for the flags of sh and mh, which have no third one; to other
@@ -418,8 +413,7 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         ipv6: false,
         scheduler: None,
         flags: Vec::new(),
-        persistence: Persistence { timeout: PERSISTENT_TIMEOUT, prefix: None },
-        gaps: None,
+        persistence: Persistence { timeout: PERSISTENT_TIMEOUT, ..Persistence::default() },
         server: None,
         method: Method::DirectRouting,
         tunnel: Tunnel::default(),

@@ -98,6 +98,7 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/flags", json!(["mh-fallback"]), "/flags", "mh-fallback is no flag of the scheduler wlc: allowed are"),
         ("/persistence", json!({"timeout": 0}), "/persistence/timeout", "1 to 2678400"),
         ("/persistence", json!({"prefix": 33}), "/persistence/prefix", "0 to 32"),
+        ("/persistence", json!({"prefix": 24, "netmask": "255.0.255.0"}), "/persistence/netmask", "one of the two"),
         ("/one_packet", json!(true), "/one_packet", "UDP"),
         ("/real_servers/0/weight", json!(2_147_483_648_u32), "/real_servers/0/weight", "2147483647"),
         ("/real_servers/0/upper_threshold", json!(2_147_483_648_u32), "/real_servers/0/upper_threshold", "0 (no limit) to 2147483647"),
