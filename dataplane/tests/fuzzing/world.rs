@@ -409,7 +409,6 @@ impl World {
             one_packet: service.one_packet,
             no_real_server: service.no_real_server,
             persistence: service.persistence,
-            no_real_server: dataplane::service::NoRealServer::default(),
             revision: service.revision,
             members: members.collect(),
             timeouts: service.timeouts,
