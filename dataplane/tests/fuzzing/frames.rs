@@ -115,8 +115,11 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
     };
     let payload = vec![c.byte(); size];
     let first = known.is_none_or(|key| !director.knows(&key));
-    let message =
-        if protocol == 17 { datagram(c, source, destination, &payload) } else { segment(c, source, destination, &payload, first) };
+    let message = match protocol {
+        17 => datagram(c, source, destination, &payload),
+        132 => association(c, source, destination, &payload, first),
+        _ => segment(c, source, destination, &payload, first),
+    };
     ip(c, port, source.ip(), destination.ip(), protocol, &message)
 }
 
@@ -138,6 +141,25 @@ fn segment(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, pay
     message.extend(payload);
     let sum = checksum_with(source.ip(), destination.ip(), 6, &message);
     message[16..18].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+/// An SCTP packet of one or two chunks; nobody looks at its checksum.
+fn association(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8], first: bool) -> Vec<u8> {
+    let mut message = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
+    message.extend([0; 8]);
+    for n in 0..=usize::from(c.one_in(3)) {
+        let kind = match c.below(8) {
+            0..5 if first && n == 0 => 1,
+            7 => c.byte(),
+            _ => c.pick(&[0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 14]),
+        };
+        let body = if n == 0 { c.below(12) } else { payload.len() };
+        let length = if c.one_in(16) { c.byte().into() } else { 4 + body as u16 };
+        message.extend([kind, 0]);
+        message.extend(length.to_be_bytes());
+        message.resize(message.len() + body.next_multiple_of(4), 5);
+    }
     message
 }
 

@@ -52,6 +52,7 @@ pub struct Counters {
     pub sent: Vec<u64>,
     pub verdicts: Vec<Vec<u64>>,
     pub icmp_errors: u64,
+    pub resets: u64,
     pub fragments: u64,
     pub injected: u64,
 }
@@ -161,6 +162,13 @@ impl Bench<'_> {
         (sent, self.rig.to_kernel.iter().flat_map(|ring| take(ring)).collect())
     }
 
+    /// Lets connections of removed real servers end, some a turn.
+    pub fn settle(&mut self) {
+        for _ in 0..self.control.report().connections.get() / 256 + 3 {
+            self.worker.turn(self.now);
+        }
+    }
+
     /// Everything that wants to end by now has ended after so many turns.
     pub fn catch_up(&mut self, ticks: u32) {
         let entries = self.control.report().connections.get() as usize;
@@ -178,6 +186,7 @@ impl Bench<'_> {
             sent: report.sent.iter().map(Counter::get).collect(),
             verdicts: report.verdicts.iter().map(|v| Verdict::ALL.iter().map(|verdict| v.get(*verdict)).collect()).collect(),
             icmp_errors: report.icmp_errors.get(),
+            resets: report.resets.get(),
             fragments: report.fragments.get(),
             injected: report.injected.get(),
         }

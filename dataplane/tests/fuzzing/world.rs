@@ -9,7 +9,7 @@ use dataplane::command::{Batch, LocalAddresses};
 use dataplane::marks::{MarkRule, Marks, Prefix};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
-use dataplane::settings::{Settings, Timeouts, Ttl};
+use dataplane::settings::{Mode, Settings, Timeouts, Ttl};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::choices::Choices;
@@ -25,6 +25,7 @@ const DIPS: [(&str, u64); 4] = [("10.10.24.10", 1), ("fd00:10::10", 1), ("172.16
 /// What the operator has set up.
 pub struct World {
     single: bool,
+    exact: bool,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     settings: Settings,
@@ -44,6 +45,7 @@ struct Service {
     key: ServiceKey,
     scheduler: SchedulerKind,
     one_packet: bool,
+    no_real_server: NoRealServer,
     persistence: Option<Persistence>,
     timeouts: Option<Timeouts>,
     revision: u64,
@@ -78,10 +80,11 @@ fn server_id(service: u32, n: u32) -> u32 {
 }
 
 impl World {
-    /// `single`: frames come one at a time.
-    pub fn new(single: bool) -> Self {
+    /// `single`: frames come one at a time. `exact`: nothing is to be left to chance.
+    pub fn new(single: bool, exact: bool) -> Self {
         Self {
             single,
+            exact,
             services: BTreeMap::new(),
             servers: BTreeMap::new(),
             settings: Settings::default(),
@@ -159,7 +162,7 @@ impl World {
 
     fn add_service(&mut self, c: &mut Choices<'_>, id: u32, batch: &mut Batch) {
         let mut key = ServiceKey {
-            protocol: c.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp]),
+            protocol: c.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Sctp]),
             address: address(c.pick(&VIPS)),
             port: c.pick(&[80, 80, 53, 443, 0]),
         };
@@ -178,7 +181,8 @@ impl World {
         let service = Service {
             key,
             scheduler: scheduler(c, self.single),
-            one_packet: key.protocol != Protocol::Tcp && c.one_in(4),
+            one_packet: matches!(key.protocol, Protocol::Udp | Protocol::Ip) && c.one_in(4),
+            no_real_server: c.pick(&[NoRealServer::Icmp, NoRealServer::Icmp, NoRealServer::Drop, NoRealServer::Reset]),
             persistence,
             timeouts: timeouts(c),
             revision: 0,
@@ -317,14 +321,14 @@ impl World {
                         ("10.10.24.88", 32),
                         ("10.10.24.0", 24),
                         ("10.99.0.0", 17),
-                        ("0.0.0.0", 0),
+                        ("10.123.4.5", 0),
                         ("fd00:10::88", 128),
                         ("fd00::", 17),
-                        ("::", 0),
+                        ("2001:db8:77::5", 0),
                     ],
                 ),
                 source: c.one_in(4).then(|| network(c, &[("198.51.100.0", 24), ("198.51.100.64", 26), ("2001:db8::", 32)])),
-                protocol: c.one_in(2).then(|| c.pick(&[6, 17])),
+                protocol: c.one_in(2).then(|| c.pick(&[6, 17, 132])),
                 ports: (0..c.below(3)).map(|_| c.pick(&[(80, 80), (80, 443), (53, 53), (0, 65535), (444, 81)])).collect(),
                 mark: 1 + c.below(3) as u32,
             })
@@ -333,7 +337,11 @@ impl World {
         let rule = |rule: &Rule| MarkRule {
             destination: prefix(rule.destination),
             source: rule.source.map(prefix),
-            protocol: rule.protocol.map(|protocol| if protocol == 6 { Protocol::Tcp } else { Protocol::Udp }),
+            protocol: rule.protocol.map(|protocol| match protocol {
+                6 => Protocol::Tcp,
+                17 => Protocol::Udp,
+                _ => Protocol::Sctp,
+            }),
             ports: rule.ports.clone().into(),
             mark: rule.mark,
         };
@@ -342,7 +350,16 @@ impl World {
 
     fn change_settings(&mut self, c: &mut Choices<'_>, batch: &mut Batch) {
         let s = &mut self.settings;
-        match c.below(8) {
+        // When the table is short of places depends on more than the reference knows.
+        let exact = self.exact;
+        let mode = |c: &mut Choices<'_>| {
+            if exact { c.pick(&[Mode::Never, Mode::Always]) } else { c.pick(&[Mode::Never, Mode::Automatic, Mode::Always]) }
+        };
+        match c.below(12) {
+            8 => s.secure_tcp = mode(c),
+            9 => (s.drop_packet, s.am_droprate) = (mode(c), c.pick(&[0, 1, 2, 5, 10])),
+            10 if !exact => (s.drop_entry, s.amemthresh) = (mode(c), c.pick(&[0, 10, 50, 100])),
+            10 => s.sloppy_sctp = !s.sloppy_sctp,
             0 => s.sloppy_tcp = !s.sloppy_tcp,
             1 => s.expire_nodest_conn = !s.expire_nodest_conn,
             2 => s.expire_quiescent_template = !s.expire_quiescent_template,
@@ -390,8 +407,8 @@ impl World {
             key: service.key,
             scheduler: service.scheduler,
             one_packet: service.one_packet,
+            no_real_server: service.no_real_server,
             persistence: service.persistence,
-            no_real_server: dataplane::service::NoRealServer::default(),
             revision: service.revision,
             members: members.collect(),
             timeouts: service.timeouts,

@@ -6,9 +6,9 @@ use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
 use dataplane::settings::Timeouts;
 
-use super::tcp::{self, RST, SYN, State};
-use super::wire::Packet;
-use super::{Director, Fate};
+use super::tcp::{self, State};
+use super::wire::{Kind, Packet};
+use super::{Director, Fate, sctp};
 
 const SECOND: u32 = 100;
 /// How much longer a template lives that has connections left.
@@ -44,11 +44,21 @@ pub struct Connection {
 
 impl Connection {
     fn is_half_open(&self, key: &Key) -> bool {
-        if key.template { self.handshake && !self.assured } else { key.protocol == 6 && tcp::is_half_open(self.state) }
+        match key.protocol {
+            _ if key.template => self.handshake && !self.assured,
+            6 => tcp::is_half_open(self.state),
+            132 => sctp::is_half_open(self.state),
+            _ => false,
+        }
     }
 
     fn is_active(&self, key: &Key) -> bool {
-        !key.template && key.protocol == 6 && tcp::is_active(self.state)
+        match key.protocol {
+            _ if key.template => false,
+            6 => tcp::is_active(self.state),
+            132 => self.state == "ES",
+            _ => false,
+        }
     }
 }
 
@@ -62,6 +72,21 @@ pub struct Row {
     pub state: &'static str,
     pub expires_in: u32,
     pub packets: u32,
+}
+
+/// The state after a packet, and seconds that it lasts.
+fn advance(state: State, packet: &Packet, secure: bool, timeouts: &Timeouts) -> (State, u32) {
+    match packet.kind {
+        Kind::Tcp { flags } => {
+            let next = tcp::next(state, flags, secure);
+            (next, tcp::seconds(next, timeouts))
+        }
+        Kind::Sctp { event, .. } => {
+            let next = sctp::next(state, event);
+            (next, sctp::seconds(next))
+        }
+        _ => (state, timeouts.udp),
+    }
 }
 
 /// Entries end with the 0.32 s that they end in: whether those of `expires` are over.
@@ -78,12 +103,12 @@ impl Director {
         let Some(target) = self.servers.get(&connection.server) else { return Some(Fate::Drop("real_server_removed")) };
         let (available, quiescent) = (target.snapshot.available, target.snapshot.weight == 0);
         let settings = self.settings;
-        if packet.flags() & SYN != 0 {
+        if packet.opens() {
             let mode = settings.conn_reuse_mode;
             let over = connection.template.is_none()
-                && match connection.state {
-                    "TW" | "CL" => mode != 0,
-                    "FW" => mode & 2 != 0,
+                && match (key.protocol, connection.state) {
+                    (6, "TW" | "CL") | (132, "CL") => mode != 0,
+                    (6, "FW") => mode & 2 != 0,
                     _ => false,
                 };
             if over || (settings.expire_nodest_conn && quiescent) {
@@ -100,15 +125,12 @@ impl Director {
         }
         self.count(connection.server, connection.service, packet, false);
         let timeouts = self.timeouts(connection.service);
-        let (now, next) = (self.now, tcp::next(connection.state, packet.flags()));
+        let (now, secure) = (self.now, self.secure);
+        let (next, seconds) = advance(connection.state, packet, secure, &timeouts);
         let entry = self.connections.get_mut(&key)?;
         entry.packets += 1;
-        if key.protocol != 6 {
-            entry.expires = now.wrapping_add(timeouts.udp * SECOND);
-            return Some(Fate::Server(connection.server));
-        }
         entry.state = next;
-        entry.expires = now.wrapping_add(tcp::seconds(next, &timeouts) * SECOND);
+        entry.expires = now.wrapping_add(seconds * SECOND);
         let is_active = entry.is_active(&key);
         if let Some(template) = connection.template.filter(|_| next == "ES")
             && let Some(template) = self.connections.get_mut(&template)
@@ -126,17 +148,25 @@ impl Director {
 
     /// What the first packet of a connection does.
     pub(super) fn first(&mut self, packet: &Packet) -> Fate {
-        let is_tcp = packet.protocol == 6;
         if self.is_own(packet.source.ip()) {
             return Fate::Drop("own_source");
         }
         let Some((id, service)) = self.service_of(packet) else { return Fate::Kernel };
-        let begins = packet.flags() & RST == 0 && (packet.flags() & SYN != 0 || self.settings.sloppy_tcp);
-        if packet.source.port() == 20 || (is_tcp && !begins) {
+        let sloppy = match packet.protocol {
+            6 => self.settings.sloppy_tcp,
+            132 => self.settings.sloppy_sctp,
+            _ => true,
+        };
+        if packet.aborts() || !(packet.opens() || sloppy) {
+            return Fate::Kernel;
+        }
+        if self.drops_packet() {
+            return Fate::Drop("drop_packet");
+        }
+        if packet.source.port() == 20 {
             return Fate::Kernel;
         }
         let client = packet.source.ip();
-        let mut fresh = false;
         let (server, template) = match service.persistence {
             Some(persistence) => {
                 let network = Address(Address::from(client).0 & persistence.mask).ip();
@@ -146,10 +176,7 @@ impl Director {
                 let vip = SocketAddr::new(vip, service.key.port);
                 let key = Key { template: true, aside: 0, protocol, client: (network, 0).into(), virtual_: vip };
                 match self.template(key, id, persistence.timeout, packet) {
-                    Ok((server, made)) => {
-                        fresh = made;
-                        (server, Some(key))
-                    }
+                    Ok(server) => (server, Some(key)),
                     Err(verdict) => return Fate::Drop(verdict),
                 }
             }
@@ -161,10 +188,8 @@ impl Director {
         if !self.servers.contains_key(&server) {
             return Fate::Drop("real_server_removed");
         }
-        if !service.one_packet || is_tcp {
-            let state = if is_tcp { tcp::next("NO", packet.flags()) } else { "NO" };
-            let timeouts = self.timeouts(id);
-            let seconds = if is_tcp { tcp::seconds(state, &timeouts) } else { timeouts.udp };
+        if !service.one_packet || packet.protocol != 17 {
+            let (state, seconds) = advance("NO", packet, self.secure, &self.timeouts(id));
             let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
             let expires = self.now.wrapping_add(seconds * SECOND);
             let connection = Connection {
@@ -176,17 +201,12 @@ impl Director {
                 template,
                 children: 0,
                 assured: false,
-                handshake: packet.protocol == 6,
+                handshake: packet.protocol != 17,
             };
-            if let Err(verdict) = self.insert(key, connection) {
-                if let Some(template) = template.filter(|_| fresh) {
-                    self.end(&template);
-                }
-                return Fate::Drop(verdict);
-            }
+            self.insert(key, connection);
             if let Some(template) = template.and_then(|t| self.connections.get_mut(&t)) {
                 template.children += 1;
-                template.assured |= state == "ES";
+                template.assured |= state == "ES" && packet.protocol != 17;
             }
         }
         self.count(server, id, packet, true);
@@ -194,7 +214,7 @@ impl Director {
     }
 
     /// The service of a packet: that of its mark, which nothing to a DIP has; that of its port; the one of every port.
-    fn service_of(&self, packet: &Packet) -> Option<(u32, std::sync::Arc<dataplane::service::VirtualService>)> {
+    pub(super) fn service_of(&self, packet: &Packet) -> Option<(u32, std::sync::Arc<dataplane::service::VirtualService>)> {
         let destination = packet.destination.ip();
         let with = |protocol: u8, address: IpAddr, port: u16| {
             self.services.iter().find(|(_, s)| {
@@ -210,8 +230,8 @@ impl Director {
             .map(|(id, s)| (*id, std::sync::Arc::clone(&s.snapshot)))
     }
 
-    /// Where a client of a persistent service goes, and whether a template was made for it.
-    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<(u32, bool), &'static str> {
+    /// Where a client of a persistent service goes.
+    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<u32, &'static str> {
         let expires = self.now.wrapping_add(timeout * SECOND);
         if let Some(old) = self.connections.get(&key).cloned() {
             let good = self.servers.get(&old.server).is_some_and(|target| {
@@ -219,7 +239,7 @@ impl Director {
             });
             if good && old.service == service {
                 self.connections.get_mut(&key).expect("just seen").expires = expires;
-                return Ok((old.server, false));
+                return Ok(old.server);
             }
         }
         // One that is not followed any more stays for its time, and its connections with it.
@@ -234,10 +254,10 @@ impl Director {
             template: None,
             children: 0,
             assured: false,
-            handshake: packet.protocol == 6,
+            handshake: packet.protocol != 17,
         };
-        self.insert(key, template)?;
-        Ok((server, true))
+        self.insert(key, template);
+        Ok(server)
     }
 
     /// Puts a template where no connection finds it: it is listed with port 65535.
@@ -251,13 +271,32 @@ impl Director {
         self.connections.insert(aside, template);
     }
 
-    fn insert(&mut self, key: Key, connection: Connection) -> Result<(), &'static str> {
-        if self.connections.len() >= self.capacity {
-            return Err("table_full");
+    /// Whether `drop_packet` gives up this first packet: the first one, and then every so many-th.
+    fn drops_packet(&mut self) -> bool {
+        if self.drop_rate == 0 {
+            return false;
         }
-        if connection.is_half_open(&key) && self.half_open() >= self.half_open_limit {
-            return Err("half_open_limit");
+        let drops = self.drop_counter <= 1;
+        self.drop_counter = if drops { self.drop_rate } else { self.drop_counter - 1 };
+        drops
+    }
+
+    /// With `expire_nodest_conn` connections end with their real server, and templates that only those needed.
+    pub(super) fn end_orphans(&mut self) {
+        let is_orphan = |server: u32| !self.servers.get(&server).is_some_and(|target| target.snapshot.available);
+        let mut orphans: Vec<Key> = self.connections.iter().filter(|(_, entry)| is_orphan(entry.server)).map(|(key, _)| *key).collect();
+        // Connections before templates.
+        orphans.sort();
+        for key in orphans {
+            let template = self.connections.get(&key).and_then(|entry| entry.template);
+            self.end(&key);
+            if let Some(template) = template {
+                self.end(&template);
+            }
         }
+    }
+
+    fn insert(&mut self, key: Key, connection: Connection) {
         let counts = self.server_counts.entry(connection.server).or_default();
         if key.template {
             counts.persistent += 1;
@@ -272,7 +311,6 @@ impl Director {
         }
         let old = self.connections.insert(key, connection);
         assert!(old.is_none(), "two of {key:?}");
-        Ok(())
     }
 
     /// Ends an entry; a template only if it has no connections. Whether it did.
@@ -406,6 +444,7 @@ impl Director {
                 }
             }
             (false, 6) => tcp::name(entry.state),
+            (false, 132) => sctp::name(entry.state),
             _ => "UDP",
         };
         let ahead = entry.expires.wrapping_sub(self.now);

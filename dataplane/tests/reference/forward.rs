@@ -14,6 +14,7 @@ pub enum Cause {
     PortUnreachable,
     TimeExceeded,
     TooBig(u16),
+    Reset,
 }
 
 type Refusal = (&'static str, Option<Cause>);
@@ -40,13 +41,13 @@ fn lower_ttl(frame: &mut [u8], v4: bool) -> bool {
     true
 }
 
-fn with_ethernet(to: [u8; 6], from: [u8; 6], v4: bool, packets: &[&[u8]]) -> Vec<u8> {
+pub fn with_ethernet(to: [u8; 6], from: [u8; 6], v4: bool, packets: &[&[u8]]) -> Vec<u8> {
     let ether_type: &[u8] = if v4 { &[8, 0] } else { &[0x86, 0xdd] };
     [&to, &from, ether_type, &packets.concat()].concat()
 }
 
 #[expect(clippy::too_many_arguments, reason = "a header has as many fields")]
-fn v4_header(tos: u8, length: usize, id: u16, flags_and_offset: u16, ttl: u8, protocol: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
+pub fn v4_header(tos: u8, length: usize, id: u16, flags_and_offset: u16, ttl: u8, protocol: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else { panic!("IPv4") };
     let mut header = vec![0x45, tos];
     header.extend((length as u16).to_be_bytes());
@@ -60,7 +61,7 @@ fn v4_header(tos: u8, length: usize, id: u16, flags_and_offset: u16, ttl: u8, pr
     header
 }
 
-fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
+pub fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
     let (IpAddr::V6(from), IpAddr::V6(to)) = (from, to) else { panic!("IPv6") };
     let mut header = vec![0x60 | class >> 4, class << 4, 0, 0];
     header.extend((payload as u16).to_be_bytes());
@@ -197,6 +198,7 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
     let (most, header) = if v4 { (576, 20) } else { (1280, 40) };
     let quote = &frame[L3..L3 + packet.length.min(most - header - 8)];
     let (kind, code, value): (u8, u8, u32) = match (cause, v4) {
+        (Cause::Reset, _) => panic!("no ICMP error"),
         (Cause::PortUnreachable, true) => (3, 3, 0),
         (Cause::PortUnreachable, false) => (1, 4, 0),
         (Cause::TimeExceeded, true) => (11, 0, 0),

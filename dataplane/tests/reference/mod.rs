@@ -12,7 +12,9 @@ pub mod hashing;
 pub mod limit;
 pub mod locality;
 pub mod marks;
+pub mod reset;
 pub mod schedule;
+pub mod sctp;
 pub mod tcp;
 pub mod wire;
 
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
 use dataplane::service::{RealServer, VirtualService};
-use dataplane::settings::Settings;
+use dataplane::settings::{Mode, Settings};
 
 use connections::{Connection, Key};
 use forward::Cause;
@@ -106,15 +108,21 @@ pub struct Outcome {
     /// Frames handed to the kernel, in order.
     pub kernel: Vec<Vec<u8>>,
     pub icmp_errors: u64,
+    pub resets: u64,
     pub fragments: u64,
     pub injected: u64,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { verdicts, icmp_errors, resets, fragments, injected, .. } = self;
+        write!(f, "{verdicts:?}, {icmp_errors} errors, {resets} resets, {fragments} fragments, {injected} injected")
+    }
 }
 
 pub struct Director {
     now: u32,
     macs: Vec<[u8; 6]>,
-    capacity: usize,
-    half_open_limit: usize,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     locals: Arc<LocalAddresses>,
@@ -126,6 +134,11 @@ pub struct Director {
     kernel: Bucket,
     kernel_neighbours: Bucket,
     last_id: u32,
+    /// Whether `secure_tcp` is in force.
+    secure: bool,
+    /// `drop_packet`: every so many-th, and how many are still to pass.
+    drop_rate: u32,
+    drop_counter: u32,
     templates_aside: u32,
     /// Real servers that were seen to get a new connection in this burst: what is drawn by lot is not foretold.
     pub seen: Vec<u32>,
@@ -134,14 +147,12 @@ pub struct Director {
 }
 
 impl Director {
-    /// For a single worker on ports with these MACs.
-    pub fn new(macs: &[[u8; 6]], capacity: usize, half_open_limit: usize) -> Self {
+    /// For a single worker on ports with these MACs, whose table is never full: what goes when it is, is chosen by chance.
+    pub fn new(macs: &[[u8; 6]]) -> Self {
         let settings = Settings::default();
         Self {
             now: 0,
             macs: macs.to_vec(),
-            capacity,
-            half_open_limit,
             services: BTreeMap::new(),
             servers: BTreeMap::new(),
             locals: Arc::default(),
@@ -152,6 +163,9 @@ impl Director {
             marks: Vec::new(),
             connections: HashMap::new(),
             last_id: 0,
+            secure: false,
+            drop_rate: 0,
+            drop_counter: 0,
             templates_aside: 0,
             seen: Vec::new(),
             service_counts: BTreeMap::new(),
@@ -164,7 +178,10 @@ impl Director {
         if let Some(locals) = &batch.locals {
             self.locals = Arc::clone(locals);
         }
+        let mut left = false;
         for (id, change) in &batch.servers {
+            let was = self.servers.get(&id.0).is_some_and(|old| old.snapshot.available);
+            left |= was && !change.as_ref().is_some_and(|new| new.available);
             match change {
                 Some(new) => {
                     let loops = new.next_hop.is_some_and(|hop| self.locals.macs.contains(&hop.mac));
@@ -194,6 +211,11 @@ impl Director {
             self.settings = *settings;
             self.icmp.set_rate(settings.icmp_error_rate);
             self.kernel.set_rate(settings.exception_rate);
+            self.secure = settings.secure_tcp == Mode::Always;
+            self.drop_rate = if settings.drop_packet == Mode::Always { settings.am_droprate } else { 0 };
+        }
+        if left && self.settings.expire_nodest_conn {
+            self.end_orphans();
         }
     }
 
@@ -262,7 +284,7 @@ impl Director {
             if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
                 lane.fate = self.known(packet).unwrap_or_else(|| self.first(packet));
                 if lane.fate == Fate::Drop("no_real_server") {
-                    errors.push((at, Cause::PortUnreachable));
+                    errors.extend(self.refusal(packet).map(|cause| (at, cause)));
                 }
             }
         }
@@ -317,8 +339,12 @@ impl Director {
             if self.icmp.take() && buffers > 0 {
                 let Lane { frame, packet: Some(packet), .. } = &lanes[lane] else { continue };
                 buffers -= 1;
-                let error = forward::icmp_error(frame, packet, self.macs[port], cause);
-                outcome.icmp_errors += u64::from(send(&mut outcome, port, error));
+                if cause == Cause::Reset {
+                    outcome.resets += u64::from(send(&mut outcome, port, reset::write(frame, packet, self.macs[port])));
+                } else {
+                    let error = forward::icmp_error(frame, packet, self.macs[port], cause);
+                    outcome.icmp_errors += u64::from(send(&mut outcome, port, error));
+                }
             }
         }
         let mut to_kernel = room.kernel;

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::{sctp, tcp};
+
 /// Bytes before the IP header.
 pub const L3: usize = 14;
 
@@ -9,6 +11,7 @@ pub const L3: usize = 14;
 pub enum Kind {
     Tcp { flags: u8 },
     Udp,
+    Sctp { event: sctp::Event, first: u8 },
     Icmp,
     Icmpv6,
     Discovery,
@@ -32,16 +35,29 @@ pub struct Packet {
 
 impl Packet {
     pub fn is_flow(&self) -> bool {
-        matches!(self.kind, Kind::Tcp { .. } | Kind::Udp)
+        matches!(self.kind, Kind::Tcp { .. } | Kind::Udp | Kind::Sctp { .. })
     }
 
     pub fn is_v4(&self) -> bool {
         self.source.is_ipv4()
     }
 
-    /// TCP's flags; 0 for anything else.
-    pub fn flags(&self) -> u8 {
-        if let Kind::Tcp { flags } = self.kind { flags } else { 0 }
+    /// Whether it asks for a connection: SYN, INIT.
+    pub fn opens(&self) -> bool {
+        match self.kind {
+            Kind::Tcp { flags } => flags & tcp::SYN != 0,
+            Kind::Sctp { first, .. } => first == 1,
+            _ => false,
+        }
+    }
+
+    /// Whether it ends one at once: RST, ABORT.
+    pub fn aborts(&self) -> bool {
+        match self.kind {
+            Kind::Tcp { flags } => flags & tcp::RST != 0,
+            Kind::Sctp { first, .. } => first == 6,
+            _ => false,
+        }
     }
 }
 
@@ -234,6 +250,10 @@ fn read_transport(frame: &[u8], mut packet: Packet) -> Result<Packet, &'static s
             }
             packet.kind = Kind::Udp;
         }
+        (132, _) => {
+            let (event, first) = sctp::read(message).ok_or("bad_length")?;
+            packet.kind = Kind::Sctp { event, first };
+        }
         (1, true) => packet.kind = Kind::Icmp,
         (58, false) => packet.kind = if matches!(message.first(), Some(133..=137)) { Kind::Discovery } else { Kind::Icmpv6 },
         _ => {}
@@ -260,7 +280,7 @@ pub fn quoted(error: &[u8], v4: bool) -> Option<(u8, SocketAddr, SocketAddr)> {
         }
         (quote[6], v6_at(quote, 8).into(), v6_at(quote, 24).into(), 40)
     };
-    if quote.len() < ports + 4 || !matches!(protocol, 6 | 17) {
+    if quote.len() < ports + 4 || !matches!(protocol, 6 | 17 | 132) {
         return None;
     }
     Some((protocol, (source, be16(quote, ports)).into(), (destination, be16(quote, ports + 2)).into()))
