@@ -34,6 +34,9 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
     ("sh-fallback", SchedulerFlag::ShFallback),
     ("mh-port", SchedulerFlag::MhPort),
     ("mh-fallback", SchedulerFlag::MhFallback),
+    ("flag-1", SchedulerFlag::Flag1),
+    ("flag-2", SchedulerFlag::Flag2),
+    ("flag-3", SchedulerFlag::Flag3),
 ];
 const NO_REAL_SERVER: &[(&str, NoRealServer)] =
     &[("icmp", NoRealServer::Icmp), ("drop", NoRealServer::Drop), ("reset", NoRealServer::Reset)];

@@ -114,7 +114,7 @@ fn schedulers_flags_and_their_settings_are_known_by_their_names() {
         assert_eq!((config.settings.lblc_expiration, config.settings.lblcr_expiration), (60, 0));
         let service = &config.services[0];
         assert_eq!(service.scheduler.as_str(), name);
-        assert!(service.flags.iter().all(|flag| flag.scheduler() == service.scheduler));
+        assert!(service.flags.iter().all(|flag| flag.fits(service.scheduler)));
         assert_eq!(service.flags.len(), if flags == "[]" { 0 } else { 2 });
     }
 }

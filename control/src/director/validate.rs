@@ -10,7 +10,8 @@ use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{
-    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, ServiceTimeouts, Settings,
+    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, ServiceKey, ServiceSpec, ServiceTimeouts,
+    Settings,
 };
 
 /// The heaviest weight that ipvsadm(8) takes.
@@ -192,17 +193,21 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if !marked && let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
-    if service.one_packet && service.protocol != Protocol::Udp {
+    if service.one_packet && !matches!(service.protocol, Protocol::Udp | Protocol::Mark) {
         found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a connection of TCP or SCTP needs an entry");
     }
     if service.no_real_server == NoRealServer::Reset && !matches!(service.protocol, Protocol::Tcp | Protocol::Mark) {
         found.add(at.field("no_real_server"), "no_real_server is reset: only TCP has resets, allowed are icmp and drop");
     }
     check_timeouts(service, at, found);
-    for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
-        let (name, of) = (flag.as_str(), flag.scheduler().as_str());
-        found
-            .add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
+    for flag in service.flags.iter().filter(|flag| !flag.fits(service.scheduler)) {
+        let (name, scheduler) = (flag.as_str(), service.scheduler.as_str());
+        let allowed = match service.scheduler {
+            Scheduler::Sh => "sh-port and sh-fallback",
+            Scheduler::Mh => "mh-port and mh-fallback",
+            _ => "flag-1, flag-2 and flag-3, which mean nothing to it",
+        };
+        found.add(at.field("flags"), format!("{name} is no flag of the scheduler {scheduler}: allowed are {allowed}"));
     }
     let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
     for (index, server) in service.real_servers.iter().enumerate() {

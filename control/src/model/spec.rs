@@ -78,6 +78,15 @@ pub enum SchedulerFlag {
     MhFallback,
     /// `mh` looks at the client's port too.
     MhPort,
+    /// The first flag of a scheduler that has no flags: kept and listed, and means nothing, as in IPVS.
+    #[serde(rename = "flag-1")]
+    Flag1,
+    /// The second one.
+    #[serde(rename = "flag-2")]
+    Flag2,
+    /// The third one.
+    #[serde(rename = "flag-3")]
+    Flag3,
 }
 
 impl SchedulerFlag {
@@ -88,14 +97,18 @@ impl SchedulerFlag {
             Self::ShPort => "sh-port",
             Self::MhFallback => "mh-fallback",
             Self::MhPort => "mh-port",
+            Self::Flag1 => "flag-1",
+            Self::Flag2 => "flag-2",
+            Self::Flag3 => "flag-3",
         }
     }
 
-    /// The scheduler that takes it.
-    pub const fn scheduler(self) -> Scheduler {
+    /// Whether `scheduler` takes it.
+    pub const fn fits(self, scheduler: Scheduler) -> bool {
         match self {
-            Self::ShFallback | Self::ShPort => Scheduler::Sh,
-            Self::MhFallback | Self::MhPort => Scheduler::Mh,
+            Self::ShFallback | Self::ShPort => matches!(scheduler, Scheduler::Sh),
+            Self::MhFallback | Self::MhPort => matches!(scheduler, Scheduler::Mh),
+            Self::Flag1 | Self::Flag2 | Self::Flag3 => !matches!(scheduler, Scheduler::Sh | Scheduler::Mh),
         }
     }
 }

@@ -174,7 +174,7 @@ TCP  10.10.24.88:80 wlc
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
 TCP  10.10.24.88:80 wlc
-  -> 10.10.24.21:80               Route                 1      3          0         
+  -> 10.10.24.21:80               Route   n/a           1      3          0         
 "
     );
 }
@@ -269,7 +269,7 @@ fn connection_entries_are_ipvsadms() {
     ];
     let text: String = entries.iter().map(|entry| NUMERIC.connection(entry)).collect();
     assert_eq!(
-        CONNECTIONS_TITLE.to_owned() + &text,
+        connections_title(Columns::Plain) + &text,
         "\
 IPVS connection entries
 pro expire state       source             virtual            destination
@@ -380,4 +380,19 @@ fn template_of_a_mark_is_listed_as_the_kernel_does() {
         "IP  04:59  NONE        198.51.100.2:0     0.0.0.7:0          10.10.24.21:0\n"
     );
     assert!(NUMERIC.connection(&entry("[2001:db8::1]:0", "[0:7::]:0", "[fd00:10::21]:0")).contains(" [0:7::]:0 "));
+}
+
+#[test]
+fn great_mark_is_listed_as_ipvsadm_does_and_saved_so_that_it_can_be_restored() {
+    let great = service("mark:4294967295", Scheduler::Wlc, vec![]);
+    assert_eq!(NUMERIC.service(&great), "FWM  -1 wlc\n");
+    assert_eq!(NUMERIC.rules(&great), "-A -f 4294967295 -s wlc\n");
+}
+
+#[test]
+fn listing_of_connections_has_columns_for_persistence_engines_when_asked() {
+    let title = connections_title(Columns::PersistentConn);
+    let last = title.lines().nth(1).unwrap();
+    assert_eq!(last, "pro expire state       source             virtual            destination        pe name          pe_data");
+    assert_eq!(connections_title(Columns::Plain).lines().nth(1).unwrap(), last.strip_suffix("        pe name          pe_data").unwrap());
 }

@@ -322,21 +322,24 @@ impl Line {
         Ok(self.has(Named::Persistent).then_some(self.persistence))
     }
 
-    /// The flags of `-b`. Those without a name of their own mean something to sh and mh alone, and the third to nobody.
+    /// The flags of `-b`. Those without a name of their own stand for the flags of sh and mh, which have no third one; to other
+    /// schedulers they mean nothing, and are kept.
     fn scheduler_flags(&self) -> Result<BTreeSet<SchedulerFlag>, Failure> {
-        let scheduler = self.scheduler()?;
-        let known = |flag: &String| match flag.as_str() {
-            "sh-fallback" => Ok(SchedulerFlag::ShFallback),
-            "sh-port" => Ok(SchedulerFlag::ShPort),
-            "mh-fallback" => Ok(SchedulerFlag::MhFallback),
-            "mh-port" => Ok(SchedulerFlag::MhPort),
-            "flag-1" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShFallback),
-            "flag-2" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShPort),
-            "flag-1" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhFallback),
-            "flag-2" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhPort),
-            _ => Err(Failure::refused(format_args!("the scheduler {} does not use the flag {flag} (-b {flag})", scheduler.as_str()))),
+        use SchedulerFlag as F;
+        let [first, second, third] = match self.scheduler()? {
+            Scheduler::Sh => [Some(F::ShFallback), Some(F::ShPort), None],
+            Scheduler::Mh => [Some(F::MhFallback), Some(F::MhPort), None],
+            _ => [Some(F::Flag1), Some(F::Flag2), Some(F::Flag3)],
         };
-        self.flags.iter().map(known).collect()
+        Ok(self
+            .flags
+            .iter()
+            .filter_map(|flag| match flag.as_str() {
+                "sh-fallback" | "mh-fallback" | "flag-1" => first,
+                "sh-port" | "mh-port" | "flag-2" => second,
+                _ => third,
+            })
+            .collect())
     }
 
     /// RIP and rport: direct routing and tunnels leave the packet's port alone, so theirs is always the service's.

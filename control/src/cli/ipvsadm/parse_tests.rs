@@ -234,6 +234,10 @@ fn scheduler_flags_have_names_of_their_own_and_numbers() {
         ("-A -t 10.10.24.88:80 -s mh -b mh-port", &[SchedulerFlag::MhPort]),
         ("-A -t 10.10.24.88:80 -s mh -b mh-port,mh-fallback", &[SchedulerFlag::MhFallback, SchedulerFlag::MhPort]),
         ("-A -t 10.10.24.88:80 -s mh -b flag-1,flag-2", &[SchedulerFlag::MhFallback, SchedulerFlag::MhPort]),
+        ("-A -t 10.10.24.88:80 -s mh -b flag-3,mh-port", &[SchedulerFlag::MhPort]),
+        ("-A -t 10.10.24.88:80 -s sh -b sh-port,,flag-3", &[SchedulerFlag::ShPort]),
+        ("-A -t 10.10.24.88:80 -s rr -b flag-2,flag-1", &[SchedulerFlag::Flag1, SchedulerFlag::Flag2]),
+        ("-A -t 10.10.24.88:80 -b flag-3", &[SchedulerFlag::Flag3]),
     ] {
         let Ok(Request::AddService(service)) = request(line) else { panic!("{line}") };
         assert_eq!(service.flags.into_iter().collect::<Vec<_>>(), wanted, "{line}");
@@ -351,9 +355,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "the mask 255.0.255.0 has gaps (-M 255.0.255.0): allowed are masks such as 255.255.255.0",
         ),
         ("-A -t 10.10.24.88:80 --pe sip", "a persistence engine (--pe) is not built yet"),
-        ("-A -t 10.10.24.88:80 -s rr -b flag-1", "the scheduler rr does not use the flag flag-1 (-b flag-1)"),
-        ("-A -t 10.10.24.88:80 -s sh -b flag-3", "the scheduler sh does not use the flag flag-3 (-b flag-3)"),
-        ("-A -t 10.10.24.88:80 -s mh -b flag-3", "the scheduler mh does not use the flag flag-3 (-b flag-3)"),
         ("-A -t 10.10.24.88:80 -s wlb", "Scheduler or persistence engine not found"),
         ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
         (
