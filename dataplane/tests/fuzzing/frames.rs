@@ -115,8 +115,11 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
     };
     let payload = vec![c.byte(); size];
     let first = known.is_none_or(|key| !director.knows(&key));
-    let message =
-        if protocol == 17 { datagram(c, source, destination, &payload) } else { segment(c, source, destination, &payload, first) };
+    let message = match protocol {
+        17 => datagram(c, source, destination, &payload),
+        132 => association(c, source, destination, &payload, first),
+        _ => segment(c, source, destination, &payload, first),
+    };
     ip(c, port, source.ip(), destination.ip(), protocol, &message)
 }
 
@@ -138,6 +141,29 @@ fn segment(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, pay
     message.extend(payload);
     let sum = checksum_with(source.ip(), destination.ip(), 6, &message);
     message[16..18].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+fn association(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8], first: bool) -> Vec<u8> {
+    let kind = match c.below(16) {
+        0..12 if first => 1,
+        0..3 => 1,
+        3..7 => 10,
+        7..9 => 0,
+        9 => 6,
+        10 => 7,
+        15 => c.byte(),
+        _ => c.byte() % 16,
+    };
+    let mut message = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
+    message.extend([0, 0, 0, 1, 1, 2, 3, 4, kind, 0]);
+    let length = 4 + payload.len() as u16;
+    message.extend(if c.one_in(16) { c.short() } else { length }.to_be_bytes());
+    message.extend(payload);
+    message.resize(message.len().next_multiple_of(4), 0);
+    if c.one_in(4) {
+        message.extend([c.pick(&[6, 6, 0, 14]), 0, 0, 4]);
+    }
     message
 }
 

@@ -39,12 +39,13 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
         capacity,
         bench: rig.bench(capacity, half_open, Tick(start)),
         director: Director::new(&MACS, capacity as usize, half_open as usize),
-        world: World::new(most == 1),
+        world: World::new(most == 1, exact),
         places: Places { ours: world::our_addresses(), services: Vec::new(), recent: Vec::new(), last: None },
         tally,
         frames: 0,
         steps: 0,
     };
+    case.director.secret = rig::secret(start, capacity);
     case.director.pass(start);
     let first = case.world.begin(c);
     case.apply(first);
@@ -133,6 +134,7 @@ impl Case<'_> {
             sent,
             kernel,
             icmp_errors: moved(|c| c.icmp_errors),
+            resets: moved(|c| c.resets),
             fragments: moved(|c| c.fragments),
             injected: moved(|c| c.injected),
         };
@@ -148,9 +150,18 @@ impl Case<'_> {
         }
         let left: u64 = seen.sent.iter().map(|sent| sent.len() as u64).sum();
         let of = |name| seen.verdicts.get(name).copied().unwrap_or(0);
-        assert_eq!(left, of("forwarded") + of("answered") + seen.icmp_errors + seen.fragments + seen.injected, "sent, by reason");
+        assert_eq!(
+            left,
+            of("forwarded") + of("answered") + seen.icmp_errors + seen.resets + seen.fragments + seen.injected,
+            "sent, by reason"
+        );
         assert_eq!(self.bench.rig.pool.in_use(), 0, "buffers that nobody has");
-        let own = [("(icmp errors)", seen.icmp_errors), ("(fragments)", seen.fragments), ("(injected)", seen.injected)];
+        let own = [
+            ("(icmp errors)", seen.icmp_errors),
+            ("(resets)", seen.resets),
+            ("(fragments)", seen.fragments),
+            ("(injected)", seen.injected),
+        ];
         for (name, count) in seen.verdicts.iter().map(|(name, count)| (*name, *count)).chain(own) {
             *self.tally.entry(name).or_default() += count;
         }
@@ -171,8 +182,9 @@ impl Case<'_> {
         let flat = |outcome: &Outcome| outcome.sent.iter().chain([&outcome.kernel]).cloned().collect::<Vec<_>>();
         let (ours, theirs) = (flat(seen), flat(expected));
         for (whose, outcome, mine, other) in [("worker", seen, &ours, &theirs), ("reference", expected, &theirs, &ours)] {
-            let Outcome { verdicts, icmp_errors, fragments, injected, .. } = outcome;
-            let _ = writeln!(text, "{whose}: {verdicts:?}, {icmp_errors} errors, {fragments} fragments, {injected} injected");
+            let Outcome { verdicts, icmp_errors, resets, fragments, injected, .. } = outcome;
+            let _ =
+                writeln!(text, "{whose}: {verdicts:?}, {icmp_errors} errors, {resets} resets, {fragments} fragments, {injected} injected");
             for (way, (mine, other)) in mine.iter().zip(other).enumerate() {
                 for (at, frame) in mine.iter().enumerate().filter(|(at, frame)| other.get(*at) != Some(frame)) {
                     let way = if way == 2 { "kernel".to_owned() } else { format!("port {way}") };
@@ -252,7 +264,7 @@ impl Case<'_> {
                 0 => filter.client = Some(key.client.ip().into()),
                 1 => filter.virtual_address = Some(key.virtual_.ip().into()),
                 2 => filter.virtual_port = Some(key.virtual_.port()),
-                3 => filter.protocol = Some(c.pick(&[Protocol::Tcp, Protocol::Udp, Protocol::Ip])),
+                3 => filter.protocol = Some(c.pick(&[Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Ip])),
                 4 => {
                     filter.protocol = Some(Protocol::Ip);
                     filter.virtual_address = Some(dataplane::service::ServiceKey::marked(1, key.client.is_ipv4()).address);

@@ -9,7 +9,7 @@ use dataplane::command::{Batch, LocalAddresses};
 use dataplane::marks::{MarkRule, Marks, Prefix};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
-use dataplane::settings::{Settings, Timeouts, Ttl};
+use dataplane::settings::{Mode, Settings, Timeouts, Ttl};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::choices::Choices;
@@ -25,6 +25,8 @@ const DIPS: [(&str, u64); 4] = [("10.10.24.10", 1), ("fd00:10::10", 1), ("172.16
 /// What the operator has set up.
 pub struct World {
     single: bool,
+    /// The reference director is asked: nothing is changed that goes by chance.
+    exact: bool,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     settings: Settings,
@@ -45,6 +47,7 @@ struct Service {
     scheduler: SchedulerKind,
     one_packet: bool,
     persistence: Option<Persistence>,
+    no_real_server: NoRealServer,
     timeouts: Option<Timeouts>,
     revision: u64,
     /// Oldest first, as they were added.
@@ -79,9 +82,10 @@ fn server_id(service: u32, n: u32) -> u32 {
 
 impl World {
     /// `single`: frames come one at a time.
-    pub fn new(single: bool) -> Self {
+    pub fn new(single: bool, exact: bool) -> Self {
         Self {
             single,
+            exact,
             services: BTreeMap::new(),
             servers: BTreeMap::new(),
             settings: Settings::default(),
@@ -159,7 +163,7 @@ impl World {
 
     fn add_service(&mut self, c: &mut Choices<'_>, id: u32, batch: &mut Batch) {
         let mut key = ServiceKey {
-            protocol: c.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp]),
+            protocol: c.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Sctp]),
             address: address(c.pick(&VIPS)),
             port: c.pick(&[80, 80, 53, 443, 0]),
         };
@@ -180,6 +184,7 @@ impl World {
             scheduler: scheduler(c, self.single),
             one_packet: key.protocol != Protocol::Tcp && c.one_in(4),
             persistence,
+            no_real_server: c.pick(&[NoRealServer::Icmp, NoRealServer::Icmp, NoRealServer::Drop, NoRealServer::Reset]),
             timeouts: timeouts(c),
             revision: 0,
             members: Vec::new(),
@@ -324,7 +329,7 @@ impl World {
                     ],
                 ),
                 source: c.one_in(4).then(|| network(c, &[("198.51.100.0", 24), ("198.51.100.64", 26), ("2001:db8::", 32)])),
-                protocol: c.one_in(2).then(|| c.pick(&[6, 17])),
+                protocol: c.one_in(2).then(|| c.pick(&[6, 17, 132])),
                 ports: (0..c.below(3)).map(|_| c.pick(&[(80, 80), (80, 443), (53, 53), (0, 65535), (444, 81)])).collect(),
                 mark: 1 + c.below(3) as u32,
             })
@@ -333,7 +338,7 @@ impl World {
         let rule = |rule: &Rule| MarkRule {
             destination: prefix(rule.destination),
             source: rule.source.map(prefix),
-            protocol: rule.protocol.map(|protocol| if protocol == 6 { Protocol::Tcp } else { Protocol::Udp }),
+            protocol: rule.protocol.map(Protocol::of_flow),
             ports: rule.ports.clone().into(),
             mark: rule.mark,
         };
@@ -342,7 +347,13 @@ impl World {
 
     fn change_settings(&mut self, c: &mut Choices<'_>, batch: &mut Batch) {
         let s = &mut self.settings;
-        match c.below(8) {
+        let modes: &[Mode] = if self.exact { &[Mode::Never, Mode::Always] } else { &[Mode::Never, Mode::Automatic, Mode::Always] };
+        match c.below(12) {
+            8 => s.sloppy_sctp = !s.sloppy_sctp,
+            9 => s.secure_tcp = c.pick(modes),
+            10 => (s.drop_packet, s.am_droprate) = (c.pick(modes), c.pick(&[0, 2, 10])),
+            11 if self.exact => {}
+            11 => (s.drop_entry, s.amemthresh) = (c.pick(modes), c.pick(&[0, 10, 100])),
             0 => s.sloppy_tcp = !s.sloppy_tcp,
             1 => s.expire_nodest_conn = !s.expire_nodest_conn,
             2 => s.expire_quiescent_template = !s.expire_quiescent_template,
@@ -393,6 +404,7 @@ impl World {
             persistence: service.persistence,
             revision: service.revision,
             members: members.collect(),
+            no_real_server: service.no_real_server,
             timeouts: service.timeouts,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };

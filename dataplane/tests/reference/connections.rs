@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
-use dataplane::settings::Timeouts;
+use dataplane::settings::{Mode, Timeouts};
 
+use super::sctp;
 use super::tcp::{self, RST, SYN, State};
-use super::wire::Packet;
+use super::wire::{Kind, Packet};
 use super::{Director, Fate};
 
 const SECOND: u32 = 100;
@@ -44,11 +45,16 @@ pub struct Connection {
 
 impl Connection {
     fn is_half_open(&self, key: &Key) -> bool {
-        if key.template { self.handshake && !self.assured } else { key.protocol == 6 && tcp::is_half_open(self.state) }
+        match key.protocol {
+            _ if key.template => self.handshake && !self.assured,
+            6 => tcp::is_half_open(self.state),
+            132 => sctp::is_half_open(self.state),
+            _ => false,
+        }
     }
 
     fn is_active(&self, key: &Key) -> bool {
-        !key.template && key.protocol == 6 && tcp::is_active(self.state)
+        !key.template && (key.protocol == 6 && tcp::is_active(self.state) || self.state == "sES")
     }
 }
 
@@ -82,7 +88,7 @@ impl Director {
             let mode = settings.conn_reuse_mode;
             let over = connection.template.is_none()
                 && match connection.state {
-                    "TW" | "CL" => mode != 0,
+                    "TW" | "CL" | "sCL" => mode != 0,
                     "FW" => mode & 2 != 0,
                     _ => false,
                 };
@@ -100,20 +106,29 @@ impl Director {
         }
         self.count(connection.server, connection.service, packet, false);
         let timeouts = self.timeouts(connection.service);
-        let (now, next) = (self.now, tcp::next(connection.state, packet.flags()));
+        let now = self.now;
+        let (next, seconds) = self.step(connection.state, packet, &timeouts);
         let entry = self.connections.get_mut(&key)?;
         entry.packets += 1;
-        if key.protocol != 6 {
-            entry.expires = now.wrapping_add(timeouts.udp * SECOND);
+        if key.protocol == 17 {
+            entry.expires = now.wrapping_add(seconds * SECOND);
+            // A second packet: somebody is there.
+            self.waiting.remove(&key);
+            if let Some(template) = connection.template {
+                self.waiting.remove(&template);
+            }
             return Some(Fate::Server(connection.server));
         }
         entry.state = next;
-        entry.expires = now.wrapping_add(tcp::seconds(next, &timeouts) * SECOND);
+        entry.expires = now.wrapping_add(seconds * SECOND);
         let is_active = entry.is_active(&key);
-        if let Some(template) = connection.template.filter(|_| next == "ES")
-            && let Some(template) = self.connections.get_mut(&template)
-        {
-            template.assured = true;
+        if entry.is_half_open(&key) {
+            self.waiting.add(key, entry);
+        } else {
+            self.waiting.remove(&key);
+        }
+        if next == "ES" || next == "sES" {
+            self.assure(connection.template);
         }
         let counts = self.server_counts.entry(connection.server).or_default();
         match (connection.is_active(&key), is_active) {
@@ -126,15 +141,25 @@ impl Director {
 
     /// What the first packet of a connection does.
     pub(super) fn first(&mut self, packet: &Packet) -> Fate {
-        let is_tcp = packet.protocol == 6;
         if self.is_own(packet.source.ip()) {
             return Fate::Drop("own_source");
         }
         let Some((id, service)) = self.service_of(packet) else { return Fate::Kernel };
-        let begins = packet.flags() & RST == 0 && (packet.flags() & SYN != 0 || self.settings.sloppy_tcp);
-        if packet.source.port() == 20 || (is_tcp && !begins) {
+        let sloppy = match packet.protocol {
+            6 => self.settings.sloppy_tcp,
+            132 => self.settings.sloppy_sctp,
+            _ => true,
+        };
+        if packet.flags() & RST != 0 || !(sloppy || packet.flags() & SYN != 0) {
+            return if self.overflows() { self.without_entry(id, packet, false) } else { Fate::Kernel };
+        }
+        if self.drops_packet() {
+            return Fate::Drop("drop_packet");
+        }
+        if packet.source.port() == 20 {
             return Fate::Kernel;
         }
+        self.refusal = Self::refusal_of(service.no_real_server, packet);
         let client = packet.source.ip();
         let mut fresh = false;
         let (server, template) = match service.persistence {
@@ -150,6 +175,7 @@ impl Director {
                         fresh = made;
                         (server, Some(key))
                     }
+                    Err("table_full") => return self.without_entry(id, packet, true),
                     Err(verdict) => return Fate::Drop(verdict),
                 }
             }
@@ -161,10 +187,8 @@ impl Director {
         if !self.servers.contains_key(&server) {
             return Fate::Drop("real_server_removed");
         }
-        if !service.one_packet || is_tcp {
-            let state = if is_tcp { tcp::next("NO", packet.flags()) } else { "NO" };
-            let timeouts = self.timeouts(id);
-            let seconds = if is_tcp { tcp::seconds(state, &timeouts) } else { timeouts.udp };
+        if !(service.one_packet && packet.protocol == 17) {
+            let (state, seconds) = self.step(if packet.protocol == 132 { "sNO" } else { "NO" }, packet, &self.timeouts(id));
             let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
             let expires = self.now.wrapping_add(seconds * SECOND);
             let connection = Connection {
@@ -176,17 +200,19 @@ impl Director {
                 template,
                 children: 0,
                 assured: false,
-                handshake: packet.protocol == 6,
+                handshake: packet.protocol != 17,
             };
-            if let Err(verdict) = self.insert(key, connection) {
+            if let Err(verdict) = self.admit(key, &connection, template) {
                 if let Some(template) = template.filter(|_| fresh) {
                     self.end(&template);
                 }
-                return Fate::Drop(verdict);
+                return if verdict == "table_full" { self.without_entry(id, packet, true) } else { Fate::Drop(verdict) };
             }
-            if let Some(template) = template.and_then(|t| self.connections.get_mut(&t)) {
-                template.children += 1;
-                template.assured |= state == "ES";
+            if let Some(parent) = template.and_then(|t| self.connections.get_mut(&t)) {
+                parent.children += 1;
+                if state == "ES" || state == "sES" {
+                    self.assure(template);
+                }
             }
         }
         self.count(server, id, packet, true);
@@ -234,9 +260,9 @@ impl Director {
             template: None,
             children: 0,
             assured: false,
-            handshake: packet.protocol == 6,
+            handshake: packet.protocol != 17,
         };
-        self.insert(key, template)?;
+        self.admit(key, &template, None)?;
         Ok((server, true))
     }
 
@@ -249,13 +275,15 @@ impl Director {
             connection.template = Some(aside);
         }
         self.connections.insert(aside, template);
+        self.waiting.rename(key, aside);
     }
 
-    fn insert(&mut self, key: Key, connection: Connection) -> Result<(), &'static str> {
+    pub(super) fn insert(&mut self, key: Key, connection: Connection) -> Result<(), &'static str> {
         if self.connections.len() >= self.capacity {
             return Err("table_full");
         }
-        if connection.is_half_open(&key) && self.half_open() >= self.half_open_limit {
+        let takes_share = connection.is_half_open(&key) || (key.protocol == 132 && !key.template);
+        if takes_share && self.half_open() >= self.half_open_limit {
             return Err("half_open_limit");
         }
         let counts = self.server_counts.entry(connection.server).or_default();
@@ -270,9 +298,52 @@ impl Director {
             let upper = target.snapshot.thresholds.upper;
             counts.overloaded |= upper != 0 && counts.active + counts.inactive >= upper;
         }
+        if connection.is_half_open(&key) || if key.template { !connection.handshake } else { key.protocol == 17 } {
+            self.waiting.add(key, &connection);
+        }
         let old = self.connections.insert(key, connection);
         assert!(old.is_none(), "two of {key:?}");
         Ok(())
+    }
+
+    /// The state after a packet, and how long that lasts.
+    fn step(&self, state: State, packet: &Packet, timeouts: &Timeouts) -> (State, u32) {
+        match packet.kind {
+            Kind::Tcp { flags } => {
+                let next = tcp::next(state, flags, self.settings.secure_tcp == Mode::Always);
+                (next, tcp::seconds(next, timeouts))
+            }
+            Kind::Sctp { telling, .. } => {
+                let next = sctp::next(state, telling);
+                (next, sctp::seconds(next))
+            }
+            _ => (state, timeouts.udp),
+        }
+    }
+
+    /// A connection of this template was established.
+    fn assure(&mut self, template: Option<Key>) {
+        if let Some(key) = template
+            && let Some(template) = self.connections.get_mut(&key)
+        {
+            template.assured = true;
+            self.waiting.remove(&key);
+        }
+    }
+
+    /// Ends what belongs to real servers that are gone, and templates that nothing else needs.
+    pub(super) fn end_orphans(&mut self) {
+        let gone = |director: &Self, entry: &Connection| !director.servers.get(&entry.server).is_some_and(|s| s.snapshot.available);
+        let mut orphans: Vec<Key> = self.connections.iter().filter(|(_, entry)| gone(self, entry)).map(|(key, _)| *key).collect();
+        orphans.sort();
+        for key in orphans {
+            let template = self.connections.get(&key).and_then(|entry| entry.template);
+            if self.end(&key)
+                && let Some(template) = template
+            {
+                self.end(&template);
+            }
+        }
     }
 
     /// Ends an entry; a template only if it has no connections. Whether it did.
@@ -281,6 +352,7 @@ impl Director {
             return false;
         }
         let Some(entry) = self.connections.remove(key) else { return false };
+        self.waiting.remove(key);
         if let Some(template) = entry.template.and_then(|t| self.connections.get_mut(&t)) {
             template.children -= 1;
         }
@@ -302,7 +374,7 @@ impl Director {
         true
     }
 
-    fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
+    pub(super) fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
         let counts = self.server_counts.entry(server).or_default();
         counts.traffic.packet(packet);
         counts.traffic.connections += u64::from(first);
@@ -317,8 +389,9 @@ impl Director {
         self.services.get(&service).and_then(|s| s.snapshot.timeouts).unwrap_or(self.settings.timeouts)
     }
 
+    /// Half-open connections, and templates that wait for a handshake and that no second datagram has confirmed.
     pub fn half_open(&self) -> usize {
-        self.connections.iter().filter(|(key, entry)| entry.is_half_open(key)).count()
+        self.waiting.half_open()
     }
 
     pub fn knows(&self, key: &Key) -> bool {
@@ -406,6 +479,7 @@ impl Director {
                 }
             }
             (false, 6) => tcp::name(entry.state),
+            (false, 132) => sctp::name(entry.state),
             _ => "UDP",
         };
         let ahead = entry.expires.wrapping_sub(self.now);

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use dataplane::service::{Method, NextHop};
 use dataplane::settings::Ttl;
 
+use super::tcp::{ACK, FIN, RST, SYN};
 use super::wire::{L3, Packet, be16, checksum, checksum_with};
 use super::{Director, Server};
 
@@ -14,6 +15,7 @@ pub enum Cause {
     PortUnreachable,
     TimeExceeded,
     TooBig(u16),
+    Reset,
 }
 
 type Refusal = (&'static str, Option<Cause>);
@@ -192,6 +194,7 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
     let (most, header) = if v4 { (576, 20) } else { (1280, 40) };
     let quote = &frame[L3..L3 + packet.length.min(most - header - 8)];
     let (kind, code, value): (u8, u8, u32) = match (cause, v4) {
+        (Cause::Reset, _) => panic!("a reset is no ICMP error"),
         (Cause::PortUnreachable, true) => (3, 3, 0),
         (Cause::PortUnreachable, false) => (1, 4, 0),
         (Cause::TimeExceeded, true) => (11, 0, 0),
@@ -208,4 +211,30 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
     let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
     let outer = if v4 { v4_header(0xc0, 20 + icmp.len(), 0, 0x4000, 64, 1, from, to) } else { v6_header(0, icmp.len(), 58, 64, from, to) };
     with_ethernet(sender, our_mac, v4, &[&outer, &icmp])
+}
+
+/// The reset that answers a TCP segment (RFC 9293 section 3.10.7.1), to the MAC that it came from, as from whom it was sent to.
+pub fn reset(frame: &[u8], packet: &Packet, our_mac: [u8; 6]) -> Vec<u8> {
+    let v4 = packet.is_v4();
+    let segment = &frame[packet.l4..L3 + packet.length];
+    let flags = segment[13];
+    let mut tcp = [&segment[2..4], &segment[..2]].concat();
+    if flags & ACK != 0 {
+        tcp.extend(&segment[8..12]);
+        tcp.extend([0, 0, 0, 0, 0x50, RST]);
+    } else {
+        let data = segment.len() - usize::from(segment[12] >> 4) * 4;
+        let ends = usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
+        let sequence = u32::from_be_bytes([segment[4], segment[5], segment[6], segment[7]]);
+        tcp.extend([0; 4]);
+        tcp.extend(sequence.wrapping_add((data + ends) as u32).to_be_bytes());
+        tcp.extend([0x50, RST | ACK]);
+    }
+    tcp.extend([0; 6]);
+    let (from, to) = (SocketAddr::ip(&packet.destination), SocketAddr::ip(&packet.source));
+    let sum = checksum_with(from, to, 6, &tcp);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
+    let outer = if v4 { v4_header(0, 40, 0, 0x4000, 64, 6, from, to) } else { v6_header(0, 20, 6, 64, from, to) };
+    with_ethernet(sender, our_mac, v4, &[&outer, &tcp])
 }

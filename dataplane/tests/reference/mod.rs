@@ -12,7 +12,9 @@ pub mod hashing;
 pub mod limit;
 pub mod locality;
 pub mod marks;
+pub mod room;
 pub mod schedule;
+pub mod sctp;
 pub mod tcp;
 pub mod wire;
 
@@ -22,8 +24,8 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
-use dataplane::service::{RealServer, VirtualService};
-use dataplane::settings::Settings;
+use dataplane::service::{NoRealServer, RealServer, VirtualService};
+use dataplane::settings::{Mode, Settings};
 
 use connections::{Connection, Key};
 use forward::Cause;
@@ -106,6 +108,7 @@ pub struct Outcome {
     /// Frames handed to the kernel, in order.
     pub kernel: Vec<Vec<u8>>,
     pub icmp_errors: u64,
+    pub resets: u64,
     pub fragments: u64,
     pub injected: u64,
 }
@@ -129,6 +132,14 @@ pub struct Director {
     templates_aside: u32,
     /// Real servers that were seen to get a new connection in this burst: what is drawn by lot is not foretold.
     pub seen: Vec<u32>,
+    /// What the connection table's hash is keyed with.
+    pub secret: [u64; 4],
+    waiting: room::Waiting,
+    overflows_until: Option<u32>,
+    /// What a client is told whom no real server takes.
+    refusal: Option<Cause>,
+    /// First packets up to the next that `drop_packet` drops.
+    drop_counter: u32,
     pub service_counts: BTreeMap<u32, Traffic>,
     pub server_counts: BTreeMap<u32, Counts>,
 }
@@ -154,6 +165,11 @@ impl Director {
             last_id: 0,
             templates_aside: 0,
             seen: Vec::new(),
+            secret: [0; 4],
+            waiting: room::Waiting::default(),
+            overflows_until: None,
+            refusal: None,
+            drop_counter: 0,
             service_counts: BTreeMap::new(),
             server_counts: BTreeMap::new(),
         }
@@ -164,6 +180,8 @@ impl Director {
         if let Some(locals) = &batch.locals {
             self.locals = Arc::clone(locals);
         }
+        let was_there = |servers: &BTreeMap<u32, Server>, id: u32| servers.get(&id).is_some_and(|s| s.snapshot.available);
+        let leave = batch.servers.iter().any(|(id, new)| was_there(&self.servers, id.0) && !new.as_ref().is_some_and(|new| new.available));
         for (id, change) in &batch.servers {
             match change {
                 Some(new) => {
@@ -195,6 +213,20 @@ impl Director {
             self.icmp.set_rate(settings.icmp_error_rate);
             self.kernel.set_rate(settings.exception_rate);
         }
+        if leave && self.settings.expire_nodest_conn {
+            self.end_orphans();
+        }
+    }
+
+    /// Whether `drop_packet` gives up this first packet.
+    fn drops_packet(&mut self) -> bool {
+        let rate = if self.settings.drop_packet == Mode::Always { self.settings.am_droprate } else { 0 };
+        if rate == 0 {
+            return false;
+        }
+        let drops = self.drop_counter <= 1;
+        self.drop_counter = if drops { rate } else { self.drop_counter - 1 };
+        drops
     }
 
     /// The control plane's word that a real server may be given connections again.
@@ -255,8 +287,10 @@ impl Director {
         for (at, lane) in lanes.iter_mut().enumerate() {
             if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
                 lane.fate = self.known(packet).unwrap_or_else(|| self.first(packet));
-                if lane.fate == Fate::Drop("no_real_server") {
-                    errors.push((at, Cause::PortUnreachable));
+                if lane.fate == Fate::Drop("no_real_server")
+                    && let Some(cause) = self.refusal.take()
+                {
+                    errors.push((at, cause));
                 }
             }
         }
@@ -311,8 +345,13 @@ impl Director {
             if self.icmp.take() && buffers > 0 {
                 let Lane { frame, packet: Some(packet), .. } = &lanes[lane] else { continue };
                 buffers -= 1;
-                let error = forward::icmp_error(frame, packet, self.macs[port], cause);
-                outcome.icmp_errors += u64::from(send(&mut outcome, port, error));
+                if cause == Cause::Reset {
+                    let reset = forward::reset(frame, packet, self.macs[port]);
+                    outcome.resets += u64::from(send(&mut outcome, port, reset));
+                } else {
+                    let error = forward::icmp_error(frame, packet, self.macs[port], cause);
+                    outcome.icmp_errors += u64::from(send(&mut outcome, port, error));
+                }
             }
         }
         let mut to_kernel = room.kernel;
@@ -396,6 +435,15 @@ impl Director {
             return None;
         }
         self.connections.get(&Key { template: false, aside: 0, protocol, client, virtual_ }).map(|connection| connection.server)
+    }
+
+    /// What a client is told by this service whom no real server takes.
+    fn refusal_of(policy: NoRealServer, packet: &Packet) -> Option<Cause> {
+        match policy {
+            NoRealServer::Drop => None,
+            NoRealServer::Reset if packet.protocol == 6 => Some(Cause::Reset),
+            NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
+        }
     }
 
     /// The scheduler's word.

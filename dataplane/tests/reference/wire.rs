@@ -7,8 +7,15 @@ pub const L3: usize = 14;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    Tcp { flags: u8 },
+    Tcp {
+        flags: u8,
+    },
     Udp,
+    /// The types of the first chunk, and of the one that tells.
+    Sctp {
+        first: u8,
+        telling: u8,
+    },
     Icmp,
     Icmpv6,
     Discovery,
@@ -32,16 +39,20 @@ pub struct Packet {
 
 impl Packet {
     pub fn is_flow(&self) -> bool {
-        matches!(self.kind, Kind::Tcp { .. } | Kind::Udp)
+        matches!(self.kind, Kind::Tcp { .. } | Kind::Udp | Kind::Sctp { .. })
     }
 
     pub fn is_v4(&self) -> bool {
         self.source.is_ipv4()
     }
 
-    /// TCP's flags; 0 for anything else.
+    /// TCP's flags, and what stands for them in SCTP; 0 for anything else.
     pub fn flags(&self) -> u8 {
-        if let Kind::Tcp { flags } = self.kind { flags } else { 0 }
+        match self.kind {
+            Kind::Tcp { flags } => flags,
+            Kind::Sctp { first, .. } => super::sctp::flags(first),
+            _ => 0,
+        }
     }
 }
 
@@ -228,6 +239,12 @@ fn read_transport(frame: &[u8], mut packet: Packet) -> Result<Packet, &'static s
             }
             packet.kind = Kind::Udp;
         }
+        (132, _) => {
+            if message.len() < 16 {
+                return Err("bad_length");
+            }
+            packet.kind = Kind::Sctp { first: message[12], telling: super::sctp::telling(message) };
+        }
         (1, true) => packet.kind = Kind::Icmp,
         (58, false) => packet.kind = if matches!(message.first(), Some(133..=137)) { Kind::Discovery } else { Kind::Icmpv6 },
         _ => {}
@@ -254,7 +271,7 @@ pub fn quoted(error: &[u8], v4: bool) -> Option<(u8, SocketAddr, SocketAddr)> {
         }
         (quote[6], v6_at(quote, 8).into(), v6_at(quote, 24).into(), 40)
     };
-    if quote.len() < ports + 4 || !matches!(protocol, 6 | 17) {
+    if quote.len() < ports + 4 || !matches!(protocol, 6 | 17 | 132) {
         return None;
     }
     Some((protocol, (source, be16(quote, ports)).into(), (destination, be16(quote, ports + 2)).into()))
