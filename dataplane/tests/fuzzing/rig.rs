@@ -94,6 +94,7 @@ impl Rig {
             services: 64,
             servers: 64,
             ports: queues,
+            vlans: Vec::new(),
             idle: Idle::Poll,
             seed: secret(start.0, connections),
         };

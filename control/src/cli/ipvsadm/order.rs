@@ -45,6 +45,7 @@ fn number(protocol: Protocol) -> u32 {
     match protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
+        Protocol::Sctp => 132,
         Protocol::Mark => 0,
     }
 }
