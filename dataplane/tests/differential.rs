@@ -23,7 +23,7 @@ const CASE: usize = 3_000;
 const SLICE: usize = 150_000;
 /// Verdicts for moments so rare that the slice may see none.
 const RARE: [&str; 2] = ["no_buffer", "table_full"];
-/// Verdicts on what the reference director knows nothing of; fragments.rs and tunnel_types.rs hold them.
+/// Verdicts on what the reference director knows nothing of; `fragments.rs` and `tunnel_types.rs` hold them.
 const ELSEWHERE: [&str; 6] = ["fragment", "fragment_bad", "fragment_tiny", "fragment_overlap", "fragment_lost", "tunnel_error"];
 
 fn number(name: &str) -> Option<usize> {
