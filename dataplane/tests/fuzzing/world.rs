@@ -113,8 +113,11 @@ impl World {
         self.finish(batch)
     }
 
-    /// How many connections were scheduled to each real server.
+    /// How many connections were scheduled to each real server, where the reference needs to be told.
     pub fn scheduled(&self) -> Vec<(u32, u64)> {
+        if self.services.values().all(|service| !UNFORESEEN.contains(&service.scheduler)) {
+            return Vec::new();
+        }
         self.server_stats.iter().map(|(id, stats)| (*id, stats.sum().connections)).collect()
     }
 
