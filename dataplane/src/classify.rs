@@ -74,7 +74,6 @@ fn other(frame: &mut Mbuf, packet: &Packet, port: u16, our_mac: [u8; 6], rules: 
             answer::icmpv6(frame, packet, our_mac, local)
         }
         Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
-        Kind::Fragment if rules.is_service_address(packet.key.virtual_) => Answer::Drop(Verdict::Fragment),
         Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {

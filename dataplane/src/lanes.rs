@@ -20,6 +20,8 @@ pub enum Fate {
     Send(u16, Verdict),
     /// To be handed to the kernel.
     Kernel,
+    /// To be kept until the first fragment of its datagram comes.
+    Hold,
     /// To be freed, counted under this verdict.
     Drop(Verdict),
 }

@@ -17,7 +17,9 @@ use super::neighbours::Hop;
 use super::places::Presence;
 use super::records::{ServerRecord, ServiceFields};
 use super::routes::source_towards;
-use crate::model::{Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts};
+use crate::model::{
+    Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
+};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -134,7 +136,7 @@ impl Desired {
             address: Address::from(place.key.address),
             port: place.key.port,
             method: method_for_workers(record.fields.method),
-            tunnel_source: self.tunnel_source(record),
+            tunnel: self.tunnel(record),
             available,
             weight: record.fields.weight,
             thresholds: record.fields.thresholds,
@@ -143,11 +145,12 @@ impl Desired {
         }))
     }
 
-    /// The DIP that tunnelled packets come from: of the network that they leave to.
-    fn tunnel_source(&self, record: &ServerRecord) -> Option<Address> {
+    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
         let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
-        source_towards(link, neighbour).map(Address::from)
+        let source = Address::from(source_towards(link, neighbour)?);
+        Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }
 
     fn locals(&self) -> LocalAddresses {
@@ -265,8 +268,21 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.
 fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
+    if let Some(netmask) = persistence.netmask {
+        return worker::Persistence { timeout: persistence.timeout, mask: u128::MAX << 32 | u128::from(netmask.to_bits()) };
+    }
     let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
     worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
+}
+
+/// IPVS leaves a remote checksum to a device that computes one; a packet from a wire has its own, and gets the outer one in full.
+fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
+    let checksum = tunnel.checksum != TunnelChecksum::None;
+    match tunnel.kind {
+        TunnelType::Ipip => worker::Encapsulation::IpIp,
+        TunnelType::Gue => worker::Encapsulation::Gue { port: tunnel.port.unwrap_or_default(), checksum },
+        TunnelType::Gre => worker::Encapsulation::Gre { checksum },
+    }
 }
 
 const fn no_real_server_for_workers(policy: NoRealServer) -> worker::NoRealServer {

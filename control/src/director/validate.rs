@@ -11,7 +11,7 @@ use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{
     Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, ServiceKey, ServiceSpec, ServiceTimeouts,
-    Settings,
+    Settings, Tunnel,
 };
 
 /// The heaviest weight that ipvsadm(8) takes.
@@ -178,7 +178,7 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
     }
-    if let Some(Persistence { timeout, prefix }) = service.persistence {
+    if let Some(Persistence { timeout, prefix, netmask }) = service.persistence {
         if !(1..=MAX_TIMEOUT).contains(&timeout) {
             found.add(at.field("persistence/timeout"), format!("timeout is {timeout} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
         }
@@ -188,6 +188,14 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
             let detail = format!("prefix is {prefix}: allowed are {least} to {most} for {family}");
             found.add(at.field("persistence/prefix"), detail);
+        }
+        if let Some(netmask) = netmask {
+            let at = at.field("persistence/netmask");
+            if prefix.is_some() {
+                found.add(at, format!("netmask is {netmask} beside a prefix: allowed is one of the two"));
+            } else if service.address.is_ipv6() {
+                found.add(at, format!("netmask is {netmask}: allowed for IPv4 only; for IPv6 give a prefix"));
+            }
         }
     }
     if !marked && let Some(why) = unfit_vip(service.address, around) {
@@ -249,6 +257,9 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     if server.port == Some(0) && service.port != 0 {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
     }
+    if server.tunnel.is_some() && server.method != Method::Tunnel {
+        found.add(at.field("tunnel"), "a tunnel is given, but the method is another: allowed with the method tunnel only");
+    }
     if let Some(text) = &server.mac {
         match mac::parse(text) {
             None => found.add(at.field("mac"), format!("mac is '{text}': expected six pairs of hexadecimal digits like 02:00:00:00:00:15")),
@@ -301,6 +312,9 @@ fn check_port_is_kept(service: ServiceKey, server: &RealServerSpec, method: &str
 
 fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     check_port_is_kept(service, server, "a tunnel", at, found);
+    for (field, detail) in server.tunnel.iter().flat_map(Tunnel::faults) {
+        found.add(at.field(&format!("tunnel/{field}")), detail);
+    }
     let link = |index: u16| links.get(usize::from(index));
     let way = hop_for(links, server.address).and_then(|(port, neighbour)| source_towards(link(port)?, neighbour));
     if way.is_none() {

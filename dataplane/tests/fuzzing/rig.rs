@@ -94,6 +94,7 @@ impl Rig {
             services: 64,
             servers: 64,
             ports: queues,
+            vlans: Vec::new(),
             idle: Idle::Poll,
             seed: [u64::from(start.0), 2, 3, u64::from(connections)],
         };

@@ -427,7 +427,7 @@ impl World {
             address: server.address,
             port: server.port,
             method: server.method,
-            tunnel_source: server.tunnel_source,
+            tunnel: server.tunnel_source.map(|source| Tunnel { source, encapsulation: Encapsulation::IpIp }),
             available: server.available,
             weight: server.weight,
             thresholds: server.thresholds,

@@ -105,7 +105,7 @@ impl Director {
                 Ok(hop.port)
             }
             Method::Tunnel => {
-                let (to, from) = (snapshot.address.ip(), snapshot.tunnel_source.ok_or(("no_next_hop", None))?.ip());
+                let (to, from) = (snapshot.address.ip(), snapshot.tunnel.ok_or(("no_next_hop", None))?.source.ip());
                 self.tunnel(frame, packet, &hop, from, to, later, buffers)
             }
             Method::Masquerading => Err(("no_next_hop", None)),
@@ -141,12 +141,9 @@ impl Director {
             if let Some(told) = told.filter(|told| packet.length > usize::from(*told)) {
                 return Err(("too_big", Some(Cause::TooBig(told))));
             }
-            if to.is_ipv6() {
-                return Err(("too_big", None));
-            }
         }
         let our_mac = self.macs[usize::from(hop.port)];
-        if to.is_ipv6() {
+        if to.is_ipv6() && fits {
             let outer = v6_header(class, inner.len(), protocol, hops, from, to);
             *frame = with_ethernet(hop.mac, our_mac, false, &[&outer, &inner]);
             return Ok(hop.port);
@@ -156,14 +153,22 @@ impl Director {
         }
         let id = if may_fragment { self.last_id } else { 0 };
         let piece = |offset: usize, length: usize, flags: u16| {
-            let outer = v4_header(class, 20 + length, id, flags | (offset / 8) as u16, hops, protocol, from, to);
-            with_ethernet(hop.mac, our_mac, true, &[&outer, &inner[offset..offset + length]])
+            let bytes = &inner[offset..offset + length];
+            if to.is_ipv6() {
+                let outer = v6_header(class, 8 + length, 44, hops, from, to);
+                let mut header = vec![protocol, 0];
+                header.extend((offset as u16 | flags >> 13).to_be_bytes());
+                header.extend(id.to_be_bytes());
+                return with_ethernet(hop.mac, our_mac, false, &[&outer, &header, bytes]);
+            }
+            let outer = v4_header(class, 20 + length, id as u16, flags | (offset / 8) as u16, hops, protocol, from, to);
+            with_ethernet(hop.mac, our_mac, true, &[&outer, bytes])
         };
         if fits {
             *frame = piece(0, inner.len(), if may_fragment { 0 } else { 0x4000 });
             return Ok(hop.port);
         }
-        let most = usize::from(hop.mtu.saturating_sub(20)) / 8 * 8;
+        let most = usize::from(hop.mtu.saturating_sub(if to.is_ipv6() { 48 } else { 20 })) / 8 * 8;
         if most == 0 {
             return Err(("too_big", None));
         }

@@ -133,7 +133,7 @@ pub struct Director {
     icmp: Bucket,
     kernel: Bucket,
     kernel_neighbours: Bucket,
-    last_id: u16,
+    last_id: u32,
     /// Whether `secure_tcp` is in force.
     secure: bool,
     /// `drop_packet`: every so many-th, and how many are still to pass.
@@ -249,6 +249,12 @@ impl Director {
     /// Whether fragments to this address may be of a service's packets.
     fn is_served(&self, address: IpAddr) -> bool {
         self.is_vip(address) || (!self.is_own(address) && self.marks.iter().any(|rule| rule.covers(address)))
+    }
+
+    /// Whether this frame is a fragment that the worker is to place. This director knows nothing of those: it is not to be given any.
+    pub fn is_placed(&self, frame: &[u8], port: usize) -> bool {
+        let fragment = wire::read(frame, self.macs[port]).is_ok_and(|p| p.kind == Kind::Fragment && self.is_served(p.destination.ip()));
+        fragment && frame[..6] == self.macs[port]
     }
 
     /// A burst that comes by `port`, behind frames of the kernel's own that leave there.
@@ -396,7 +402,6 @@ impl Director {
                 }
             }
             Kind::Discovery => answers::icmpv6(frame, packet, our_mac, local),
-            Kind::Fragment if self.is_served(destination) => answers::Answer::Drop("fragment"),
             _ => answers::Answer::Kernel,
         };
         match answer {

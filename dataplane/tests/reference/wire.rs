@@ -123,6 +123,7 @@ pub fn read(frame: &[u8], our_mac: [u8; 6]) -> Result<Packet, &'static str> {
         0x0800 => read_v4(frame, to_us)?,
         0x86dd => read_v6(frame, to_us)?,
         0x0806 => Packet { kind: Kind::Arp, source: NOBODY, destination: NOBODY, protocol: 0, l4: L3, length: frame.len() - L3 },
+        0x8100 | 0x88a8 => return Err("unknown_vlan"),
         _ => return Err("ether_type"),
     };
     // What is sent to a group is nobody's virtual service.
@@ -199,20 +200,25 @@ fn read_v6(frame: &[u8], to_us: bool) -> Result<Packet, &'static str> {
     if !to_us && !destination.is_multicast() {
         return Err("not_our_mac");
     }
-    // Up to eight of hop-by-hop options, routing header and destination options, to whatever follows.
+    // Up to eight of hop-by-hop options, routing header, destination options and fragment headers of whole packets, to whatever
+    // follows.
     let (mut next, mut at, mut walked) = (ip[6], 40, 0);
-    while matches!(next, 0 | 43 | 60) && walked < 8 {
-        if ip.len() < at + 2 {
+    while matches!(next, 0 | 43 | 44 | 60) && walked < 8 {
+        if ip.len() < at + if next == 44 { 8 } else { 2 } {
             return Err("short");
         }
+        if next == 44 && be16(ip, at + 2) & 0xfff9 != 0 {
+            break;
+        }
+        let units = if next == 44 { 0 } else { usize::from(ip[at + 1]) };
         next = ip[at];
-        at += 8 + 8 * usize::from(ip[at + 1]);
+        at += 8 + 8 * units;
         if at > length {
             return Err("bad_header_length");
         }
         walked += 1;
     }
-    let kind = if next == 44 && walked < 8 { Kind::Fragment } else { Kind::Other };
+    let kind = if next == 44 { Kind::Fragment } else { Kind::Other };
     let packet = Packet { kind, source: (source, 0).into(), destination: (destination, 0).into(), protocol: next, l4: L3 + at, length };
     // Only duplicate address detection speaks without an address.
     if source.is_unspecified() && next != 58 {

@@ -8,7 +8,9 @@ use ipnet::Ipv4Net;
 use super::names::Names;
 use super::order;
 use super::request::{Columns, Listing};
-use crate::model::{Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats};
+use crate::model::{
+    Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats, Tunnel, TunnelType,
+};
 
 /// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per
 /// worker and configured, and scripts only skip the line.
@@ -100,7 +102,7 @@ impl<'a> Style<'a> {
         let _ = match self.columns {
             Columns::Plain => writeln!(text, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
             Columns::TunInfo => {
-                let tunnel = if server.method == Method::Tunnel { "ipip" } else { "n/a" };
+                let tunnel = server.tunnel.map_or_else(|| "n/a".to_owned(), |tunnel| tunnel.to_string());
                 writeln!(text, " {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
             }
             Columns::Stats => writeln!(text, "{}", self.largest(&totals(&server.stats))),
@@ -147,7 +149,7 @@ impl<'a> Style<'a> {
                 Method::Tunnel => "-i",
                 Method::Masquerading => "-m",
             };
-            let tunnel = if server.method == Method::Tunnel { " --tun-type ipip" } else { "" };
+            let tunnel = server.tunnel.map(tunnel_options).unwrap_or_default();
             let real = self.name(server.address, server.port, service.protocol);
             let _ = write!(text, "-a {name} -r {real} {forward} -w {}{tunnel}", server.weight);
             // ipvsadm's own -S loses them; its -R reads them.
@@ -221,8 +223,21 @@ pub fn scheduling(service: &Service) -> String {
     text
 }
 
+/// A tunnel as options for `-R`.
+fn tunnel_options(tunnel: Tunnel) -> String {
+    let (kind, checksum) = (tunnel.kind.as_str(), tunnel.checksum.option());
+    match tunnel.kind {
+        TunnelType::Ipip => format!(" --tun-type {kind}"),
+        TunnelType::Gue => format!(" --tun-type {kind} --tun-port {} {checksum}", tunnel.port.unwrap_or_default()),
+        TunnelType::Gre => format!(" --tun-type {kind} {checksum}"),
+    }
+}
+
 /// What makes clients one, as `-M` takes it: a netmask for IPv4, a prefix for IPv6; nothing for a whole address.
 fn mask(service: &Service, persistence: Persistence) -> Option<String> {
+    if let Some(netmask) = persistence.netmask {
+        return Some(netmask.to_string()).filter(|_| netmask.to_bits() != u32::MAX);
+    }
     let prefix = persistence.prefix?;
     match service.address {
         IpAddr::V4(address) => Ipv4Net::new(address, prefix).ok().filter(|_| prefix < 32).map(|net| net.netmask().to_string()),

@@ -8,8 +8,6 @@ use crate::model::Method;
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
     let what = if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
-    } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
-        format!("tunnels of type {kind} (--tun-type {kind}) are")
     } else if line.method == Method::Masquerading {
         "masquerading (-m) is".to_owned()
     } else if line.has(Named::Pe) {
