@@ -402,7 +402,6 @@ impl World {
             scheduler: service.scheduler,
             one_packet: service.one_packet,
             persistence: service.persistence,
-            no_real_server: dataplane::service::NoRealServer::default(),
             revision: service.revision,
             members: members.collect(),
             no_real_server: service.no_real_server,
