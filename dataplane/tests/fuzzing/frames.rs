@@ -144,25 +144,21 @@ fn segment(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, pay
     message
 }
 
+/// An SCTP packet of one or two chunks; nobody looks at its checksum.
 fn association(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8], first: bool) -> Vec<u8> {
-    let kind = match c.below(16) {
-        0..12 if first => 1,
-        0..3 => 1,
-        3..7 => 10,
-        7..9 => 0,
-        9 => 6,
-        10 => 7,
-        15 => c.byte(),
-        _ => c.byte() % 16,
-    };
     let mut message = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
-    message.extend([0, 0, 0, 1, 1, 2, 3, 4, kind, 0]);
-    let length = 4 + payload.len() as u16;
-    message.extend(if c.one_in(16) { c.short() } else { length }.to_be_bytes());
-    message.extend(payload);
-    message.resize(message.len().next_multiple_of(4), 0);
-    if c.one_in(4) {
-        message.extend([c.pick(&[6, 6, 0, 14]), 0, 0, 4]);
+    message.extend([0; 8]);
+    for n in 0..=usize::from(c.one_in(3)) {
+        let kind = match c.below(8) {
+            0..5 if first && n == 0 => 1,
+            7 => c.byte(),
+            _ => c.pick(&[0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 14]),
+        };
+        let body = if n == 0 { c.below(12) } else { payload.len() };
+        let length = if c.one_in(16) { c.byte().into() } else { 4 + body as u16 };
+        message.extend([kind, 0]);
+        message.extend(length.to_be_bytes());
+        message.resize(message.len() + body.next_multiple_of(4), 5);
     }
     message
 }

@@ -96,7 +96,7 @@ impl Rig {
             ports: queues,
             vlans: Vec::new(),
             idle: Idle::Poll,
-            seed: secret(start.0, connections),
+            seed: [u64::from(start.0), 2, 3, u64::from(connections)],
         };
         let worker = Worker::new(config, end).expect("a worker");
         let mut bench = Bench { rig: self, worker, control, now: Tick(0), held: Vec::new() };
@@ -115,10 +115,6 @@ impl Bench<'_> {
         self.control.send(Command::Apply(Box::new(batch))).expect("room in the ring");
         self.worker.turn(self.now);
         assert!(matches!(self.control.receive(), Some(Reply::Applied(_))), "no answer to a batch");
-        // What a change ends in the table it ends 256 places a turn.
-        for _ in 0..4 {
-            self.worker.turn(self.now);
-        }
     }
 
     /// Lets somebody else have all buffers but `left`, or gives all of them back.
@@ -164,6 +160,13 @@ impl Bench<'_> {
     pub fn collect(&mut self) -> (Vec<Vec<Vec<u8>>>, Vec<Vec<u8>>) {
         let sent = self.rig.tx.iter().map(take).collect();
         (sent, self.rig.to_kernel.iter().flat_map(|ring| take(ring)).collect())
+    }
+
+    /// Lets connections of removed real servers end, some a turn.
+    pub fn settle(&mut self) {
+        for _ in 0..self.control.report().connections.get() / 256 + 3 {
+            self.worker.turn(self.now);
+        }
     }
 
     /// Everything that wants to end by now has ended after so many turns.
@@ -227,11 +230,6 @@ impl Bench<'_> {
             }
         }
     }
-}
-
-/// What a case's hash is keyed with.
-pub fn secret(start: u32, connections: u32) -> [u64; 4] {
-    [u64::from(start), 2, 3, u64::from(connections)]
 }
 
 fn take(ring: &Ring) -> Vec<Vec<u8>> {

@@ -25,7 +25,6 @@ const DIPS: [(&str, u64); 4] = [("10.10.24.10", 1), ("fd00:10::10", 1), ("172.16
 /// What the operator has set up.
 pub struct World {
     single: bool,
-    /// The reference director is asked: nothing is changed that goes by chance.
     exact: bool,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
@@ -46,8 +45,8 @@ struct Service {
     key: ServiceKey,
     scheduler: SchedulerKind,
     one_packet: bool,
-    persistence: Option<Persistence>,
     no_real_server: NoRealServer,
+    persistence: Option<Persistence>,
     timeouts: Option<Timeouts>,
     revision: u64,
     /// Oldest first, as they were added.
@@ -81,7 +80,7 @@ fn server_id(service: u32, n: u32) -> u32 {
 }
 
 impl World {
-    /// `single`: frames come one at a time.
+    /// `single`: frames come one at a time. `exact`: nothing is to be left to chance.
     pub fn new(single: bool, exact: bool) -> Self {
         Self {
             single,
@@ -182,9 +181,9 @@ impl World {
         let service = Service {
             key,
             scheduler: scheduler(c, self.single),
-            one_packet: key.protocol != Protocol::Tcp && c.one_in(4),
-            persistence,
+            one_packet: matches!(key.protocol, Protocol::Udp | Protocol::Ip) && c.one_in(4),
             no_real_server: c.pick(&[NoRealServer::Icmp, NoRealServer::Icmp, NoRealServer::Drop, NoRealServer::Reset]),
+            persistence,
             timeouts: timeouts(c),
             revision: 0,
             members: Vec::new(),
@@ -322,10 +321,10 @@ impl World {
                         ("10.10.24.88", 32),
                         ("10.10.24.0", 24),
                         ("10.99.0.0", 17),
-                        ("0.0.0.0", 0),
+                        ("10.123.4.5", 0),
                         ("fd00:10::88", 128),
                         ("fd00::", 17),
-                        ("::", 0),
+                        ("2001:db8:77::5", 0),
                     ],
                 ),
                 source: c.one_in(4).then(|| network(c, &[("198.51.100.0", 24), ("198.51.100.64", 26), ("2001:db8::", 32)])),
@@ -338,7 +337,11 @@ impl World {
         let rule = |rule: &Rule| MarkRule {
             destination: prefix(rule.destination),
             source: rule.source.map(prefix),
-            protocol: rule.protocol.map(Protocol::of_flow),
+            protocol: rule.protocol.map(|protocol| match protocol {
+                6 => Protocol::Tcp,
+                17 => Protocol::Udp,
+                _ => Protocol::Sctp,
+            }),
             ports: rule.ports.clone().into(),
             mark: rule.mark,
         };
@@ -347,13 +350,16 @@ impl World {
 
     fn change_settings(&mut self, c: &mut Choices<'_>, batch: &mut Batch) {
         let s = &mut self.settings;
-        let modes: &[Mode] = if self.exact { &[Mode::Never, Mode::Always] } else { &[Mode::Never, Mode::Automatic, Mode::Always] };
+        // When the table is short of places depends on more than the reference knows.
+        let exact = self.exact;
+        let mode = |c: &mut Choices<'_>| {
+            if exact { c.pick(&[Mode::Never, Mode::Always]) } else { c.pick(&[Mode::Never, Mode::Automatic, Mode::Always]) }
+        };
         match c.below(12) {
-            8 => s.sloppy_sctp = !s.sloppy_sctp,
-            9 => s.secure_tcp = c.pick(modes),
-            10 => (s.drop_packet, s.am_droprate) = (c.pick(modes), c.pick(&[0, 2, 10])),
-            11 if self.exact => {}
-            11 => (s.drop_entry, s.amemthresh) = (c.pick(modes), c.pick(&[0, 10, 100])),
+            8 => s.secure_tcp = mode(c),
+            9 => (s.drop_packet, s.am_droprate) = (mode(c), c.pick(&[0, 1, 2, 5, 10])),
+            10 if !exact => (s.drop_entry, s.amemthresh) = (mode(c), c.pick(&[0, 10, 50, 100])),
+            10 => s.sloppy_sctp = !s.sloppy_sctp,
             0 => s.sloppy_tcp = !s.sloppy_tcp,
             1 => s.expire_nodest_conn = !s.expire_nodest_conn,
             2 => s.expire_quiescent_template = !s.expire_quiescent_template,
@@ -401,10 +407,10 @@ impl World {
             key: service.key,
             scheduler: service.scheduler,
             one_packet: service.one_packet,
+            no_real_server: service.no_real_server,
             persistence: service.persistence,
             revision: service.revision,
             members: members.collect(),
-            no_real_server: service.no_real_server,
             timeouts: service.timeouts,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };

@@ -4,12 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
-use dataplane::settings::{Mode, Timeouts};
+use dataplane::settings::Timeouts;
 
-use super::sctp;
-use super::tcp::{self, RST, SYN, State};
+use super::tcp::{self, State};
 use super::wire::{Kind, Packet};
-use super::{Director, Fate};
+use super::{Director, Fate, sctp};
 
 const SECOND: u32 = 100;
 /// How much longer a template lives that has connections left.
@@ -54,7 +53,12 @@ impl Connection {
     }
 
     fn is_active(&self, key: &Key) -> bool {
-        !key.template && (key.protocol == 6 && tcp::is_active(self.state) || self.state == "sES")
+        match key.protocol {
+            _ if key.template => false,
+            6 => tcp::is_active(self.state),
+            132 => self.state == "ES",
+            _ => false,
+        }
     }
 }
 
@@ -68,6 +72,21 @@ pub struct Row {
     pub state: &'static str,
     pub expires_in: u32,
     pub packets: u32,
+}
+
+/// The state after a packet, and seconds that it lasts.
+fn advance(state: State, packet: &Packet, secure: bool, timeouts: &Timeouts) -> (State, u32) {
+    match packet.kind {
+        Kind::Tcp { flags } => {
+            let next = tcp::next(state, flags, secure);
+            (next, tcp::seconds(next, timeouts))
+        }
+        Kind::Sctp { event, .. } => {
+            let next = sctp::next(state, event);
+            (next, sctp::seconds(next))
+        }
+        _ => (state, timeouts.udp),
+    }
 }
 
 /// Entries end with the 0.32 s that they end in: whether those of `expires` are over.
@@ -84,12 +103,12 @@ impl Director {
         let Some(target) = self.servers.get(&connection.server) else { return Some(Fate::Drop("real_server_removed")) };
         let (available, quiescent) = (target.snapshot.available, target.snapshot.weight == 0);
         let settings = self.settings;
-        if packet.flags() & SYN != 0 {
+        if packet.opens() {
             let mode = settings.conn_reuse_mode;
             let over = connection.template.is_none()
-                && match connection.state {
-                    "TW" | "CL" | "sCL" => mode != 0,
-                    "FW" => mode & 2 != 0,
+                && match (key.protocol, connection.state) {
+                    (6, "TW" | "CL") | (132, "CL") => mode != 0,
+                    (6, "FW") => mode & 2 != 0,
                     _ => false,
                 };
             if over || (settings.expire_nodest_conn && quiescent) {
@@ -106,29 +125,17 @@ impl Director {
         }
         self.count(connection.server, connection.service, packet, false);
         let timeouts = self.timeouts(connection.service);
-        let now = self.now;
-        let (next, seconds) = self.step(connection.state, packet, &timeouts);
+        let (now, secure) = (self.now, self.secure);
+        let (next, seconds) = advance(connection.state, packet, secure, &timeouts);
         let entry = self.connections.get_mut(&key)?;
         entry.packets += 1;
-        if key.protocol == 17 {
-            entry.expires = now.wrapping_add(seconds * SECOND);
-            // A second packet: somebody is there.
-            self.waiting.remove(&key);
-            if let Some(template) = connection.template {
-                self.waiting.remove(&template);
-            }
-            return Some(Fate::Server(connection.server));
-        }
         entry.state = next;
         entry.expires = now.wrapping_add(seconds * SECOND);
         let is_active = entry.is_active(&key);
-        if entry.is_half_open(&key) {
-            self.waiting.add(key, entry);
-        } else {
-            self.waiting.remove(&key);
-        }
-        if next == "ES" || next == "sES" {
-            self.assure(connection.template);
+        if let Some(template) = connection.template.filter(|_| next == "ES")
+            && let Some(template) = self.connections.get_mut(&template)
+        {
+            template.assured = true;
         }
         let counts = self.server_counts.entry(connection.server).or_default();
         match (connection.is_active(&key), is_active) {
@@ -150,8 +157,8 @@ impl Director {
             132 => self.settings.sloppy_sctp,
             _ => true,
         };
-        if packet.flags() & RST != 0 || !(sloppy || packet.flags() & SYN != 0) {
-            return if self.overflows() { self.without_entry(id, packet, false) } else { Fate::Kernel };
+        if packet.aborts() || !(packet.opens() || sloppy) {
+            return Fate::Kernel;
         }
         if self.drops_packet() {
             return Fate::Drop("drop_packet");
@@ -159,9 +166,7 @@ impl Director {
         if packet.source.port() == 20 {
             return Fate::Kernel;
         }
-        self.refusal = Self::refusal_of(service.no_real_server, packet);
         let client = packet.source.ip();
-        let mut fresh = false;
         let (server, template) = match service.persistence {
             Some(persistence) => {
                 let network = Address(Address::from(client).0 & persistence.mask).ip();
@@ -171,11 +176,7 @@ impl Director {
                 let vip = SocketAddr::new(vip, service.key.port);
                 let key = Key { template: true, aside: 0, protocol, client: (network, 0).into(), virtual_: vip };
                 match self.template(key, id, persistence.timeout, packet) {
-                    Ok((server, made)) => {
-                        fresh = made;
-                        (server, Some(key))
-                    }
-                    Err("table_full") => return self.without_entry(id, packet, true),
+                    Ok(server) => (server, Some(key)),
                     Err(verdict) => return Fate::Drop(verdict),
                 }
             }
@@ -187,8 +188,8 @@ impl Director {
         if !self.servers.contains_key(&server) {
             return Fate::Drop("real_server_removed");
         }
-        if !(service.one_packet && packet.protocol == 17) {
-            let (state, seconds) = self.step(if packet.protocol == 132 { "sNO" } else { "NO" }, packet, &self.timeouts(id));
+        if !service.one_packet || packet.protocol != 17 {
+            let (state, seconds) = advance("NO", packet, self.secure, &self.timeouts(id));
             let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
             let expires = self.now.wrapping_add(seconds * SECOND);
             let connection = Connection {
@@ -202,17 +203,10 @@ impl Director {
                 assured: false,
                 handshake: packet.protocol != 17,
             };
-            if let Err(verdict) = self.admit(key, &connection, template) {
-                if let Some(template) = template.filter(|_| fresh) {
-                    self.end(&template);
-                }
-                return if verdict == "table_full" { self.without_entry(id, packet, true) } else { Fate::Drop(verdict) };
-            }
-            if let Some(parent) = template.and_then(|t| self.connections.get_mut(&t)) {
-                parent.children += 1;
-                if state == "ES" || state == "sES" {
-                    self.assure(template);
-                }
+            self.insert(key, connection);
+            if let Some(template) = template.and_then(|t| self.connections.get_mut(&t)) {
+                template.children += 1;
+                template.assured |= state == "ES" && packet.protocol != 17;
             }
         }
         self.count(server, id, packet, true);
@@ -220,7 +214,7 @@ impl Director {
     }
 
     /// The service of a packet: that of its mark, which nothing to a DIP has; that of its port; the one of every port.
-    fn service_of(&self, packet: &Packet) -> Option<(u32, std::sync::Arc<dataplane::service::VirtualService>)> {
+    pub(super) fn service_of(&self, packet: &Packet) -> Option<(u32, std::sync::Arc<dataplane::service::VirtualService>)> {
         let destination = packet.destination.ip();
         let with = |protocol: u8, address: IpAddr, port: u16| {
             self.services.iter().find(|(_, s)| {
@@ -236,8 +230,8 @@ impl Director {
             .map(|(id, s)| (*id, std::sync::Arc::clone(&s.snapshot)))
     }
 
-    /// Where a client of a persistent service goes, and whether a template was made for it.
-    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<(u32, bool), &'static str> {
+    /// Where a client of a persistent service goes.
+    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<u32, &'static str> {
         let expires = self.now.wrapping_add(timeout * SECOND);
         if let Some(old) = self.connections.get(&key).cloned() {
             let good = self.servers.get(&old.server).is_some_and(|target| {
@@ -245,7 +239,7 @@ impl Director {
             });
             if good && old.service == service {
                 self.connections.get_mut(&key).expect("just seen").expires = expires;
-                return Ok((old.server, false));
+                return Ok(old.server);
             }
         }
         // One that is not followed any more stays for its time, and its connections with it.
@@ -262,8 +256,8 @@ impl Director {
             assured: false,
             handshake: packet.protocol != 17,
         };
-        self.admit(key, &template, None)?;
-        Ok((server, true))
+        self.insert(key, template);
+        Ok(server)
     }
 
     /// Puts a template where no connection finds it: it is listed with port 65535.
@@ -275,17 +269,34 @@ impl Director {
             connection.template = Some(aside);
         }
         self.connections.insert(aside, template);
-        self.waiting.rename(key, aside);
     }
 
-    pub(super) fn insert(&mut self, key: Key, connection: Connection) -> Result<(), &'static str> {
-        if self.connections.len() >= self.capacity {
-            return Err("table_full");
+    /// Whether `drop_packet` gives up this first packet: the first one, and then every so many-th.
+    fn drops_packet(&mut self) -> bool {
+        if self.drop_rate == 0 {
+            return false;
         }
-        let takes_share = connection.is_half_open(&key) || (key.protocol == 132 && !key.template);
-        if takes_share && self.half_open() >= self.half_open_limit {
-            return Err("half_open_limit");
+        let drops = self.drop_counter <= 1;
+        self.drop_counter = if drops { self.drop_rate } else { self.drop_counter - 1 };
+        drops
+    }
+
+    /// With `expire_nodest_conn` connections end with their real server, and templates that only those needed.
+    pub(super) fn end_orphans(&mut self) {
+        let is_orphan = |server: u32| !self.servers.get(&server).is_some_and(|target| target.snapshot.available);
+        let mut orphans: Vec<Key> = self.connections.iter().filter(|(_, entry)| is_orphan(entry.server)).map(|(key, _)| *key).collect();
+        // Connections before templates.
+        orphans.sort();
+        for key in orphans {
+            let template = self.connections.get(&key).and_then(|entry| entry.template);
+            self.end(&key);
+            if let Some(template) = template {
+                self.end(&template);
+            }
         }
+    }
+
+    fn insert(&mut self, key: Key, connection: Connection) {
         let counts = self.server_counts.entry(connection.server).or_default();
         if key.template {
             counts.persistent += 1;
@@ -298,52 +309,8 @@ impl Director {
             let upper = target.snapshot.thresholds.upper;
             counts.overloaded |= upper != 0 && counts.active + counts.inactive >= upper;
         }
-        if connection.is_half_open(&key) || if key.template { !connection.handshake } else { key.protocol == 17 } {
-            self.waiting.add(key, &connection);
-        }
         let old = self.connections.insert(key, connection);
         assert!(old.is_none(), "two of {key:?}");
-        Ok(())
-    }
-
-    /// The state after a packet, and how long that lasts.
-    fn step(&self, state: State, packet: &Packet, timeouts: &Timeouts) -> (State, u32) {
-        match packet.kind {
-            Kind::Tcp { flags } => {
-                let next = tcp::next(state, flags, self.settings.secure_tcp == Mode::Always);
-                (next, tcp::seconds(next, timeouts))
-            }
-            Kind::Sctp { telling, .. } => {
-                let next = sctp::next(state, telling);
-                (next, sctp::seconds(next))
-            }
-            _ => (state, timeouts.udp),
-        }
-    }
-
-    /// A connection of this template was established.
-    fn assure(&mut self, template: Option<Key>) {
-        if let Some(key) = template
-            && let Some(template) = self.connections.get_mut(&key)
-        {
-            template.assured = true;
-            self.waiting.remove(&key);
-        }
-    }
-
-    /// Ends what belongs to real servers that are gone, and templates that nothing else needs.
-    pub(super) fn end_orphans(&mut self) {
-        let gone = |director: &Self, entry: &Connection| !director.servers.get(&entry.server).is_some_and(|s| s.snapshot.available);
-        let mut orphans: Vec<Key> = self.connections.iter().filter(|(_, entry)| gone(self, entry)).map(|(key, _)| *key).collect();
-        orphans.sort();
-        for key in orphans {
-            let template = self.connections.get(&key).and_then(|entry| entry.template);
-            if self.end(&key)
-                && let Some(template) = template
-            {
-                self.end(&template);
-            }
-        }
     }
 
     /// Ends an entry; a template only if it has no connections. Whether it did.
@@ -352,7 +319,6 @@ impl Director {
             return false;
         }
         let Some(entry) = self.connections.remove(key) else { return false };
-        self.waiting.remove(key);
         if let Some(template) = entry.template.and_then(|t| self.connections.get_mut(&t)) {
             template.children -= 1;
         }
@@ -374,7 +340,7 @@ impl Director {
         true
     }
 
-    pub(super) fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
+    fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
         let counts = self.server_counts.entry(server).or_default();
         counts.traffic.packet(packet);
         counts.traffic.connections += u64::from(first);
@@ -389,9 +355,8 @@ impl Director {
         self.services.get(&service).and_then(|s| s.snapshot.timeouts).unwrap_or(self.settings.timeouts)
     }
 
-    /// Half-open connections, and templates that wait for a handshake and that no second datagram has confirmed.
     pub fn half_open(&self) -> usize {
-        self.waiting.half_open()
+        self.connections.iter().filter(|(key, entry)| entry.is_half_open(key)).count()
     }
 
     pub fn knows(&self, key: &Key) -> bool {

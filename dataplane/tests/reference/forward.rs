@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use dataplane::service::{Method, NextHop};
 use dataplane::settings::Ttl;
 
-use super::tcp::{ACK, FIN, RST, SYN};
 use super::wire::{L3, Packet, be16, checksum, checksum_with};
 use super::{Director, Server};
 
@@ -42,13 +41,13 @@ fn lower_ttl(frame: &mut [u8], v4: bool) -> bool {
     true
 }
 
-fn with_ethernet(to: [u8; 6], from: [u8; 6], v4: bool, packets: &[&[u8]]) -> Vec<u8> {
+pub fn with_ethernet(to: [u8; 6], from: [u8; 6], v4: bool, packets: &[&[u8]]) -> Vec<u8> {
     let ether_type: &[u8] = if v4 { &[8, 0] } else { &[0x86, 0xdd] };
     [&to, &from, ether_type, &packets.concat()].concat()
 }
 
 #[expect(clippy::too_many_arguments, reason = "a header has as many fields")]
-fn v4_header(tos: u8, length: usize, id: u16, flags_and_offset: u16, ttl: u8, protocol: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
+pub fn v4_header(tos: u8, length: usize, id: u16, flags_and_offset: u16, ttl: u8, protocol: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) else { panic!("IPv4") };
     let mut header = vec![0x45, tos];
     header.extend((length as u16).to_be_bytes());
@@ -62,7 +61,7 @@ fn v4_header(tos: u8, length: usize, id: u16, flags_and_offset: u16, ttl: u8, pr
     header
 }
 
-fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
+pub fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to: IpAddr) -> Vec<u8> {
     let (IpAddr::V6(from), IpAddr::V6(to)) = (from, to) else { panic!("IPv6") };
     let mut header = vec![0x60 | class >> 4, class << 4, 0, 0];
     header.extend((payload as u16).to_be_bytes());
@@ -199,7 +198,7 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
     let (most, header) = if v4 { (576, 20) } else { (1280, 40) };
     let quote = &frame[L3..L3 + packet.length.min(most - header - 8)];
     let (kind, code, value): (u8, u8, u32) = match (cause, v4) {
-        (Cause::Reset, _) => panic!("a reset is no ICMP error"),
+        (Cause::Reset, _) => panic!("no ICMP error"),
         (Cause::PortUnreachable, true) => (3, 3, 0),
         (Cause::PortUnreachable, false) => (1, 4, 0),
         (Cause::TimeExceeded, true) => (11, 0, 0),
@@ -216,30 +215,4 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
     let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
     let outer = if v4 { v4_header(0xc0, 20 + icmp.len(), 0, 0x4000, 64, 1, from, to) } else { v6_header(0, icmp.len(), 58, 64, from, to) };
     with_ethernet(sender, our_mac, v4, &[&outer, &icmp])
-}
-
-/// The reset that answers a TCP segment (RFC 9293 section 3.10.7.1), to the MAC that it came from, as from whom it was sent to.
-pub fn reset(frame: &[u8], packet: &Packet, our_mac: [u8; 6]) -> Vec<u8> {
-    let v4 = packet.is_v4();
-    let segment = &frame[packet.l4..L3 + packet.length];
-    let flags = segment[13];
-    let mut tcp = [&segment[2..4], &segment[..2]].concat();
-    if flags & ACK != 0 {
-        tcp.extend(&segment[8..12]);
-        tcp.extend([0, 0, 0, 0, 0x50, RST]);
-    } else {
-        let data = segment.len() - usize::from(segment[12] >> 4) * 4;
-        let ends = usize::from(flags & SYN != 0) + usize::from(flags & FIN != 0);
-        let sequence = u32::from_be_bytes([segment[4], segment[5], segment[6], segment[7]]);
-        tcp.extend([0; 4]);
-        tcp.extend(sequence.wrapping_add((data + ends) as u32).to_be_bytes());
-        tcp.extend([0x50, RST | ACK]);
-    }
-    tcp.extend([0; 6]);
-    let (from, to) = (SocketAddr::ip(&packet.destination), SocketAddr::ip(&packet.source));
-    let sum = checksum_with(from, to, 6, &tcp);
-    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
-    let outer = if v4 { v4_header(0, 40, 0, 0x4000, 64, 6, from, to) } else { v6_header(0, 20, 6, 64, from, to) };
-    with_ethernet(sender, our_mac, v4, &[&outer, &tcp])
 }

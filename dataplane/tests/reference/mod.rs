@@ -12,7 +12,7 @@ pub mod hashing;
 pub mod limit;
 pub mod locality;
 pub mod marks;
-pub mod room;
+pub mod reset;
 pub mod schedule;
 pub mod sctp;
 pub mod tcp;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
-use dataplane::service::{NoRealServer, RealServer, VirtualService};
+use dataplane::service::{RealServer, VirtualService};
 use dataplane::settings::{Mode, Settings};
 
 use connections::{Connection, Key};
@@ -113,11 +113,16 @@ pub struct Outcome {
     pub injected: u64,
 }
 
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { verdicts, icmp_errors, resets, fragments, injected, .. } = self;
+        write!(f, "{verdicts:?}, {icmp_errors} errors, {resets} resets, {fragments} fragments, {injected} injected")
+    }
+}
+
 pub struct Director {
     now: u32,
     macs: Vec<[u8; 6]>,
-    capacity: usize,
-    half_open_limit: usize,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     locals: Arc<LocalAddresses>,
@@ -129,30 +134,25 @@ pub struct Director {
     kernel: Bucket,
     kernel_neighbours: Bucket,
     last_id: u32,
+    /// Whether `secure_tcp` is in force.
+    secure: bool,
+    /// `drop_packet`: every so many-th, and how many are still to pass.
+    drop_rate: u32,
+    drop_counter: u32,
     templates_aside: u32,
     /// Real servers that were seen to get a new connection in this burst: what is drawn by lot is not foretold.
     pub seen: Vec<u32>,
-    /// What the connection table's hash is keyed with.
-    pub secret: [u64; 4],
-    waiting: room::Waiting,
-    overflows_until: Option<u32>,
-    /// What a client is told whom no real server takes.
-    refusal: Option<Cause>,
-    /// First packets up to the next that `drop_packet` drops.
-    drop_counter: u32,
     pub service_counts: BTreeMap<u32, Traffic>,
     pub server_counts: BTreeMap<u32, Counts>,
 }
 
 impl Director {
-    /// For a single worker on ports with these MACs.
-    pub fn new(macs: &[[u8; 6]], capacity: usize, half_open_limit: usize) -> Self {
+    /// For a single worker on ports with these MACs, whose table is never full: what goes when it is, is chosen by chance.
+    pub fn new(macs: &[[u8; 6]]) -> Self {
         let settings = Settings::default();
         Self {
             now: 0,
             macs: macs.to_vec(),
-            capacity,
-            half_open_limit,
             services: BTreeMap::new(),
             servers: BTreeMap::new(),
             locals: Arc::default(),
@@ -163,13 +163,11 @@ impl Director {
             marks: Vec::new(),
             connections: HashMap::new(),
             last_id: 0,
+            secure: false,
+            drop_rate: 0,
+            drop_counter: 0,
             templates_aside: 0,
             seen: Vec::new(),
-            secret: [0; 4],
-            waiting: room::Waiting::default(),
-            overflows_until: None,
-            refusal: None,
-            drop_counter: 0,
             service_counts: BTreeMap::new(),
             server_counts: BTreeMap::new(),
         }
@@ -180,9 +178,10 @@ impl Director {
         if let Some(locals) = &batch.locals {
             self.locals = Arc::clone(locals);
         }
-        let was_there = |servers: &BTreeMap<u32, Server>, id: u32| servers.get(&id).is_some_and(|s| s.snapshot.available);
-        let leave = batch.servers.iter().any(|(id, new)| was_there(&self.servers, id.0) && !new.as_ref().is_some_and(|new| new.available));
+        let mut left = false;
         for (id, change) in &batch.servers {
+            let was = self.servers.get(&id.0).is_some_and(|old| old.snapshot.available);
+            left |= was && !change.as_ref().is_some_and(|new| new.available);
             match change {
                 Some(new) => {
                     let loops = new.next_hop.is_some_and(|hop| self.locals.macs.contains(&hop.mac));
@@ -212,21 +211,12 @@ impl Director {
             self.settings = *settings;
             self.icmp.set_rate(settings.icmp_error_rate);
             self.kernel.set_rate(settings.exception_rate);
+            self.secure = settings.secure_tcp == Mode::Always;
+            self.drop_rate = if settings.drop_packet == Mode::Always { settings.am_droprate } else { 0 };
         }
-        if leave && self.settings.expire_nodest_conn {
+        if left && self.settings.expire_nodest_conn {
             self.end_orphans();
         }
-    }
-
-    /// Whether `drop_packet` gives up this first packet.
-    fn drops_packet(&mut self) -> bool {
-        let rate = if self.settings.drop_packet == Mode::Always { self.settings.am_droprate } else { 0 };
-        if rate == 0 {
-            return false;
-        }
-        let drops = self.drop_counter <= 1;
-        self.drop_counter = if drops { rate } else { self.drop_counter - 1 };
-        drops
     }
 
     /// The control plane's word that a real server may be given connections again.
@@ -293,10 +283,8 @@ impl Director {
         for (at, lane) in lanes.iter_mut().enumerate() {
             if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
                 lane.fate = self.known(packet).unwrap_or_else(|| self.first(packet));
-                if lane.fate == Fate::Drop("no_real_server")
-                    && let Some(cause) = self.refusal.take()
-                {
-                    errors.push((at, cause));
+                if lane.fate == Fate::Drop("no_real_server") {
+                    errors.extend(self.refusal(packet).map(|cause| (at, cause)));
                 }
             }
         }
@@ -352,8 +340,7 @@ impl Director {
                 let Lane { frame, packet: Some(packet), .. } = &lanes[lane] else { continue };
                 buffers -= 1;
                 if cause == Cause::Reset {
-                    let reset = forward::reset(frame, packet, self.macs[port]);
-                    outcome.resets += u64::from(send(&mut outcome, port, reset));
+                    outcome.resets += u64::from(send(&mut outcome, port, reset::write(frame, packet, self.macs[port])));
                 } else {
                     let error = forward::icmp_error(frame, packet, self.macs[port], cause);
                     outcome.icmp_errors += u64::from(send(&mut outcome, port, error));
@@ -440,15 +427,6 @@ impl Director {
             return None;
         }
         self.connections.get(&Key { template: false, aside: 0, protocol, client, virtual_ }).map(|connection| connection.server)
-    }
-
-    /// What a client is told by this service whom no real server takes.
-    fn refusal_of(policy: NoRealServer, packet: &Packet) -> Option<Cause> {
-        match policy {
-            NoRealServer::Drop => None,
-            NoRealServer::Reset if packet.protocol == 6 => Some(Cause::Reset),
-            NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
-        }
     }
 
     /// The scheduler's word.

@@ -13,8 +13,6 @@ const INPUT_ONLY: [(u8, &str); 4] = [
     (FIN, "CL FW SS TW FW TW CL CW LA LI TW"),
     (ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
 ];
-/// What SYN does while `secure_tcp` is in force; the rest is the same.
-const SECURE_SYN: &str = "SA ES ES SR SA SA SA SA SA SA SA";
 
 /// Short name, the name that listings show, seconds, and whether it counts as active.
 const STATES: [(&str, &str, u32, bool); 11] = [
@@ -33,10 +31,13 @@ const STATES: [(&str, &str, u32, bool); 11] = [
 
 pub type State = &'static str;
 
+/// A SYN while `secure_tcp` is in force.
+const SECURE_SYN: &str = "SA ES ES SR SA SA SA SA SA SA SA";
+
 /// The state after a segment with these flags; one with none of the four closes.
 pub fn next(state: State, flags: u8, secure: bool) -> State {
-    let Some((flag, row)) = INPUT_ONLY.iter().find(|(flag, _)| flags & flag != 0) else { return "CL" };
-    let row = if secure && *flag == SYN { SECURE_SYN } else { row };
+    let Some((_, row)) = INPUT_ONLY.iter().find(|(flag, _)| flags & flag != 0) else { return "CL" };
+    let row = if secure && flags & (SYN | RST) == SYN { SECURE_SYN } else { row };
     let column = COLUMNS.split(' ').position(|name| name == state).expect("a state");
     row.split(' ').nth(column).expect("as many as there are states")
 }

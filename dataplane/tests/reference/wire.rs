@@ -2,20 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::{sctp, tcp};
+
 /// Bytes before the IP header.
 pub const L3: usize = 14;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    Tcp {
-        flags: u8,
-    },
+    Tcp { flags: u8 },
     Udp,
-    /// The types of the first chunk, and of the one that tells.
-    Sctp {
-        first: u8,
-        telling: u8,
-    },
+    Sctp { event: sctp::Event, first: u8 },
     Icmp,
     Icmpv6,
     Discovery,
@@ -46,12 +42,21 @@ impl Packet {
         self.source.is_ipv4()
     }
 
-    /// TCP's flags, and what stands for them in SCTP; 0 for anything else.
-    pub fn flags(&self) -> u8 {
+    /// Whether it asks for a connection: SYN, INIT.
+    pub fn opens(&self) -> bool {
         match self.kind {
-            Kind::Tcp { flags } => flags,
-            Kind::Sctp { first, .. } => super::sctp::flags(first),
-            _ => 0,
+            Kind::Tcp { flags } => flags & tcp::SYN != 0,
+            Kind::Sctp { first, .. } => first == 1,
+            _ => false,
+        }
+    }
+
+    /// Whether it ends one at once: RST, ABORT.
+    pub fn aborts(&self) -> bool {
+        match self.kind {
+            Kind::Tcp { flags } => flags & tcp::RST != 0,
+            Kind::Sctp { first, .. } => first == 6,
+            _ => false,
         }
     }
 }
@@ -246,10 +251,8 @@ fn read_transport(frame: &[u8], mut packet: Packet) -> Result<Packet, &'static s
             packet.kind = Kind::Udp;
         }
         (132, _) => {
-            if message.len() < 16 {
-                return Err("bad_length");
-            }
-            packet.kind = Kind::Sctp { first: message[12], telling: super::sctp::telling(message) };
+            let (event, first) = sctp::read(message).ok_or("bad_length")?;
+            packet.kind = Kind::Sctp { event, first };
         }
         (1, true) => packet.kind = Kind::Icmp,
         (58, false) => packet.kind = if matches!(message.first(), Some(133..=137)) { Kind::Discovery } else { Kind::Icmpv6 },
