@@ -8,6 +8,8 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::address::Address;
+use crate::connection::Replies;
+use crate::routes::Routes;
 use crate::service::{Protocol, RealServer, ServerId, ServiceId, VirtualService};
 use crate::settings::Settings;
 use crate::stats::Counter;
@@ -40,6 +42,10 @@ pub struct Batch {
     pub locals: Option<Arc<LocalAddresses>>,
     /// New settings.
     pub settings: Option<Settings>,
+    /// New ways to clients.
+    pub routes: Option<Arc<Routes>>,
+    /// The index of replies, with the first masquerading real server; comes back if the worker has one already.
+    pub replies: Option<Replies>,
 }
 
 /// Which connection entries are meant; what is `None` matches everything.

@@ -35,6 +35,8 @@ pub struct Lanes {
     pub missed: u64,
     /// A bit for each lane whose frame the tunnel stage is to send.
     pub tunnelled: u64,
+    /// A bit for each lane whose frame the masquerade stage is to send.
+    pub masqueraded: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
     /// The connection entry, where lookup found one; until then a guess.
@@ -52,6 +54,7 @@ impl Lanes {
             others: 0,
             missed: 0,
             tunnelled: 0,
+            masqueraded: 0,
             hashes: [0; BURST],
             entries: [None; BURST],
             fates: [Fate::Undecided; BURST],

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
+use crate::routes::Routes;
 use crate::schedule::{Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
@@ -77,6 +78,10 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// Ways to clients, for replies of masquerading real servers.
+    pub routes: Arc<Routes>,
+    /// Masquerading real servers.
+    masquerading: u32,
     /// Settings in force.
     pub settings: Settings,
     /// The version of the configuration in force.
@@ -95,6 +100,8 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            routes: Arc::new(Routes::default()),
+            masquerading: 0,
             settings: Settings::default(),
             version: 0,
         }
@@ -119,6 +126,9 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            let is_masquerading = |rules: &Option<ServerRules>| u32::from(rules.as_ref().is_some_and(|s| s.method == Method::Masquerading));
+            self.masquerading += is_masquerading(&new);
+            self.masquerading -= is_masquerading(slot);
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
         for (id, change) in &mut batch.services {
@@ -149,6 +159,9 @@ impl Rules {
         }
         if let Some(settings) = &mut batch.settings {
             std::mem::swap(settings, &mut self.settings);
+        }
+        if let Some(routes) = &mut batch.routes {
+            std::mem::swap(routes, &mut self.routes);
         }
         self.version = batch.version;
     }
@@ -189,6 +202,12 @@ impl Rules {
     #[inline]
     pub fn server(&self, id: ServerId) -> Option<&ServerRules> {
         self.servers.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Whether any real server masquerades, so that packets may be replies.
+    #[inline]
+    pub const fn is_masquerading(&self) -> bool {
+        self.masquerading != 0
     }
 
     /// Whether we answer for this address on this port.

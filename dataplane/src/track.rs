@@ -1,12 +1,12 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
 use crate::connection::entry::flags;
-use crate::connection::{ConnectionTable, Entry, EntryId, Key, NewEntry};
+use crate::connection::{ConnectionTable, Entry, EntryId, NewEntry};
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::parse::Packet;
 use crate::rules::{Rules, ServerRules};
-use crate::service::{Protocol, ServerId, ServiceKey};
+use crate::service::{Method, Protocol, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -192,14 +192,20 @@ impl Tracker {
         let (share, traffic) = (&target.share, &found.traffic);
         if !found.service.one_packet {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
+            // Replies of a masquerading real server pass the director, all others do not.
+            let masqueraded = target.method == Method::Masquerading;
+            let (table, flags) = if masqueraded { (Table::Input, 0) } else { (Table::InputOnly, flags::NO_OUTPUT) };
             let (state, seconds) = if protocol == Protocol::Tcp {
-                let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
+                let state = tcp::next(table, State::None, packet.tcp_flags);
                 (state, state.timeout(timeouts))
             } else {
                 (State::None, timeouts.udp)
             };
+            if masqueraded && !self.connections.has_replies() {
+                return Fate::Drop(Verdict::TableFull);
+            }
             let timeout_ticks = seconds * Tick::PER_SECOND;
-            let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
+            let new = NewEntry { server, service: id, state, flags, timeout_ticks };
             match self.connections.insert(hash, key, new, now) {
                 Ok(entry) => {
                     if self.connections.entry(entry).counts_as_active() {
@@ -208,6 +214,9 @@ impl Tracker {
                         share.inactive.increment();
                     }
                     target.connection_came();
+                    if masqueraded {
+                        self.await_replies(entry, key, target);
+                    }
                     if let Some(followed) = followed {
                         self.control(entry, followed.template, state);
                     }
@@ -243,16 +252,11 @@ impl Tracker {
     pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
         self.connections.expire(now, budget, &mut |entry| release(entry, rules));
     }
-
-    /// The real server of the connection with this key, without counting a packet: for ICMP errors about it.
-    pub fn server_of(&self, key: &Key) -> Option<ServerId> {
-        self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
-    }
 }
 
 /// Moves a connection between its real server's counts.
 #[inline(never)]
-fn recount(share: &ServerShare, old: State, new: State) {
+pub(crate) fn recount(share: &ServerShare, old: State, new: State) {
     match (old.counts_as_active(), new.counts_as_active()) {
         (false, true) => {
             share.inactive.decrement();
@@ -267,7 +271,7 @@ fn recount(share: &ServerShare, old: State, new: State) {
 }
 
 #[inline]
-fn count_packet(traffic: &Traffic, packet: &Packet) {
+pub(crate) fn count_packet(traffic: &Traffic, packet: &Packet) {
     traffic.in_packets.add(1);
     traffic.in_bytes.add(u64::from(packet.length));
 }

@@ -23,7 +23,7 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// Sent to a real server.
+    /// Sent to a real server, or from a masquerading one to its client.
     Forwarded => "forwarded",
     /// Answered by the worker itself: ARP, neighbour solicitation, echo.
     Answered => "answered",
@@ -57,6 +57,8 @@ verdicts! {
     NotForUs => "not_for_us",
     /// A fragment that we could not place.
     Fragment => "fragment",
+    /// An ICMP error that quotes a packet of a virtual service, but of no connection.
+    UnrelatedError => "unrelated_icmp_error",
     /// No real server takes new connections; the client gets ICMP port unreachable, rate limited.
     NoRealServer => "no_real_server",
     /// The entry's real server was removed (`expire_nodest_conn` 0).

@@ -1,7 +1,8 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> parse -> classify -> lookup -> track -> schedule (misses only) -> forward -> tunnel (if any) -> tx -> expire (bounded)
+//! commands -> rx -> parse -> classify -> lookup -> track -> replies, schedule (misses only) -> forward -> tunnel, masquerade (if any)
+//! -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -23,6 +24,7 @@ use crate::icmp_error::{self, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
 use crate::link::{Origin, Outgoing, PortQueues, Tally};
+use crate::masquerade::masquerade;
 use crate::orders::Orders;
 use crate::rules::Rules;
 use crate::tick::Tick;
@@ -181,12 +183,14 @@ impl Worker {
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         parse_all(&mut self.lanes, our_mac);
-        classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker);
+        classify(&mut self.lanes, port_number, &self.macs, &self.rules, &self.tracker);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
+        self.tracker.replies(&mut self.lanes, &self.rules, &self.macs, now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors);
+        masquerade(&mut self.lanes, port_number, &self.rules, &mut self.tracker, &self.macs, &mut self.errors);
         self.send_icmp_errors(port);
         self.dispatch(port);
         self.send_fragments();

@@ -22,6 +22,8 @@ pub mod flags {
     pub const CONTROLLED: u16 = 1 << 1;
     /// Of a template: a connection of its own was established.
     pub const ASSURED: u16 = 1 << 2;
+    /// Masqueraded: replies find it by the index of replies. Set by the table alone.
+    pub const MASQUERADED: u16 = 1 << 3;
 }
 
 /// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has

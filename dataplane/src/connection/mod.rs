@@ -9,10 +9,12 @@
 pub mod entry;
 pub mod index;
 pub mod key;
+pub mod reply;
 pub mod table;
 mod template;
 mod wheel;
 
 pub use entry::{Entry, EntryId};
 pub use key::{Hasher, Key};
+pub use reply::{Replies, Way, reply_key};
 pub use table::{ConnectionTable, InsertError, NewEntry, TableError};

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, channel};
+use dataplane::connection::Replies;
 use dataplane::link::PortQueues;
+use dataplane::routes::{PortRoutes, Routes};
 use dataplane::service::*;
 use dataplane::settings::Settings;
-use dataplane::stats::{ServerStats, ServiceStats};
+use dataplane::stats::{ServerStats, ServiceStats, TrafficSum};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
@@ -49,10 +51,20 @@ pub struct Server {
     pub thresholds: Thresholds,
     /// For a tunnel: the RIP, and the DIP that it is reached from.
     pub tunnel: Option<(&'static str, &'static str)>,
+    /// For masquerading: the rport, 0 for that of each packet.
+    pub masquerading: Option<u16>,
 }
 
 pub const fn server(n: u8) -> Server {
-    Server { n, weight: 1, mac: Some(server_mac(n)), available: true, thresholds: Thresholds { upper: 0, lower: 0 }, tunnel: None }
+    Server {
+        n,
+        weight: 1,
+        mac: Some(server_mac(n)),
+        available: true,
+        thresholds: Thresholds { upper: 0, lower: 0 },
+        tunnel: None,
+        masquerading: None,
+    }
 }
 
 impl Server {
@@ -72,6 +84,10 @@ impl Server {
         self.tunnel = Some((rip, dip));
         self
     }
+    pub const fn masquerading(mut self, port: u16) -> Self {
+        self.masquerading = Some(port);
+        self
+    }
     pub const fn removed(mut self) -> Self {
         self.available = false;
         self
@@ -85,6 +101,7 @@ pub struct Lab {
     /// What services have that are put from now on.
     pub persistence: Option<Persistence>,
     pub pool: Mempool,
+    room: u32,
     rx: Ring,
     tx: Ring,
     to_kernel: Arc<Ring>,
@@ -139,6 +156,7 @@ impl Lab {
             now: Tick(1000),
             persistence: None,
             pool,
+            room: connections,
             rx,
             tx,
             to_kernel,
@@ -155,7 +173,8 @@ impl Lab {
             vips: [VIP, VIP6].map(address).into_iter().collect(),
             macs: vec![OUR_MAC],
         };
-        lab.apply(Batch { locals: Some(Arc::new(locals)), ..Batch::default() });
+        let routes = Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] };
+        lab.apply(Batch { locals: Some(Arc::new(locals)), routes: Some(Arc::new(routes)), ..Batch::default() });
         lab
     }
 
@@ -208,8 +227,12 @@ impl Lab {
             let real = RealServer {
                 id: server_id,
                 address: address(&rip),
-                port,
-                method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
+                port: s.masquerading.unwrap_or(port),
+                method: match s {
+                    Server { tunnel: Some(_), .. } => Method::Tunnel,
+                    Server { masquerading: Some(_), .. } => Method::Masquerading,
+                    _ => Method::DirectRouting,
+                },
                 thresholds: s.thresholds,
                 tunnel_source: s.tunnel.map(|(_, dip)| address(dip)),
                 available: s.available,
@@ -217,6 +240,9 @@ impl Lab {
                 next_hop,
                 stats: Arc::clone(&stats),
             };
+            if s.masquerading.is_some() {
+                batch.replies = Some(Replies::new(self.room).expect("memory"));
+            }
             batch.servers.push((server_id, Some(Arc::new(real))));
             if s.available {
                 members.insert(
@@ -251,6 +277,10 @@ impl Lab {
 
     pub fn inactive(&self, id: u32, n: u8) -> u32 {
         self.stats[&(id * 64 + u32::from(n))].inactive()
+    }
+
+    pub fn service_traffic(&self, id: u32) -> TrafficSum {
+        self.service_stats[&id].sum()
     }
 
     pub fn server_stats(&self, id: u32, n: u8) -> &ServerStats {
