@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::LocalAddresses;
+use dataplane::routes::{Network, PortRoutes, Routes};
 use dataplane::service as worker;
 use dataplane::service::{ServerId, ServiceId};
 use dataplane::settings as paths;
+use ipnet::IpNet;
 
+use super::Link;
 use super::desired::{Desired, Touched};
 use super::neighbours::Hop;
 use super::places::Presence;
@@ -26,6 +29,7 @@ pub(super) struct Change {
     pub(super) servers: Vec<(ServerId, Option<Arc<worker::RealServer>>)>,
     pub(super) locals: Option<Arc<LocalAddresses>>,
     pub(super) settings: Option<paths::Settings>,
+    pub(super) routes: Option<Arc<Routes>>,
     /// VIPs that appeared (`true`) or are gone.
     pub(super) vips: Vec<(IpAddr, bool)>,
     /// Neighbours that are wanted from now on (`true`) or no longer.
@@ -41,9 +45,9 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
-        let Touched { services, servers, vips, hops, settings, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
-        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !document && !first {
+        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !routes && !document && !first {
             return None;
         }
         let change = Change {
@@ -52,6 +56,7 @@ impl Desired {
             servers: servers.into_iter().map(|id| (ServerId(id), self.server_snapshot(id))).collect(),
             locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
             settings: settings.then(|| self.settings_for_workers(base)),
+            routes: routes.then(|| Arc::new(self.routes())),
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
@@ -99,7 +104,8 @@ impl Desired {
         Some(Arc::new(worker::RealServer {
             id: ServerId(id),
             address: Address::from(place.key.address),
-            port: place.key.port,
+            // Packets of a service of every port keep theirs, whatever the real server's (IPVS: `ip_vs_sched_persist`).
+            port: if place.key.service.port == 0 { 0 } else { place.key.port },
             method: method_for_workers(record.fields.method),
             tunnel_source: self.tunnel_source(record),
             available,
@@ -115,6 +121,20 @@ impl Desired {
         let (port, neighbour) = record.hop;
         let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
         source_towards(link, neighbour).map(Address::from)
+    }
+
+    /// The ways to clients: the networks that we are connected to, and the gateways whose MACs are known.
+    fn routes(&self) -> Routes {
+        let port = |(index, link): (u16, &Link)| PortRoutes {
+            networks: link.networks.iter().map(network_for_workers).collect(),
+            gateways: [true, false].map(|v4| {
+                let gateway = link.gateways.iter().find(|gateway| gateway.is_ipv4() == v4)?;
+                let mac = self.neighbours.mac(&(index, *gateway))?;
+                Some(worker::NextHop { port: index, mac, mtu: link.mtu })
+            }),
+            mtu: link.mtu,
+        };
+        Routes { ports: (0_u16..).zip(self.links.iter()).map(port).collect() }
     }
 
     fn locals(&self) -> LocalAddresses {
@@ -199,6 +219,12 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
         Scheduler::Wlc => worker::SchedulerKind::WeightedLeastConnections,
         Scheduler::Sh => worker::SchedulerKind::SourceHash { port: has(SchedulerFlag::ShPort), fallback: has(SchedulerFlag::ShFallback) },
     }
+}
+
+/// A prefix of an IPv4 network is the whole mapped form but for its last bits.
+fn network_for_workers(network: &IpNet) -> Network {
+    let host_bits = network.max_prefix_len() - network.prefix_len();
+    Network { prefix: Address::from(network.network()), mask: u128::MAX.checked_shl(host_bits.into()).unwrap_or_default() }
 }
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.

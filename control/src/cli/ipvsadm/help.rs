@@ -13,7 +13,8 @@ Usage:
   ipvsadm -A|E SERVICE [-s SCHEDULER] [-o]      add or edit a virtual service
   ipvsadm -D SERVICE                            delete a virtual service
   ipvsadm -C                                    delete all virtual services
-  ipvsadm -a|e SERVICE -r SERVER [-g] [-w N]    add or edit a real server
+  ipvsadm -a|e SERVICE -r SERVER [-g|-i|-m] [-w N]
+                                                add or edit a real server
   ipvsadm -d SERVICE -r SERVER                  delete a real server
   ipvsadm -L|l [SERVICE] [LISTING]              list services
   ipvsadm -L -c [-n]                            list connection entries
@@ -35,6 +36,8 @@ Options of services and real servers:
   -s, --scheduler SCHEDULER                     rr, wrr, lc or wlc (default)
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
+  -i, --ipip                                    tunnel; the port is the service's
+  -m, --masquerading                            masquerading, to the real server's own port
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
 
 LISTING:
@@ -44,8 +47,8 @@ LISTING:
   -X, --exact                                   numbers in full instead of K, M, G, T
   --nosort                                      in the order of adding
 
-Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f), tunnels (-i),
-masquerading (-m), thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
+Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f),
+thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
 
 Examples:
   ipvsadm -A -t 10.10.24.88:80 -s rr

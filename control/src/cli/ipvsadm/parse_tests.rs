@@ -326,7 +326,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080",
             "tunnels of type gue (--tun-type gue) are not built yet",
         ),
-        ("-e -t 10.10.24.88:80 -r 10.10.24.21:8080 -m", "masquerading (-m) is not built yet"),
         ("--start-daemon master", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
         ("--stop-daemon backup", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
     ] {

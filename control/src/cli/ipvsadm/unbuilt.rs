@@ -2,7 +2,6 @@
 
 use super::options::{Command, Named};
 use super::parse::{Line, scheduler_named};
-use crate::model::Method;
 
 /// The schedulers of Linux 6.1 and later.
 const LVS_SCHEDULERS: [&str; 14] = ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
@@ -17,8 +16,6 @@ pub(super) fn unbuilt(line: &Line) -> Option<String> {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
     } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
         format!("tunnels of type {kind} (--tun-type {kind}) are")
-    } else if line.method == Method::Masquerading {
-        "masquerading (-m) is".to_owned()
     } else if line.has(Named::Pe) {
         "a persistence engine (--pe) is".to_owned()
     } else {
