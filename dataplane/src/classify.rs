@@ -4,67 +4,88 @@ use dpdk::mbuf::Mbuf;
 
 use crate::address::Address;
 use crate::answer::{self, Answer};
+use crate::connection::ConnectionTable;
+use crate::handover::{HandOver, Journey};
 use crate::icmp_related;
-use crate::lanes::{Fate, Lanes};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, Packet, parse, parse_plain};
 use crate::rules::Rules;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
 
-/// Stage: reads every frame of the burst; what breaks its own rules is done for.
+/// Stage: reads every frame of the burst; what breaks its own rules is done for. Hashes the flows and asks for their lines of
+/// the connection table's index, so that cache misses overlap.
 #[inline]
-pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6]) {
-    let Lanes { frames, packets, fates, others, .. } = lanes;
-    *others = 0;
+pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
+    let mut unusual = 0_u64;
+    let all = lanes.all();
+    let Lanes { frames, packets, fates, hashes, .. } = &mut *lanes;
     for frame in frames.iter() {
         frame.prefetch();
     }
-    for (i, ((frame, packet), fate)) in frames.iter().zip(packets).zip(fates).enumerate() {
-        let (data, whole, checksum_bad) = (frame.data(), frame.packet_len(), frame.bad_ip_checksum());
+    for (i, (((frame, packet), fate), hash)) in frames.iter().zip(packets).zip(fates).zip(hashes).enumerate() {
         *fate = Fate::Undecided;
-        if parse_plain(data, whole, our_mac, checksum_bad, packet) {
-            continue;
+        if parse_plain(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum(), packet) {
+            *hash = table.hash(&packet.key);
+            table.prefetch_bucket(*hash);
+        } else {
+            unusual |= 1 << i;
         }
-        match parse(data, whole, our_mac, checksum_bad) {
-            Ok(other) => {
-                *others |= u64::from(other.kind != Kind::Flow) << i;
-                *packet = other;
+    }
+    (lanes.flows, lanes.others) = (all & !unusual, 0);
+    for i in each(unusual) {
+        let frame = &lanes.frames[i];
+        match parse(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum()) {
+            Ok(packet) => {
+                *if packet.kind == Kind::Flow { &mut lanes.flows } else { &mut lanes.others } |= 1 << i;
+                lanes.hashes[i] = table.hash(&packet.key);
+                lanes.packets[i] = packet;
             }
-            Err(verdict) => *fate = Fate::Drop(verdict),
+            Err(verdict) => lanes.fates[i] = Fate::Drop(verdict),
         }
     }
 }
 
-/// Stage: decides about everything that is not a flow, on port `port`; `macs` are the ports' own, by port.
+/// What the classify stage looks at beside the frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The port that they came by.
+    pub port: u16,
+    /// The ports' MACs, by port.
+    pub macs: &'a [[u8; 6]],
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The connections.
+    pub tracker: &'a Tracker,
+}
+
+/// Stage: decides about everything that is not a flow.
 #[inline]
-pub fn classify(lanes: &mut Lanes, port: u16, macs: &[[u8; 6]], rules: &Rules, tracker: &Tracker) {
+pub fn classify(lanes: &mut Lanes, sight: Sight<'_>, handover: &mut Option<HandOver>) {
     while lanes.others != 0 {
         let i = lanes.others.trailing_zeros() as usize;
         lanes.others &= lanes.others - 1;
         let packet = lanes.packets[i];
-        lanes.fates[i] = other(&mut lanes.frames[i], &packet, port, macs, rules, tracker);
+        let handover = handover.as_mut().map(|handover| (handover, &mut lanes.journeys[i]));
+        lanes.fates[i] = other(&mut lanes.frames[i], &packet, sight, handover);
     }
 }
 
 #[inline(never)]
-fn other(frame: &mut Mbuf, packet: &Packet, port: u16, macs: &[[u8; 6]], rules: &Rules, tracker: &Tracker) -> Fate {
+fn other(frame: &mut Mbuf, packet: &Packet, sight: Sight<'_>, handover: Option<(&mut HandOver, &mut Journey)>) -> Fate {
+    let Sight { port, macs, rules, tracker } = sight;
     let our_mac = macs.get(usize::from(port)).copied().unwrap_or_default();
     let local = |address: Address| rules.is_local(address, port);
+    if matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
+        && let Some(fate) = icmp_related::decide(frame, packet, rules, tracker, macs, handover)
+    {
+        return fate;
+    }
     let answer = match packet.kind {
         Kind::Arp => answer::arp(frame.data_mut(), our_mac, local),
-        Kind::Icmp => {
-            if let Some(fate) = icmp_related::decide(frame, packet, rules, tracker, macs) {
-                return fate;
-            }
-            if local(packet.key.virtual_) { answer::echo_v4(frame.data_mut(), packet, our_mac) } else { Answer::Kernel }
-        }
-        Kind::Icmpv6 => {
-            if let Some(fate) = icmp_related::decide(frame, packet, rules, tracker, macs) {
-                return fate;
-            }
-            answer::icmpv6(frame, packet, our_mac, local)
-        }
-        Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
+        Kind::Icmp if local(packet.key.virtual_) => answer::echo_v4(frame.data_mut(), packet, our_mac),
+        Kind::Icmp => Answer::Kernel,
+        Kind::Icmpv6 | Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
         Kind::Fragment if rules.is_service_address(packet.key.virtual_) => Answer::Drop(Verdict::Fragment),
         Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };

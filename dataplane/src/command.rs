@@ -149,9 +149,13 @@ pub struct WorkerReport {
     pub icmp_errors: Counter,
     /// Second and later fragments of tunnelled packets sent.
     pub fragments: Counter,
+    /// Frames handed to other workers, which give them their verdicts.
+    pub handed_over: Counter,
+    /// Frames taken over from other workers, which received them.
+    pub taken_over: Counter,
     /// Frames from the kernel that were sent on.
     pub injected: Counter,
-    /// Verdicts on received frames, per port.
+    /// Verdicts on frames that were received or taken over, per port that they came by.
     pub verdicts: Vec<VerdictCounters>,
 }
 
@@ -172,6 +176,8 @@ impl WorkerReport {
             sent: many(ports),
             icmp_errors: Counter::default(),
             fragments: Counter::default(),
+            handed_over: Counter::default(),
+            taken_over: Counter::default(),
             injected: Counter::default(),
             verdicts: many(ports),
         }

@@ -4,7 +4,7 @@ use dpdk::net::{Ipv4Header, Ipv6Header};
 use zerocopy::FromBytes;
 
 use crate::icmp_error::{Cause, IcmpErrors};
-use crate::lanes::{Fate, Lanes};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, L3, Packet};
 use crate::rules::{Rules, ServerRules};
 use crate::service::Method;
@@ -15,10 +15,12 @@ use crate::verdict::Verdict;
 /// masquerading are left to the next stages. `macs` are the ports' own, by port.
 #[inline]
 pub fn forward(lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], errors: &mut IcmpErrors) {
+    let left = lanes.all() & !lanes.through;
     let Lanes { frames, packets, fates, tunnelled, masqueraded, .. } = lanes;
-    for (i, ((frame, packet), fate)) in frames.iter_mut().zip(&*packets).zip(fates).enumerate() {
-        let Fate::Server(server) = *fate else { continue };
-        *fate = match rules.server(server) {
+    for i in each(left) {
+        let Fate::Server(server) = fates[i] else { continue };
+        let (frame, packet) = (&mut frames[i], &packets[i]);
+        fates[i] = match rules.server(server) {
             None => Fate::Drop(Verdict::RealServerRemoved),
             Some(target) if target.method != Method::DirectRouting => {
                 let other = if target.method == Method::Tunnel { &mut *tunnelled } else { &mut *masqueraded };

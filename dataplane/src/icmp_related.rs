@@ -6,6 +6,7 @@ use dpdk::net::{checksum, protocol};
 
 use crate::address::Address;
 use crate::connection::Key;
+use crate::handover::{HandOver, Journey};
 use crate::lanes::Fate;
 use crate::parse::{L3, Packet};
 use crate::rules::Rules;
@@ -67,11 +68,18 @@ fn reversed(quote: &[u8], v4: bool) -> Option<(Key, usize)> {
     Some((key, l4))
 }
 
-/// Where an ICMP error about a connection goes: to the real server, or as one from the VIP to the client. `None` for any
-/// other message, which is not about us.
+/// Where an ICMP error about a connection goes: to the real server, as one from the VIP to the client, or to the worker that
+/// has the connection. `None` for any other message, which is not about us.
 ///
-/// One that quotes a packet of a service, but of no connection, is a forgery or comes late: dropped and counted.
-pub fn decide(frame: &mut Mbuf, packet: &Packet, rules: &Rules, tracker: &Tracker, macs: &[[u8; 6]]) -> Option<Fate> {
+/// One that quotes a packet of a service, but of no connection of any worker, is a forgery or comes late: dropped and counted.
+pub fn decide(
+    frame: &mut Mbuf,
+    packet: &Packet,
+    rules: &Rules,
+    tracker: &Tracker,
+    macs: &[[u8; 6]],
+    handover: Option<(&mut HandOver, &mut Journey)>,
+) -> Option<Fate> {
     let quote = Quote::of(frame.data(), packet)?;
     let hash = tracker.connections.hash(&quote.key);
     if let Some(id) = tracker.connections.find(hash, &quote.key) {
@@ -90,7 +98,12 @@ pub fn decide(frame: &mut Mbuf, packet: &Packet, rules: &Rules, tracker: &Tracke
         }
         return Some(tracker.reply_error(id, frame, packet, &quote, rules, macs));
     }
-    is_of_service(&quote.key, rules).then_some(Fate::Drop(Verdict::UnrelatedError))
+    let of_service = is_of_service(&quote.key, rules);
+    let owner = tracker.directory.as_ref().and_then(|directory| directory.owner(&quote.key));
+    let elsewhere = handover.filter(|_| of_service || owner.is_some() && rules.is_masquerading());
+    elsewhere
+        .and_then(|(handover, journey)| handover.error_elsewhere(journey, owner))
+        .or_else(|| of_service.then_some(Fate::Drop(Verdict::UnrelatedError)))
 }
 
 /// Whether a service of ours sends packets like the quoted one.

@@ -1,8 +1,11 @@
 //! A burst on its way through the stages: a struct of arrays, owned by the worker and reused.
 
+use std::num::NonZeroU64;
+
 use dpdk::burst::{BURST, Burst};
 
 use crate::connection::EntryId;
+use crate::handover::Journey;
 use crate::parse::Packet;
 use crate::service::ServerId;
 use crate::verdict::Verdict;
@@ -18,8 +21,21 @@ pub enum Fate {
     Send(u16, Verdict),
     /// To be handed to the kernel.
     Kernel,
+    /// To be handed to this worker, whose verdict it gets.
+    HandOver(u8),
     /// To be freed, counted under this verdict.
     Drop(Verdict),
+}
+
+/// Which lanes are in a set of bits, lowest first. Cost: five instructions a lane.
+#[inline(always)]
+pub fn each(lanes: u64) -> impl Iterator<Item = usize> {
+    let mut left = lanes;
+    std::iter::from_fn(move || {
+        let lane = NonZeroU64::new(left)?.trailing_zeros() as usize;
+        left &= left - 1;
+        Some(lane)
+    })
 }
 
 /// Up to [`BURST`] frames with what each stage found out about them; index `i` is the same frame in every array.
@@ -29,8 +45,14 @@ pub struct Lanes {
     pub frames: Burst,
     /// What parse found.
     pub packets: [Packet; BURST],
+    /// A bit for each lane whose packet is a flow, and which is still to be decided about.
+    pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
     pub others: u64,
+    /// A bit for each lane that the established stage decided to send.
+    pub through: u64,
+    /// A bit for each port by which it did.
+    pub through_ports: u64,
     /// A bit for each lane whose packet has no entry, and which the schedule stage is to decide about.
     pub missed: u64,
     /// A bit for each lane whose frame the tunnel stage is to send.
@@ -39,8 +61,12 @@ pub struct Lanes {
     pub masqueraded: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
-    /// The connection entry, where lookup found one; until then a guess.
+    /// The entry that a flow most likely has, by a look at the index alone.
+    pub guesses: [EntryId; BURST],
+    /// The connection entry of a flow, where lookup found one.
     pub entries: [Option<EntryId>; BURST],
+    /// Which workers each frame has seen; only where there are several.
+    pub journeys: [Journey; BURST],
     /// What has been decided.
     pub fates: [Fate; BURST],
 }
@@ -51,12 +77,17 @@ impl Lanes {
         Self {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
+            flows: 0,
             others: 0,
+            through: 0,
+            through_ports: 0,
             missed: 0,
             tunnelled: 0,
             masqueraded: 0,
             hashes: [0; BURST],
+            guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],
+            journeys: [Journey::begin(0, 0); BURST],
             fates: [Fate::Undecided; BURST],
         }
     }
@@ -65,6 +96,21 @@ impl Lanes {
     #[inline]
     pub fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// A bit for each lane that holds a frame.
+    #[inline]
+    pub fn all(&self) -> u64 {
+        if self.is_empty() { 0 } else { u64::MAX >> (BURST - self.len()) }
+    }
+
+    /// The port by which all frames are to be sent to real servers, if all are, and by one port.
+    #[inline]
+    pub fn leaves_whole(&self) -> Option<u16> {
+        let Fate::Send(port, Verdict::Forwarded) = *self.fates.first()? else { return None };
+        let others = self.through_ports & !(1 << (port & 63));
+        let same = |i: usize| self.fates[i] == Fate::Send(port, Verdict::Forwarded);
+        (others == 0 && each(self.all() & !self.through).all(same)).then_some(port)
     }
 
     /// Whether it holds none.

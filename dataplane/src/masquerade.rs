@@ -7,9 +7,10 @@ use dpdk::mbuf::Mbuf;
 
 use crate::connection::{EntryId, Key, Way, reply_key};
 use crate::forward::{Refusal, decrement};
+use crate::handover::HandOver;
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::icmp_related::Quote;
-use crate::lanes::{Fate, Lanes};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, L3, Packet};
 use crate::rules::{Rules, ServerRules};
 use crate::service::{NextHop, Protocol, ServerId};
@@ -98,30 +99,38 @@ fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
 }
 
 impl Tracker {
-    /// Stage: packets of masquerading real servers to their clients, among those without an entry of their own. Asks for all
-    /// index lines first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
+    /// Stage: packets of masquerading real servers to their clients, among those without an entry of their own; those of
+    /// other workers' connections are handed over. Asks for all index lines first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
     #[inline]
-    pub fn replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], now: Tick) {
+    pub fn replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
         if lanes.missed != 0 && rules.is_masquerading() {
-            self.translate_replies(lanes, rules, macs, now);
+            self.translate_replies(lanes, rules, macs, handover, now);
         }
     }
 
     #[inline(never)]
-    fn translate_replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], now: Tick) {
+    fn translate_replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
         let mut candidates = lanes.missed;
-        for i in bits(lanes.missed) {
+        for i in each(lanes.missed) {
             if rules.is_own(lanes.packets[i].key.virtual_) {
                 candidates &= !(1 << i);
             } else {
                 self.connections.prefetch_reply(lanes.hashes[i]);
             }
         }
-        for i in bits(candidates) {
+        for i in each(candidates) {
             let packet = lanes.packets[i];
-            let Some(entry) = self.find_reply(lanes.hashes[i], &packet.key, rules) else { continue };
-            lanes.fates[i] = self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now);
-            lanes.missed &= !(1 << i);
+            let decided = if let Some(entry) = self.find_reply(lanes.hashes[i], &packet.key, rules) {
+                Some(self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now))
+            } else {
+                // Where nobody ever had such a connection, nobody is asked.
+                let owner = self.directory.as_ref().and_then(|directory| directory.owner(&packet.key));
+                owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)))
+            };
+            if let Some(fate) = decided {
+                lanes.fates[i] = fate;
+                lanes.missed &= !(1 << i);
+            }
         }
     }
 
@@ -136,6 +145,9 @@ impl Tracker {
     /// Lets replies find a new connection.
     pub(crate) fn await_replies(&mut self, entry: EntryId, key: &Key, target: &ServerRules) -> bool {
         let reply = reply_key(key, target.server.address, target.server.port_for(key.virtual_port));
+        if let Some(directory) = &self.directory {
+            directory.note(&reply, self.worker);
+        }
         self.connections.masquerade(entry, &reply)
     }
 
@@ -243,15 +255,4 @@ fn count_reply(server: ServerId, service: crate::service::ServiceId, packet: &Pa
     if let Some(service) = rules.service_ref(service) {
         count(&service.traffic);
     }
-}
-
-/// The numbers of the bits that are set, lowest first.
-fn bits(mut set: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = set.trailing_zeros() as usize;
-        (set != 0).then(|| {
-            set &= set - 1;
-            bit
-        })
-    })
 }

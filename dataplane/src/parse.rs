@@ -72,61 +72,129 @@ impl Packet {
     };
 }
 
-/// Bytes of a TCP segment's headers without any options.
-const PLAIN: usize = 54;
+/// Bytes of a TCP segment's headers over IPv4 without any options; no frame on a wire is shorter than 60.
+const PLAIN_V4: usize = 54;
+/// Bytes of a TCP segment's headers over IPv6 without any options or extension headers.
+const PLAIN_V6: usize = 74;
 
 /// Eight bytes from `AT` on, the first one lowest. Cost: one load.
-#[inline]
-fn word<const AT: usize>(head: &[u8; PLAIN]) -> u64 {
+#[inline(always)]
+fn word<const AT: usize, const N: usize>(head: &[u8; N]) -> u64 {
     head[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// [`parse`] for nearly every frame there is: a TCP segment over IPv4, addressed to us, without IP options, not fragmented,
-/// with nothing wrong. `false` for any other, which [`parse`] is to look at; what both accept they read alike.
-///
-/// Cost: five words read at constant offsets, and one branch that such a frame never takes.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
-pub fn parse_plain(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool, packet: &mut Packet) -> bool {
-    const MAC: u64 = 0xffff_ffff_ffff;
-    const LOW: u64 = 0xffff_ffff;
-    let Some(head) = frame.first_chunk::<PLAIN>() else { return false };
-    // Words as they lie in memory, lowest byte first: what is compared is turned round once, here, not for every frame.
-    let ours = u64::from_le_bytes([our_mac[0], our_mac[1], our_mac[2], our_mac[3], our_mac[4], our_mac[5], 0, 0]);
-    let (ip0, ip1, receiver) = (word::<14>(head), word::<22>(head), word::<30>(head) & LOW);
-    let source = ((ip1 >> 32) as u32).swap_bytes();
-    // The ones' complement sum of a right header is 0xffff in either byte order (RFC 1071).
-    let sum = (ip0 & LOW) + (ip0 >> 32) + (ip1 & LOW) + (ip1 >> 32) + receiver;
-    let length = ((ip0 >> 16) as u16).swap_bytes();
-    let tcp_header = u16::from(head[46] >> 4) * 4;
-    let right = word::<0>(head) & MAC == ours
-        && word::<6>(head) & MAC != ours
+/// Two bytes from `AT` on, in network order. Cost: a load and a rotation.
+#[inline(always)]
+fn number<const AT: usize, const N: usize>(head: &[u8; N]) -> u16 {
+    u16::from_be_bytes([head[AT], head[AT + 1]])
+}
+
+/// Whether the Ethernet header is one from another station's own address to `our_mac`, with this type. A station whose
+/// address ends in the same four bytes as ours is not told apart from us.
+#[inline(always)]
+fn is_plain_ethernet<const N: usize>(head: &[u8; N], our_mac: [u8; 6], ether_type: u16) -> bool {
+    let four = |at: usize| [head[at], head[at + 1], head[at + 2], head[at + 3]];
+    let [ours @ .., o4, o5] = our_mac;
+    four(0) == ours
+        && [head[4], head[5]] == [o4, o5]
+        && four(8) != [our_mac[2], our_mac[3], o4, o5]
         && head[6] & 1 == 0
-        && word::<6>(head) >> 48 == u64::from(ether_type::IPV4.swap_bytes())
-        // Version 4, five words of header, neither more fragments nor a fragment's offset.
-        && ip0 & (0xff3f << 48 | 0xff) == 0x45
-        && ip1 >> 8 & 0xff == u64::from(protocol::TCP)
-        && checksum::finish(sum) == 0
-        && !checksum_bad
-        && !is_martian_v4(source)
-        && !matches!(receiver & 0xff, 0 | 127)
-        && usize::from(length) + L3 <= whole
-        && tcp_header >= 20
-        && length >= 20 + tcp_header;
-    if !right {
-        return false;
+        && [head[12], head[13]] == ether_type.to_be_bytes()
+}
+
+/// First bytes of addresses that no packet may come from, see [`is_martian_v4`].
+static MARTIAN_SOURCES: [bool; 256] = first_bytes(true);
+/// First bytes of addresses that no packet may go to, multicast aside: "this network" and loopback.
+static MARTIAN_DESTINATIONS: [bool; 256] = first_bytes(false);
+
+const fn first_bytes(source: bool) -> [bool; 256] {
+    let mut martian = [false; 256];
+    let mut first = 0;
+    while first < 256 {
+        martian[first] = matches!(first, 0 | 127) || source && first >= 224;
+        first += 1;
     }
-    packet.kind = Kind::Flow;
-    packet.v4 = true;
-    packet.to_us = true;
-    packet.tcp_flags = head[47];
-    packet.l4 = L3_OFFSET + 20;
-    packet.length = length;
-    packet.key.client = Address::v4(source);
-    packet.key.virtual_ = Address::v4((receiver as u32).swap_bytes());
-    packet.key.client_port = u16::from_be_bytes([head[34], head[35]]);
-    packet.key.virtual_port = u16::from_be_bytes([head[36], head[37]]);
-    packet.key.protocol = protocol::TCP;
+    martian
+}
+
+/// Checks the transport header behind an IP header of `header` bytes in a whole packet of `length`; gives TCP's flags, 0 for UDP.
+///
+/// `offset` and `flags` are those two bytes of a TCP header, `claimed` the length of a UDP one.
+#[inline(always)]
+fn plain_transport(protocol: u8, header: usize, length: usize, offset: u8, flags: u8, claimed: u16) -> Option<u8> {
+    if protocol == protocol::TCP {
+        return (offset >= 5 << 4 && header + usize::from(offset >> 4) * 4 <= length).then_some(flags);
+    }
+    (protocol == protocol::UDP && claimed >= 8 && header + usize::from(claimed) <= length).then_some(0)
+}
+
+/// [`parse`] for nearly every frame there is: TCP or UDP addressed to us, without IP options or extension headers, not
+/// fragmented, with nothing wrong. `false` for any other, which [`parse`] is to look at; what both accept they read alike.
+///
+/// Cost: some 60 instructions, and branches that such a frame never takes.
+#[inline(always)]
+pub fn parse_plain(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool, packet: &mut Packet) -> bool {
+    match frame.first_chunk::<PLAIN_V4>() {
+        Some(head) if is_plain_ethernet(head, our_mac, ether_type::IPV4) => plain_v4(head, whole, checksum_bad, packet),
+        Some(_) => frame.first_chunk().is_some_and(|head| plain_v6(head, whole, our_mac, packet)),
+        None => false,
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
+fn plain_v4(head: &[u8; PLAIN_V4], whole: usize, checksum_bad: bool, packet: &mut Packet) -> bool {
+    let (ip0, ip1, receiver) = (word::<14, PLAIN_V4>(head), word::<22, PLAIN_V4>(head), word::<26, PLAIN_V4>(head) >> 32);
+    let length = number::<16, PLAIN_V4>(head);
+    let right = head[14] == 0x45
+        && (head[20] & 0x3f) | head[21] == 0 // neither more fragments nor an offset
+        && is_right_sum(ip0, ip1, receiver)
+        && !checksum_bad
+        && !MARTIAN_SOURCES[usize::from(head[26])]
+        && !MARTIAN_DESTINATIONS[usize::from(head[30])]
+        && usize::from(length) + L3 <= whole;
+    let protocol = head[23];
+    let flags = plain_transport(protocol, 20, usize::from(length), head[46], head[47], number::<38, PLAIN_V4>(head));
+    let (true, Some(tcp_flags)) = (right, flags) else { return false };
+    let (addresses, ports) = (word::<26, PLAIN_V4>(head).swap_bytes(), word::<34, PLAIN_V4>(head).swap_bytes());
+    let (client, virtual_) = ((addresses >> 32) as u32, addresses as u32);
+    let (client_port, virtual_port) = ((ports >> 48) as u16, (ports >> 32) as u16);
+    let key = Key { client: Address::v4(client), virtual_: Address::v4(virtual_), virtual_port, client_port, protocol };
+    *packet = Packet { kind: Kind::Flow, v4: true, to_us: true, tcp_flags, l4: L3_OFFSET + 20, length, key };
+    true
+}
+
+/// Whether the words of an IPv4 header without options add up as a right checksum makes them; in either byte order (RFC 1071).
+#[inline(always)]
+const fn is_right_sum(first: u64, second: u64, receiver: u64) -> bool {
+    let (sum, over) = first.overflowing_add(second);
+    let (sum, again) = sum.overflowing_add(receiver + over as u64);
+    let sum = sum + again as u64;
+    // Adding the halves of a word crosswise leaves their ones' complement sum in the upper half.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
+}
+
+#[inline(never)]
+fn plain_v6(head: &[u8; PLAIN_V6], whole: usize, our_mac: [u8; 6], packet: &mut Packet) -> bool {
+    let address = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+    let (client, virtual_) = (Address(address(22)), Address(address(38)));
+    let group = |address: Address| address.0 >> 120 == 0xff;
+    let room = number::<18, PLAIN_V6>(head);
+    let right = is_plain_ethernet(head, our_mac, ether_type::IPV6)
+        && head[14] >> 4 == 6
+        && client.0 > 1
+        && virtual_.0 > 1
+        && !(client.is_v4() || virtual_.is_v4() || group(client) || group(virtual_))
+        && usize::from(room) + usize::from(IPV6_HEADER) + L3 <= whole;
+    let protocol = head[20];
+    let flags = plain_transport(protocol, 0, usize::from(room), head[66], head[67], number::<58, PLAIN_V6>(head));
+    let (true, Some(tcp_flags)) = (right, flags) else { return false };
+    let (client_port, virtual_port) = (number::<54, PLAIN_V6>(head), number::<56, PLAIN_V6>(head));
+    let key = Key { client, virtual_, virtual_port, client_port, protocol };
+    // A jumbogram has a length of 0, so that no sum here passes 16 bits on a link of ours; one that did would be cut short.
+    let Some(length) = room.checked_add(IPV6_HEADER) else { return false };
+    *packet = Packet { kind: Kind::Flow, v4: false, to_us: true, tcp_flags, l4: L3_OFFSET + IPV6_HEADER, length, key };
     true
 }
 

@@ -13,6 +13,7 @@ use crate::schedule::{Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
+use crate::ways::Ways;
 
 /// A service with this worker's scheduler for it.
 #[derive(Debug)]
@@ -82,6 +83,8 @@ pub struct Rules {
     pub routes: Arc<Routes>,
     /// Masquerading real servers.
     masquerading: u32,
+    /// What the established stage needs of all this.
+    pub ways: Ways,
     /// Settings in force.
     pub settings: Settings,
     /// The version of the configuration in force.
@@ -89,8 +92,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// No rules for worker `worker`, with room for so many services and real servers; nothing is allocated later.
-    pub fn new(worker: usize, services: u32, servers: u32) -> Self {
+    /// No rules for worker `worker` of ports with these MACs, with room for so many services and real servers; nothing is
+    /// allocated later.
+    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Self {
         let empty = |n: u32| n as usize;
         Self {
             worker,
@@ -102,6 +106,7 @@ impl Rules {
             locals: Arc::new(LocalAddresses::default()),
             routes: Arc::new(Routes::default()),
             masquerading: 0,
+            ways: Ways::new(services, servers, macs),
             settings: Settings::default(),
             version: 0,
         }
@@ -129,6 +134,7 @@ impl Rules {
             let is_masquerading = |rules: &Option<ServerRules>| u32::from(rules.as_ref().is_some_and(|s| s.method == Method::Masquerading));
             self.masquerading += is_masquerading(&new);
             self.masquerading -= is_masquerading(slot);
+            self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
         for (id, change) in &mut batch.services {
@@ -153,12 +159,16 @@ impl Rules {
                 };
                 ServiceRules { traffic: Arc::clone(service.stats.share(worker)), timeouts: service.timeouts, service, scheduler }
             });
+            self.ways.agree(*id, new.as_ref(), &self.settings.timeouts);
             if let Some(gone) = std::mem::replace(slot, new) {
                 *change = Some(gone.service);
             }
         }
         if let Some(settings) = &mut batch.settings {
             std::mem::swap(settings, &mut self.settings);
+            for (id, service) in (0..).map(ServiceId).zip(&self.services) {
+                self.ways.agree(id, service.as_ref(), &self.settings.timeouts);
+            }
         }
         if let Some(routes) = &mut batch.routes {
             std::mem::swap(routes, &mut self.routes);

@@ -1,9 +1,12 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
+use std::sync::Arc;
+
 use crate::connection::entry::flags;
 use crate::connection::{ConnectionTable, Entry, EntryId, NewEntry};
+use crate::handover::Directory;
 use crate::icmp_error::{Cause, IcmpErrors};
-use crate::lanes::{Fate, Lanes};
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::Packet;
 use crate::rules::{Rules, ServerRules};
 use crate::service::{Method, Protocol, ServiceKey};
@@ -22,37 +25,25 @@ pub struct Tracker {
     pub worker: usize,
     /// The connection table.
     pub connections: ConnectionTable,
+    /// Where other workers look for the owner of a connection; `None` for a worker alone.
+    pub directory: Option<Arc<Directory>>,
     /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
     disturbed: bool,
 }
 
 impl Tracker {
     /// A tracker over an empty table.
-    pub fn new(worker: usize, connections: ConnectionTable) -> Self {
-        Self { worker, connections, disturbed: false }
+    pub fn new(worker: usize, connections: ConnectionTable, directory: Option<Arc<Directory>>) -> Self {
+        Self { worker, connections, directory, disturbed: false }
     }
 
-    /// Stage: finds the entry of every undecided flow. Hashes the whole burst, then prefetches, then looks up, so that cache
-    /// misses overlap.
+    /// Stage: finds the entry of every flow that is left.
     #[inline]
     pub fn lookup(&mut self, lanes: &mut Lanes) {
         let table = &self.connections;
         self.disturbed = false;
-        let n = lanes.len();
-        let Lanes { packets, hashes, entries, fates, .. } = lanes;
-        let (packets, hashes, entries, fates) = (&packets[..n], &mut hashes[..n], &mut entries[..n], &fates[..n]);
-        // A lane that is decided already has an old key there: looking it up costs as little as asking.
-        for (hash, packet) in hashes.iter_mut().zip(packets) {
-            *hash = table.hash(&packet.key);
-            table.prefetch_bucket(*hash);
-        }
-        for (entry, hash) in entries.iter_mut().zip(&*hashes) {
-            *entry = table.prefetch_entry(*hash);
-        }
-        for (((entry, hash), packet), fate) in entries.iter_mut().zip(&*hashes).zip(packets).zip(fates) {
-            if *fate == Fate::Undecided {
-                *entry = table.find_from(*entry, *hash, &packet.key);
-            }
+        for i in each(lanes.flows) {
+            lanes.entries[i] = table.find(lanes.hashes[i], &lanes.packets[i].key);
         }
     }
 
@@ -60,18 +51,15 @@ impl Tracker {
     /// scheduled.
     #[inline]
     pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
-        let n = lanes.len();
-        let Lanes { packets, hashes, entries, fates, missed, .. } = lanes;
+        let Lanes { packets, hashes, entries, fates, flows, missed, .. } = lanes;
         *missed = 0;
-        for (i, (((fate, packet), hash), entry)) in fates[..n].iter_mut().zip(packets).zip(hashes).zip(entries).enumerate() {
-            if *fate != Fate::Undecided {
-                continue;
-            }
-            let found = if self.disturbed { self.connections.find(*hash, &packet.key) } else { *entry };
+        for i in each(*flows) {
+            let packet = &packets[i];
+            let found = if self.disturbed { self.connections.find(hashes[i], &packet.key) } else { entries[i] };
             if let Some(id) = found {
-                *fate = self.packet_of(id, packet, rules, now);
+                fates[i] = self.packet_of(id, packet, rules, now);
             }
-            *missed |= u64::from(*fate == Fate::Undecided) << i;
+            *missed |= u64::from(fates[i] == Fate::Undecided) << i;
         }
     }
 
@@ -96,7 +84,7 @@ impl Tracker {
     }
 
     /// What a packet of the connection `id` does; `Undecided` when the entry ended and the packet is to be scheduled anew.
-    #[inline(always)]
+    #[inline]
     fn packet_of(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) -> Fate {
         let server = self.connections.entry(id).server();
         let Some(target) = rules.server(server) else {
@@ -125,7 +113,7 @@ impl Tracker {
     }
 
     /// Counts a packet of an entry, moves its TCP state and restarts its timer.
-    #[inline(always)]
+    #[inline]
     fn packet_in(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules, now: Tick) {
         let entry = self.connections.entry(id);
         count_packet(&target.share.traffic, packet);
@@ -270,7 +258,8 @@ pub(crate) fn recount(share: &ServerShare, old: State, new: State) {
     }
 }
 
-#[inline]
+/// Counts a packet from a client.
+#[inline(always)]
 pub(crate) fn count_packet(traffic: &Traffic, packet: &Packet) {
     traffic.in_packets.add(1);
     traffic.in_bytes.add(u64::from(packet.length));

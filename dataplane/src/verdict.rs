@@ -5,7 +5,8 @@ use crate::stats::Counter;
 
 macro_rules! verdicts {
     ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)+) => {
-        /// What became of a received frame. `rx = forwarded + answered + exception + every drop`, per worker, always.
+        /// What became of a frame that was received or taken over:
+        /// `rx + taken over = forwarded + answered + exception + every drop + handed over`, per worker, always.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
         pub enum Verdict { $($(#[doc = $doc])+ $name,)+ }
@@ -81,6 +82,8 @@ verdicts! {
     ExceptionRate => "exception_rate",
     /// The ring to the kernel is full.
     ExceptionFull => "exception_full",
+    /// The ring to another worker is full.
+    HandOverFull => "hand_over_full",
     /// The port took no more frames.
     TxFull => "tx_full",
 }

@@ -1,8 +1,8 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> parse -> classify -> lookup -> track -> replies, schedule (misses only) -> forward -> tunnel, masquerade (if any)
-//! -> tx -> expire (bounded)
+//! commands -> rx -> parse -> classify -> seek -> established -> what is left: lookup -> track -> replies -> schedule (misses only)
+//!          -> forward -> tunnel -> masquerade -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -10,16 +10,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dpdk::burst::Burst;
+use dpdk::burst::{BURST, Burst};
 use dpdk::clock;
 use dpdk::mempool::Mempool;
 use dpdk::port::RxQueue;
 use dpdk::ring::Ring;
 
-use crate::classify::{classify, parse_all};
+use crate::classify::{Sight, classify, parse_all};
 use crate::command::WorkerEnd;
 use crate::connection::{ConnectionTable, TableError};
 use crate::forward::forward;
+use crate::handover::{HandOver, Journey};
 use crate::icmp_error::{self, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
@@ -63,16 +64,20 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Secret of the connection table's hash: random, another one for each worker.
     pub seed: [u64; 4],
+    /// Its ends of the rings between workers; `None` for one alone.
+    pub handover: Option<HandOver>,
 }
 
 /// A worker as it runs on its core.
 #[derive(Debug)]
 pub struct Worker {
+    index: usize,
     end: WorkerEnd,
     orders: Orders,
     rules: Rules,
     tracker: Tracker,
     tunnels: Tunnels,
+    handover: Option<HandOver>,
     errors: IcmpErrors,
     kernel: Limiter,
     /// Answers to the kernel's own questions (ARP, neighbour discovery) have a share that a flood of other frames cannot use up.
@@ -107,11 +112,14 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let rules = Rules::new(config.index, config.services, config.servers);
+        let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
+        let rules = Rules::new(config.index, config.services, config.servers, macs.clone());
         let mut worker = Self {
             end,
             orders: Orders::new(),
-            tracker: Tracker::new(config.index, connections),
+            tracker: Tracker::new(config.index, connections, config.handover.as_ref().map(|h| Arc::clone(h.directory()))),
+            index: config.index,
+            handover: config.handover,
             tunnels: Tunnels::new(config.index, config.workers),
             errors: IcmpErrors::new(Limiter::new(rules.settings.icmp_error_rate, start)),
             kernel: Limiter::new(rules.settings.exception_rate, start),
@@ -119,7 +127,7 @@ impl Worker {
             rules,
             lanes: Lanes::new(),
             tally: Tally::default(),
-            macs: config.ports.iter().map(|port| port.mac).collect(),
+            macs,
             receivers: Vec::new(),
             outgoing: Vec::new(),
             idle: config.idle,
@@ -166,6 +174,7 @@ impl Worker {
         for port in 0..self.receivers.len() {
             worked |= self.burst(port, now);
         }
+        worked |= self.take_over(now);
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
         self.report();
         worked
@@ -179,14 +188,54 @@ impl Worker {
         if received == 0 {
             return injected;
         }
+        if self.handover.is_some() {
+            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
+        }
+        self.end.report().received[port].add(received as u64);
+        self.decide_and_send(port, now);
+        true
+    }
+
+    /// Frames that other workers handed to this one, for the connections that it has, go through the same stages.
+    fn take_over(&mut self, now: Tick) -> bool {
+        let Some(handover) = &mut self.handover else { return false };
+        let mut taken = Burst::new();
+        if handover.receive(now, &mut taken) == 0 {
+            return false;
+        }
+        self.end.report().taken_over.add(taken.len() as u64);
+        for port in 0..self.receivers.len() {
+            let mut others = Burst::new();
+            for frame in taken.drain(..) {
+                let journey = HandOver::journey(&frame);
+                if journey.port() == port {
+                    self.lanes.journeys[self.lanes.frames.len()] = journey;
+                    let _ = self.lanes.frames.push(frame);
+                } else {
+                    let _ = others.push(frame);
+                }
+            }
+            taken = others;
+            if !self.lanes.is_empty() {
+                self.decide_and_send(port, now);
+            }
+        }
+        true
+    }
+
+    /// All stages, for a burst that came by one port.
+    fn decide_and_send(&mut self, port: usize, now: Tick) {
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
-        parse_all(&mut self.lanes, our_mac);
-        classify(&mut self.lanes, port_number, &self.macs, &self.rules, &self.tracker);
+        parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
+        let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
+        classify(&mut self.lanes, sight, &mut self.handover);
+        self.tracker.seek(&mut self.lanes);
+        self.tracker.established(&mut self.lanes, &self.rules, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
-        self.tracker.replies(&mut self.lanes, &self.rules, &self.macs, now);
+        self.tracker.replies(&mut self.lanes, &self.rules, &self.macs, self.handover.as_ref(), now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors);
@@ -194,10 +243,7 @@ impl Worker {
         self.send_icmp_errors(port);
         self.dispatch(port);
         self.send_fragments();
-        let report = self.end.report();
-        report.received[port].add(received as u64);
-        self.tally.publish(&report.verdicts[port]);
-        true
+        self.tally.publish(&self.end.report().verdicts[port]);
     }
 
     /// Answers the frames that drew an ICMP error, on the port they came by, before they are freed.
@@ -229,13 +275,10 @@ impl Worker {
     /// Every frame goes where it was decided to go and is counted.
     fn dispatch(&mut self, port: usize) {
         let receiver = &mut self.receivers[port];
-        let Lanes { frames, packets, fates, .. } = &mut self.lanes;
         // Nearly every burst leaves as it came: all to real servers, by one port.
-        let first = fates[0];
-        if let Fate::Send(out, Verdict::Forwarded) = first
-            && fates[1..frames.len()].iter().all(|fate| *fate == first)
-            && let Some(outgoing) = self.outgoing.get_mut(usize::from(out))
-        {
+        let port = self.lanes.leaves_whole();
+        let Lanes { frames, packets, fates, journeys, .. } = &mut self.lanes;
+        if let Some(outgoing) = port.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
             return;
@@ -262,6 +305,19 @@ impl Worker {
                         }
                     } else {
                         (Verdict::ExceptionRate, frame)
+                    }
+                }
+                Fate::HandOver(to) => {
+                    let handed = match &mut self.handover {
+                        Some(handover) => handover.send(to, frame, journeys[i]),
+                        None => Err(frame),
+                    };
+                    match handed {
+                        Ok(()) => {
+                            self.end.report().handed_over.add(1);
+                            continue;
+                        }
+                        Err(frame) => (Verdict::HandOverFull, frame),
                     }
                 }
                 Fate::Drop(verdict) => (verdict, frame),

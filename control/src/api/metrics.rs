@@ -141,6 +141,8 @@ impl Scrape {
         out.gauges("worker_half_open_connections", "Half-open connection entries", rows(|w| w.half_open))?;
         out.gauges("worker_connections_capacity", "Connection entries that the worker can hold", rows(|w| w.capacity))?;
         out.counters("icmp_errors", "ICMP errors sent", rows(|w| w.icmp_errors))?;
+        out.counters("handed_over", "Frames received and handed to other workers", rows(|w| w.handed_over))?;
+        out.counters("taken_over", "Frames taken over from other workers", rows(|w| w.taken_over))?;
         out.counters("fragments", "Second and later fragments of tunnelled packets sent", rows(|w| w.fragments))?;
         out.counters("frames_injected", "Frames of the kernel's that were sent on", rows(|w| w.injected))?;
         let cycles = |which: usize| self.cycles.iter().enumerate().map(move |(id, c)| ([("worker", id.to_string())], c[which]));

@@ -77,6 +77,8 @@ impl Director {
                     sent: report.sent.iter().map(Counter::get).sum(),
                     icmp_errors: report.icmp_errors.get(),
                     fragments: report.fragments.get(),
+                    handed_over: report.handed_over.get(),
+                    taken_over: report.taken_over.get(),
                     injected: report.injected.get(),
                     verdicts,
                     busy: pulse.busy,

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use dataplane::command::{ControlEnd, channel};
+use dataplane::handover::{self, HandOver};
 use dataplane::link::PortQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::eal::{Eal, Lcore};
@@ -38,7 +39,9 @@ impl Workers {
         let mut workers = Self { running: Vec::new(), ends: Vec::new() };
         let mut queues: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
         let (ready, started) = mpsc::channel();
-        for (index, core) in config.workers.cores.iter().enumerate() {
+        let mesh = handover::mesh(config.workers.cores.len(), config.limits.connections, seed()?)
+            .map_err(|error| StartError::dpdk("cannot make the rings between the workers", &error))?;
+        for ((index, core), handover) in config.workers.cores.iter().enumerate().zip(mesh) {
             let own = ports.iter().zip(&mut queues).filter_map(|(port, queues)| {
                 let (rx, tx) = queues.next()?;
                 Some(PortQueues {
@@ -50,7 +53,7 @@ impl Workers {
                     from_kernel: (index == 0).then(|| port.from_kernel.clone()),
                 })
             });
-            let own = worker_config(config, index, own.collect())?;
+            let own = worker_config(config, index, own.collect(), handover)?;
             let (end, worker_end) = channel(COMMANDS, ports.len());
             workers.ends.push(end);
             let ready = ready.clone();
@@ -131,7 +134,7 @@ impl Drop for Workers {
     }
 }
 
-fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>) -> Result<WorkerConfig, StartError> {
+fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>, handover: Option<HandOver>) -> Result<WorkerConfig, StartError> {
     Ok(WorkerConfig {
         index,
         workers: config.workers.cores.len(),
@@ -145,6 +148,7 @@ fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>) -> Resul
             config::Idle::Poll => Idle::Poll,
         },
         seed: seed()?,
+        handover,
     })
 }
 

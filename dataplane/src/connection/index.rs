@@ -1,7 +1,10 @@
 //! From hash to entry: a fixed table of cache-line buckets.
 
+use std::num::NonZeroU32;
+
 use dpdk::DpdkError;
 use dpdk::hugemem::HugeArray;
+use dpdk::words;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Ids that a bucket holds.
@@ -19,8 +22,8 @@ const EMPTY: u16 = 0;
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// Four to a word, [`EMPTY`] for an empty slot.
-    tags: [u64; SLOTS / 4],
+    /// [`EMPTY`] for an empty slot.
+    tags: [u16; SLOTS],
     /// How many ids passed this bucket because it was full; at 0 a search ends here.
     passed: u32,
     ids: [u32; SLOTS],
@@ -28,47 +31,30 @@ struct Bucket {
     spare: [u32; 3],
 }
 
-/// Slots of a bucket: bit 14 of 16-bit part `n` is slot `n`, bit 15 is slot `n + 4`.
+/// Slots of a bucket: bits `2n` and `2n + 1` for slot `n`.
 #[derive(Clone, Copy)]
-struct Slots(u64);
+struct Slots(u32);
 
 impl Slots {
     /// The first of them.
-    #[inline]
-    const fn first(self) -> Option<usize> {
-        let bit = self.0.trailing_zeros() as usize;
-        if self.0 == 0 { None } else { Some((bit >> 4) + ((bit & 1) << 2)) }
+    #[inline(always)]
+    fn first(self) -> Option<usize> {
+        NonZeroU32::new(self.0).map(|slots| (slots.trailing_zeros() / 2) as usize % SLOTS)
     }
 
     /// All but the first.
     #[inline]
     const fn rest(self) -> Self {
-        Self(self.0 & self.0.wrapping_sub(1))
+        let half = self.0 & self.0.wrapping_sub(1);
+        Self(half & half.wrapping_sub(1))
     }
 }
 
 impl Bucket {
-    /// The slots with this tag. The first is always right; behind it there may be one with another tag.
-    ///
-    /// Four tags at a time: the exclusive or makes a part with the tag zero, and the lowest zero part is the lowest that taking
-    /// one from every part turns negative. Parts above it may seem to be zero by what they lent.
-    #[inline]
-    const fn slots(&self, tag: u16) -> Slots {
-        const ONES: u64 = 0x0001_0001_0001_0001;
-        const SIGNS: u64 = 0x8000_8000_8000_8000;
-        let wanted = tag as u64 * ONES;
-        let (low, high) = (self.tags[0] ^ wanted, self.tags[1] ^ wanted);
-        Slots((low.wrapping_sub(ONES) & !low & SIGNS) >> 1 | (high.wrapping_sub(ONES) & !high & SIGNS))
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a tag is 16 bits of its word")]
-    const fn tag(&self, slot: usize) -> u16 {
-        (self.tags[slot >> 2] >> ((slot & 3) * 16)) as u16
-    }
-
-    const fn set_tag(&mut self, slot: usize, tag: u16) {
-        let shift = (slot & 3) * 16;
-        self.tags[slot >> 2] = self.tags[slot >> 2] & !(0xffff << shift) | (tag as u64) << shift;
+    /// The slots with this tag.
+    #[inline(always)]
+    fn slots(&self, tag: u16) -> Slots {
+        Slots(words::equal(&self.tags, tag))
     }
 }
 
@@ -84,7 +70,7 @@ pub struct Index {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexFull;
 
-#[inline]
+#[inline(always)]
 const fn tag(hash: u64) -> u16 {
     let tag = (hash >> 48) as u16;
     if tag == EMPTY { 1 } else { tag }
@@ -99,7 +85,7 @@ impl Index {
     }
 
     /// The bucket that `hash` names: its low half scaled to the number of buckets, a multiplication instead of a division.
-    #[inline]
+    #[inline(always)]
     fn home(&self, hash: u64) -> usize {
         (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
     }
@@ -110,13 +96,13 @@ impl Index {
     }
 
     /// Asks for the line that a search for `hash` begins with.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         self.buckets.prefetch(self.home(hash));
     }
 
     /// The first id in the first bucket that may be the one looked for, to be fetched ahead of [`find`](Self::find).
-    #[inline]
+    #[inline(always)]
     pub fn candidate(&self, hash: u64) -> Option<u32> {
         let bucket = &self.buckets[self.home(hash)];
         bucket.slots(tag(hash)).first().map(|slot| bucket.ids[slot])
@@ -132,7 +118,7 @@ impl Index {
             let mut slots = bucket.slots(tag(hash));
             while let Some(slot) = slots.first() {
                 let id = bucket.ids[slot];
-                if bucket.tag(slot) == tag(hash) && is_it(id) {
+                if is_it(id) {
                     return Some(id);
                 }
                 slots = slots.rest();
@@ -160,7 +146,7 @@ impl Index {
                 return Err(IndexFull);
             }
         };
-        self.buckets[at].set_tag(slot, tag(hash));
+        self.buckets[at].tags[slot] = tag(hash);
         self.buckets[at].ids[slot] = id;
         self.count_passed(home, steps, |passed| passed + 1);
         Ok(())
@@ -173,8 +159,8 @@ impl Index {
         for steps in 0..self.buckets.len() {
             let bucket = &mut self.buckets[at];
             let tag = tag(hash);
-            if let Some(slot) = (0..SLOTS).find(|slot| bucket.ids[*slot] == id && bucket.tag(*slot) == tag) {
-                bucket.set_tag(slot, EMPTY);
+            if let Some(slot) = (0..SLOTS).find(|slot| bucket.ids[*slot] == id && bucket.tags[*slot] == tag) {
+                bucket.tags[slot] = EMPTY;
                 self.count_passed(home, steps, |passed| passed - 1);
                 return true;
             }
@@ -197,7 +183,7 @@ impl Index {
     /// Forgets every id.
     pub fn clear(&mut self) {
         for bucket in self.buckets.iter_mut() {
-            bucket.tags = [0; SLOTS / 4];
+            bucket.tags = [EMPTY; SLOTS];
             bucket.passed = 0;
         }
     }

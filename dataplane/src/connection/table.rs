@@ -129,21 +129,34 @@ impl ConnectionTable {
 
     /// Asks for the entry that a search for `hash` will most likely find, and returns it as a guess for
     /// [`find_from`](Self::find_from); reads the index line.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: u64) -> Option<EntryId> {
-        let id = self.index.candidate(hash)?;
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: u64) -> EntryId {
+        let Some(id) = self.index.candidate(hash) else { return EntryId::NONE };
         self.entries.prefetch(id as usize);
-        Some(EntryId(id))
+        EntryId(id)
     }
 
     /// As [`find`](Self::find), but looks at `guess` first: when it is right, which it nearly always is for a known connection,
     /// the index is not read again. A guess may be as old as it likes.
-    #[inline]
-    pub fn find_from(&self, guess: Option<EntryId>, hash: u64, key: &Key) -> Option<EntryId> {
-        match guess.and_then(|id| self.entries.get(id.0 as usize)) {
-            Some(entry) if entry.has_key(key) && entry.is_live() => guess,
-            _ => self.find(hash, key),
+    #[inline(always)]
+    pub fn find_from(&self, guess: EntryId, hash: u64, key: &Key) -> Option<EntryId> {
+        match self.entries.get(guess.0 as usize) {
+            Some(entry) if entry.has_key(key) && entry.is_live() => Some(guess),
+            // No guess: the first bucket has none, and nearly always no other has.
+            _ => self.find_anew(hash, key),
         }
+    }
+
+    /// Apart from the way that nearly every packet goes.
+    #[inline(never)]
+    fn find_anew(&self, hash: u64, key: &Key) -> Option<EntryId> {
+        self.find(hash, key)
+    }
+
+    /// The entry in this place, to change what is not its key.
+    #[inline(always)]
+    pub(crate) fn entry_mut(&mut self, id: EntryId) -> &mut Entry {
+        &mut self.entries[id.0 as usize]
     }
 
     /// The entry with this key, where `hash` is the key's. Cost: two lines, both prefetched by then.

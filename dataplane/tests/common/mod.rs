@@ -148,6 +148,7 @@ impl Lab {
             ports: vec![queues],
             idle: Idle::Poll,
             seed: [1, 2, 3, 4],
+            handover: None,
         };
         let worker = Worker::new(config, end).expect("worker");
         let mut lab = Self {

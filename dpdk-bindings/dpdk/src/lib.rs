@@ -25,5 +25,6 @@ pub mod prefetch;
 pub mod ring;
 #[doc(hidden)]
 pub mod test_support;
+pub mod words;
 
 pub use error::{DpdkError, ErrorKind};

@@ -16,7 +16,7 @@ fn assert_same(index: &Index, model: &Model) {
     for (id, hash) in model {
         assert_eq!(index.find(*hash, |found| found == *id), Some(*id));
     }
-    let held = index.buckets.iter().flat_map(|b| (0..SLOTS).map(|slot| b.tag(slot))).filter(|t| *t != EMPTY).count();
+    let held = index.buckets.iter().flat_map(|b| b.tags).filter(|t| *t != EMPTY).count();
     assert_eq!(held, model.len());
     let passed: u64 = index.buckets.iter().map(|b| u64::from(b.passed)).sum();
     let steps: usize = model.iter().map(|(id, hash)| steps_from_home(index, *hash, *id)).sum();
@@ -26,7 +26,7 @@ fn assert_same(index: &Index, model: &Model) {
 fn steps_from_home(index: &Index, hash: u64, id: u32) -> usize {
     let mut at = index.home(hash);
     let mut steps = 0;
-    while !(0..SLOTS).any(|slot| index.buckets[at].ids[slot] == id && index.buckets[at].tag(slot) == tag(hash)) {
+    while !(0..SLOTS).any(|slot| index.buckets[at].ids[slot] == id && index.buckets[at].tags[slot] == tag(hash)) {
         at = index.after(at);
         steps += 1;
     }

@@ -27,7 +27,7 @@ fn find(table: &ConnectionTable, key: &Key) -> Option<EntryId> {
     let hash = table.hash(key);
     table.prefetch_bucket(hash);
     let found = table.find(hash, key);
-    let guesses = [None, table.prefetch_entry(hash), Some(EntryId(0)), Some(EntryId(u32::MAX)), found];
+    let guesses = [EntryId::NONE, table.prefetch_entry(hash), EntryId(0), found.unwrap_or(EntryId(1))];
     assert!(guesses.into_iter().all(|guess| table.find_from(guess, hash, key) == found));
     found
 }
@@ -77,7 +77,7 @@ fn guess_at_a_removed_entry_finds_nothing() {
     let id = insert(&mut table, &client(0), State::Established, 900, Tick(0)).unwrap();
     table.remove(id);
     assert!(table.entry(id).has_key(&client(0)), "the place still holds the bytes");
-    assert_eq!(table.find_from(Some(id), table.hash(&client(0)), &client(0)), None);
+    assert_eq!(table.find_from(id, table.hash(&client(0)), &client(0)), None);
 }
 
 #[test]
