@@ -84,10 +84,9 @@ fn other(frame: &mut Mbuf, packet: &Packet, sight: Sight<'_>, handover: Option<(
     let answer = match packet.kind {
         Kind::Arp => answer::arp(frame.data_mut(), our_mac, local),
         Kind::Icmp if local(packet.key.virtual_) => answer::echo_v4(frame.data_mut(), packet, our_mac),
-        Kind::Icmp => Answer::Kernel,
         Kind::Icmpv6 | Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
         Kind::Fragment if rules.is_service_address(packet.key.virtual_) => Answer::Drop(Verdict::Fragment),
-        Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
+        Kind::Icmp | Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {
         Answer::Ready => Fate::Send(port, Verdict::Answered),

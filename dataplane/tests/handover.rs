@@ -1,4 +1,6 @@
 //! Two workers: frames that reach the wrong one find their connection, and every frame is counted once.
+#![allow(clippy::expect_used)]
+
 mod common;
 
 use std::sync::Arc;

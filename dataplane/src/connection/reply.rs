@@ -36,7 +36,7 @@ struct Reply {
 /// The index of reply keys with what belongs to each connection. Memory: 29 bytes for each of the table's places.
 pub struct Replies {
     index: Index,
-    replies: HugeArray<Reply>,
+    beside: HugeArray<Reply>,
     live: u32,
 }
 
@@ -45,22 +45,22 @@ impl Replies {
     ///
     /// Errors: the memory could not be had.
     pub fn new(capacity: u32) -> Result<Self, DpdkError> {
-        let mut replies = HugeArray::anonymous(capacity as usize)?;
-        replies.prefault()?;
-        Ok(Self { index: Index::new(capacity)?, replies, live: 0 })
+        let mut beside = HugeArray::anonymous(capacity as usize)?;
+        beside.prefault()?;
+        Ok(Self { index: Index::new(capacity)?, beside, live: 0 })
     }
 
     /// Takes an entry out that ends. Cost: that of the index.
     #[inline(never)]
     pub(super) fn release(&mut self, id: u32) {
-        let hash = self.replies[id as usize].hash;
+        let hash = self.beside[id as usize].hash;
         self.live -= u32::from(self.index.remove(hash, id));
     }
 }
 
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replies").field("len", &self.live).field("capacity", &self.replies.len()).finish_non_exhaustive()
+        f.debug_struct("Replies").field("len", &self.live).field("capacity", &self.beside.len()).finish_non_exhaustive()
     }
 }
 
@@ -82,7 +82,7 @@ impl ConnectionTable {
     ///
     /// One for another capacity is not taken: every entry must have its place in it.
     pub fn take_replies(&mut self, replies: &mut Option<Replies>) {
-        if self.replies.is_none() && replies.as_ref().is_some_and(|r| r.replies.len() == self.capacity() as usize) {
+        if self.replies.is_none() && replies.as_ref().is_some_and(|r| r.beside.len() == self.capacity() as usize) {
             std::mem::swap(&mut self.replies, replies);
         }
     }
@@ -106,7 +106,7 @@ impl ConnectionTable {
             return false;
         }
         replies.live += 1;
-        replies.replies[id.0 as usize] = Reply { hash, mac: [0; 6], port: 0 };
+        replies.beside[id.0 as usize] = Reply { hash, mac: [0; 6], port: 0 };
         self.entries[id.0 as usize].flags |= flags::MASQUERADED;
         true
     }
@@ -128,7 +128,7 @@ impl ConnectionTable {
         let replies = self.replies.as_ref()?;
         let is_it = |id: u32| {
             let entry = &self.entries[id as usize];
-            replies.replies[id as usize].hash == hash
+            replies.beside[id as usize].hash == hash
                 && entry.client == reply.virtual_.0
                 && entry.client_port == reply.virtual_port
                 && entry.protocol == reply.protocol
@@ -139,7 +139,7 @@ impl ConnectionTable {
 
     /// Where the client of a masqueraded connection sends from; `None` while no packet of it was forwarded.
     pub fn way(&self, id: EntryId) -> Option<Way> {
-        let reply = self.replies.as_ref()?.replies.get(id.0 as usize)?;
+        let reply = self.replies.as_ref()?.beside.get(id.0 as usize)?;
         (reply.mac != [0; 6]).then_some(Way { port: reply.port, mac: reply.mac })
     }
 
@@ -148,7 +148,7 @@ impl ConnectionTable {
         if self.entries[id.0 as usize].flags & flags::MASQUERADED == 0 {
             return;
         }
-        if let Some(reply) = self.replies.as_mut().and_then(|r| r.replies.get_mut(id.0 as usize))
+        if let Some(reply) = self.replies.as_mut().and_then(|r| r.beside.get_mut(id.0 as usize))
             && (reply.mac, reply.port) != (way.mac, way.port)
         {
             (reply.mac, reply.port) = (way.mac, way.port);
