@@ -6,7 +6,7 @@ set -eu
 packages="
   build-essential pkg-config libdpdk-dev libclang-dev
   iproute2 iputils-ping netbase nftables ethtool tcpdump nginx-light procps wrk curl
-  python3 python3-pytest
+  python3 python3-pytest ldirectord
 "
 
 missing=
@@ -41,15 +41,17 @@ apt() {
     $root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1
 }
 
-# nginx is wanted for the lab's web servers only: its service must not start, nor take port 80 of this machine.
-nginx_service=no
-case "$missing" in
-    *nginx-light*)
-        if [ -d /run/systemd/system ] && ! systemctl cat nginx.service >/dev/null 2>&1; then
-            $root systemctl mask --runtime --quiet nginx.service
-            nginx_service=held
-        fi ;;
-esac
+# nginx and ldirectord are wanted for the lab only: their services, and that of ldirectord's ipvsadm, must not start on this machine.
+held=
+for service in nginx ldirectord ipvsadm; do
+    case "$service:$missing" in
+        nginx:*nginx-light* | ldirectord:*ldirectord* | ipvsadm:*ldirectord*)
+            if [ -d /run/systemd/system ] && ! systemctl cat "$service.service" >/dev/null 2>&1; then
+                $root systemctl mask --runtime --quiet "$service.service"
+                held="$held $service.service"
+            fi ;;
+    esac
+done
 
 # shellcheck disable=SC2086 # one word a package
 install_missing() { apt install --no-install-recommends $missing; }
@@ -60,10 +62,10 @@ if ! install_missing; then
     { apt update && install_missing; } || status=$?
 fi
 
-if [ "$nginx_service" = held ]; then
-    $root systemctl unmask --runtime --quiet nginx.service
-    $root systemctl disable --quiet nginx.service 2>/dev/null || true
-fi
+for service in $held; do
+    $root systemctl unmask --runtime --quiet "$service"
+    $root systemctl disable --quiet "$service" 2>/dev/null || true
+done
 
 if [ "$status" != 0 ]; then
     tail -n 20 "$log" >&2

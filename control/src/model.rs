@@ -1,18 +1,22 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod form;
+mod marks;
 mod spec;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use form::Family;
+pub use marks::{MarkRule, MarkRules, Network, PortRange};
 pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
 
-/// A transport protocol that a virtual service can be for.
+/// What a virtual service can be for: a transport protocol, or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -20,38 +24,63 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// Packets of any protocol that have a mark (`ipvsadm -f`); never a packet's own protocol.
+    Mark,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`, as in ids.
+    /// `tcp`, `udp` or `mark`, as in ids.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Mark => "mark",
         }
     }
 }
 
-/// A virtual service's natural key: `tcp:10.10.24.88:80`, `udp:[fd00::1]:53`.
+/// A virtual service's natural key: `tcp:10.10.24.88:80`, `udp:[fd00::1]:53`; of a service by mark `mark:7`, for IPv6 `mark6:7`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ServiceKey {
     /// The protocol.
     pub protocol: Protocol,
-    /// The VIP.
+    /// The VIP; a mark has the form of an address here, as IPVS lists it: 7 is `0.0.0.7` or `0:7::`.
     pub address: IpAddr,
-    /// The vport.
+    /// The vport; 0 with a mark.
     pub port: u16,
+}
+
+impl ServiceKey {
+    /// The key of the service by mark `mark` (not 0) for packets of one family.
+    pub fn marked(mark: u32, ipv6: bool) -> Self {
+        let address = if ipv6 { Ipv6Addr::from_bits(u128::from(mark) << 96).into() } else { Ipv4Addr::from_bits(mark).into() };
+        Self { protocol: Protocol::Mark, address, port: 0 }
+    }
+
+    /// The mark, of a service by mark.
+    pub fn mark(&self) -> Option<u32> {
+        let bits = match self.address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => u32::try_from(address.to_bits() >> 96).unwrap_or_default(),
+        };
+        (self.protocol == Protocol::Mark).then_some(bits)
+    }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.protocol.as_str(), SocketAddr::new(self.address, self.port))
+        match self.mark() {
+            Some(mark) => write!(f, "{}:{mark}", if self.address.is_ipv6() { "mark6" } else { "mark" }),
+            None => write!(f, "{}:{}", self.protocol.as_str(), SocketAddr::new(self.address, self.port)),
+        }
     }
 }
 
 /// Why a text is not a service's id.
-#[derive(Debug, thiserror::Error)]
-#[error("'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets")]
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N"
+)]
 pub struct BadKey(String);
 
 impl FromStr for ServiceKey {
@@ -60,6 +89,10 @@ impl FromStr for ServiceKey {
     fn from_str(text: &str) -> Result<Self, BadKey> {
         let bad = || BadKey(text.to_owned());
         let (protocol, rest) = text.split_once(':').ok_or_else(bad)?;
+        if let "mark" | "mark6" = protocol {
+            let mark = rest.parse().ok().filter(|mark| *mark > 0 && rest.bytes().all(|byte| byte.is_ascii_digit()));
+            return mark.map(|mark| Self::marked(mark, protocol == "mark6")).ok_or_else(bad);
+        }
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
@@ -117,15 +150,18 @@ pub enum RealServerState {
 /// A virtual service as it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Service {
-    /// `tcp:10.10.24.88:80`.
+    /// `tcp:10.10.24.88:80`; `mark:7` or `mark6:7`.
     pub id: String,
-    /// The protocol.
+    /// The protocol; `mark` of a service by mark.
     pub protocol: Protocol,
-    /// The VIP.
+    /// The VIP; of a service by mark, the mark as IPVS lists it: `0.0.0.7` or `0:7::`.
     #[schema(value_type = String)]
     pub address: IpAddr,
-    /// The vport.
+    /// The vport; 0 of a service by mark.
     pub port: u16,
+    /// The mark, of a service by mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
     /// The scheduler.
     pub scheduler: Scheduler,
     /// The scheduler's flags.
@@ -189,7 +225,7 @@ pub struct RealServer {
 /// A connection entry.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
-    /// The protocol.
+    /// The protocol; `mark` for the template of a service by mark, whose `virtual` is the mark.
     pub protocol: Protocol,
     /// The client, `198.51.100.1:10000`.
     #[schema(value_type = String)]
@@ -250,6 +286,10 @@ pub struct Settings {
     pub expire_quiescent_template: u8,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
+    /// Seconds that `lblc` remembers an unused destination address.
+    pub lblc_expiration: u32,
+    /// Seconds that `lblcr` remembers an unused destination address, and after which an unchanged set of real servers loses one.
+    pub lblcr_expiration: u32,
     /// Seconds until an idle established TCP connection ends.
     pub timeout_tcp: u32,
     /// Seconds until a TCP connection ends after a FIN.
@@ -265,6 +305,8 @@ impl Default for Settings {
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,
+            lblc_expiration: 86_400,
+            lblcr_expiration: 86_400,
             timeout_tcp: 900,
             timeout_tcpfin: 120,
             timeout_udp: 300,
@@ -367,6 +409,9 @@ pub struct Document {
     /// Settings.
     #[serde(default)]
     pub settings: Settings,
+    /// Mark rules, in the order in which packets meet them: at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<MarkRule>,
     /// All virtual services with their real servers.
     #[serde(default)]
     pub services: Vec<ServiceSpec>,

@@ -150,6 +150,7 @@ impl Bench {
             one_packet: false,
             persistence: None,
             revision: 1,
+            buckets: dataplane::schedule::Buckets::default(),
             members,
             timeouts: None,
             stats: Arc::new(ServiceStats::new(1)),

@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::address::Address;
 use crate::connection::Replies;
+use crate::marks::Marks;
 use crate::routes::Routes;
 use crate::service::{Protocol, RealServer, ServerId, ServiceId, VirtualService};
 use crate::settings::Settings;
@@ -40,6 +41,8 @@ pub struct Batch {
     pub servers: Vec<(ServerId, Option<Arc<RealServer>>)>,
     /// New set of own addresses.
     pub locals: Option<Arc<LocalAddresses>>,
+    /// New mark rules, all of them.
+    pub marks: Option<Arc<Marks>>,
     /// New settings.
     pub settings: Option<Settings>,
     /// New ways to clients.
@@ -51,7 +54,7 @@ pub struct Batch {
 /// Which connection entries are meant; what is `None` matches everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionFilter {
-    /// The protocol.
+    /// The protocol; with [`Protocol::Ip`], VIP and vport name a service by mark, and all that was made through it is meant.
     pub protocol: Option<Protocol>,
     /// The VIP.
     pub virtual_address: Option<Address>,
@@ -66,7 +69,7 @@ pub struct ConnectionFilter {
 /// A connection entry as listings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionRow {
-    /// The protocol.
+    /// The protocol; [`Protocol::Ip`] for the template of a service by mark.
     pub protocol: Protocol,
     /// Client address and port.
     pub client: SocketAddr,

@@ -109,7 +109,8 @@ pub fn decide(
 /// Whether a service of ours sends packets like the quoted one.
 fn is_of_service(key: &Key, rules: &Rules) -> bool {
     let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
-    rules.is_service_address(key.virtual_) && rules.find(&ServiceKey { protocol, address: key.virtual_, port: key.virtual_port }).is_some()
+    let service = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
+    rules.find_marked(key).is_some() || rules.is_service_address(key.virtual_) && rules.find(&service).is_some()
 }
 
 /// Whether the message's checksum is right (RFC 792, RFC 4443 section 2.3). One in several segments is taken to be.

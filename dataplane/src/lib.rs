@@ -17,6 +17,7 @@ pub mod icmp_related;
 pub mod lanes;
 pub mod limiter;
 pub mod link;
+pub mod marks;
 pub mod masquerade;
 pub mod orders;
 pub mod parse;

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::command::{Command, ConnectionFilter, ConnectionPage, ConnectionRow, Flush, Reply, WorkerEnd};
 use crate::connection::entry::TEMPLATE;
+use crate::connection::template::NO_PORT;
 use crate::connection::{Entry, EntryId};
 use crate::rules::Rules;
 use crate::service::Protocol;
@@ -130,21 +131,29 @@ impl Default for Orders {
 
 /// The entry as a listing shows it, if the filter means it.
 fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
-    let protocol = if entry.protocol & !TEMPLATE == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
+    let protocol = match entry.protocol & !TEMPLATE {
+        ip if ip == Protocol::Ip as u8 => Protocol::Ip,
+        tcp if tcp == Protocol::Tcp as u8 => Protocol::Tcp,
+        _ => Protocol::Udp,
+    };
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();
-    let meant = filter.protocol.is_none_or(|p| p == protocol)
-        && filter.virtual_address.is_none_or(|a| a == key.virtual_)
-        && filter
-            .virtual_port
-            .is_none_or(|p| p == key.virtual_port || rules.service_ref(entry.service()).is_some_and(|s| s.service.key.port == p))
-        && filter.client.is_none_or(|a| a == key.client)
-        && filter.server.is_none_or(|a| a == server.address);
+    let put_aside = entry.is_template() && key.virtual_port == NO_PORT;
+    let service = rules.service_ref(entry.service()).map(|found| found.service.key);
+    let by_service = if filter.protocol == Some(Protocol::Ip) {
+        // What a mark brought has the VIPs, vports and protocols of its packets.
+        service.is_some_and(|s| s.is_marked() && filter.virtual_address.is_none_or(|a| a == s.address))
+    } else {
+        filter.protocol.is_none_or(|p| p == protocol)
+            && filter.virtual_address.is_none_or(|a| a == key.virtual_)
+            && filter.virtual_port.is_none_or(|p| p == key.virtual_port || service.is_some_and(|s| s.port == p && !s.is_marked()))
+    };
+    let meant = by_service && filter.client.is_none_or(|a| a == key.client) && filter.server.is_none_or(|a| a == server.address);
     meant.then(|| ConnectionRow {
         protocol,
         client: (key.client.ip(), key.client_port).into(),
         virtual_address: (key.virtual_.ip(), key.virtual_port).into(),
-        server: (server.address.ip(), server.port_for(key.virtual_port)).into(),
+        server: (server.address.ip(), if put_aside { key.virtual_port } else { server.port_for(key.virtual_port) }).into(),
         state: entry.state_name(),
         expires_in: now.until(entry.expires()),
         in_packets: if entry.is_template() { 0 } else { entry.in_packets },

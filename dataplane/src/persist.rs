@@ -1,13 +1,14 @@
 //! Persistence: a client's first connection leaves a template, and its later ones follow that to the same real server.
 //!
-//! A template is an entry of the connection table (client's network, no cport, VIP, vport) that no packet matches. It lives
+//! A template is an entry of the connection table (client's network, no cport, VIP, vport) that no packet matches; of a service
+//! by mark it has the mark in the place of the VIP and holds for all protocols and ports. It lives
 //! for the service's time after the last new connection, and on for a minute at a time while connections of its own are left.
 
 use crate::address::Address;
-use crate::connection::entry::TEMPLATE;
+use crate::connection::entry::{TEMPLATE, flags};
 use crate::connection::{EntryId, Key, NewEntry};
 use crate::rules::Rules;
-use crate::service::{Persistence, ServerId, ServiceId};
+use crate::service::{Persistence, Protocol, ServerId, ServiceId};
 use crate::tcp::State;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -28,7 +29,7 @@ impl Tracker {
     /// Where a new connection `key` of a persistent service goes.
     ///
     /// A template is followed whatever the real server's weight, unless that is 0 and `expire_quiescent_template` is on. When
-    /// its real server was removed, the service schedules anew and the template says so from then on. Cost: one lookup, and
+    /// its real server was removed, the service schedules anew and another template says so from then on. Cost: one lookup, and
     /// the scheduler's for a client without a template.
     pub(crate) fn persistent(
         &mut self,
@@ -38,13 +39,15 @@ impl Tracker {
         rules: &mut Rules,
         now: Tick,
     ) -> Result<Followed, Verdict> {
-        let vport = rules.service_ref(service).map_or(0, |found| found.service.key.port);
+        let key_of_service = rules.service_ref(service).ok_or(Verdict::NoRealServer)?.service.key;
+        let (virtual_, protocol) =
+            if key_of_service.is_marked() { (key_of_service.address, Protocol::Ip as u8) } else { (key.virtual_, key.protocol) };
         let of_client = Key {
             client: Address(key.client.0 & persistence.mask),
             client_port: 0,
-            virtual_port: vport,
-            protocol: key.protocol | TEMPLATE,
-            ..*key
+            virtual_,
+            virtual_port: key_of_service.port,
+            protocol: protocol | TEMPLATE,
         };
         let timeout_ticks = persistence.timeout * Tick::PER_SECOND;
         let hash = self.connections.hash(&of_client);
@@ -56,14 +59,18 @@ impl Tracker {
                 return Ok(Followed { server, template, fresh: false });
             }
         }
-        let server = rules.schedule(service, key).ok_or(Verdict::NoRealServer)?;
+        // As in IPVS, one that is not followed any more stays until its time is up, where no connection finds it.
+        let known = known.filter(|template| !self.connections.invalidate(*template));
+        let server = rules.schedule(service, key, now).ok_or(Verdict::NoRealServer)?;
         let template = if let Some(template) = known {
+            // Of the very port that stands for none: it cannot be put aside.
             Self::count_template(self.connections.entry(template).server(), rules, false);
             self.connections.redirect(template, server, service);
             self.connections.renew(template, now, timeout_ticks);
             template
         } else {
-            let new = NewEntry { server, service, state: State::None, flags: 0, timeout_ticks };
+            let flags = if key.protocol == Protocol::Tcp as u8 { 0 } else { flags::NO_HANDSHAKE };
+            let new = NewEntry { server, service, state: State::None, flags, timeout_ticks };
             self.connections.insert(hash, &of_client, new, now)?
         };
         Self::count_template(server, rules, true);

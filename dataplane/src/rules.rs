@@ -1,6 +1,7 @@
 //! The rules that a worker obeys: its copy of the control plane's snapshots, changed only by whole batches.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use crossbeam_utils::CachePadded;
 use hashbrown::HashMap;
@@ -8,11 +9,13 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
+use crate::marks::Marks;
 use crate::routes::Routes;
-use crate::schedule::{Pick, Scheduler};
+use crate::schedule::{Memory, Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
+use crate::tick::Tick;
 use crate::ways::Ways;
 
 /// A service with this worker's scheduler for it.
@@ -50,12 +53,17 @@ pub struct ServerRules {
 }
 
 impl ServerRules {
-    /// Notes that a connection came, which may overload it. Cost: one line a worker for a real server with thresholds.
+    /// Notes that a connection came, which may overload it. Cost for a real server with thresholds: a fence and one line a worker.
+    ///
+    /// Of workers that count a connection at once, the last one to pass its fence sees what all of them counted. So a real server
+    /// gets no more connections beyond its upper threshold than there are other workers: one each, picked before the flag was set.
     #[inline]
     pub fn connection_came(&self) {
-        let stats = &self.server.stats;
-        if self.thresholds.upper != 0 && self.thresholds.are_reached(stats.connections()) {
-            stats.set_overloaded(true);
+        if self.thresholds.upper != 0 {
+            fence(Ordering::SeqCst);
+            if self.thresholds.are_reached(self.server.stats.connections()) {
+                self.server.stats.set_overloaded(true);
+            }
         }
     }
 
@@ -65,6 +73,8 @@ impl ServerRules {
         let stats = &self.server.stats;
         if self.thresholds.upper != 0 && stats.is_overloaded() && self.thresholds.are_relieved(stats.connections()) {
             stats.set_overloaded(false);
+            // Another worker's connection may have come since the counts were read, when the flag was still set.
+            self.connection_came();
         }
     }
 }
@@ -83,6 +93,9 @@ pub struct Rules {
     pub routes: Arc<Routes>,
     /// Masquerading real servers.
     masquerading: u32,
+    /// What this worker's schedulers share.
+    pub memory: Memory,
+    marks: Arc<Marks>,
     /// What the established stage needs of all this.
     pub ways: Ways,
     /// Settings in force.
@@ -93,8 +106,8 @@ pub struct Rules {
 
 impl Rules {
     /// No rules for worker `worker` of ports with these MACs, with room for so many services and real servers; nothing is
-    /// allocated later.
-    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Self {
+    /// allocated later. The worker's secret `seed` decides what its schedulers draw by lot.
+    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>, seed: [u64; 4]) -> Self {
         let empty = |n: u32| n as usize;
         Self {
             worker,
@@ -106,6 +119,8 @@ impl Rules {
             locals: Arc::new(LocalAddresses::default()),
             routes: Arc::new(Routes::default()),
             masquerading: 0,
+            memory: Memory::new(seed, &Settings::default()),
+            marks: Arc::new(Marks::default()),
             ways: Ways::new(services, servers, macs),
             settings: Settings::default(),
             version: 0,
@@ -117,6 +132,9 @@ impl Rules {
         let worker = self.worker;
         if let Some(locals) = &mut batch.locals {
             std::mem::swap(locals, &mut self.locals);
+        }
+        if let Some(marks) = &mut batch.marks {
+            std::mem::swap(marks, &mut self.marks);
         }
         for (id, change) in &mut batch.servers {
             let Some(slot) = self.servers.get_mut(id.0 as usize) else { continue };
@@ -144,18 +162,18 @@ impl Rules {
                 && self.by_key.get(&old.service.key) == Some(id)
             {
                 self.by_key.remove(&old.service.key);
-                self.any_port -= u32::from(old.service.key.port == 0);
+                self.any_port -= u32::from(old.service.key.takes_every_port());
             }
             let new = change.take().map(|service| {
                 let known = self.by_key.insert(service.key, *id);
-                self.any_port += u32::from(service.key.port == 0 && known.is_none());
+                self.any_port += u32::from(service.key.takes_every_port() && known.is_none());
                 let scheduler = match slot.take() {
                     Some(mut old) => {
-                        old.scheduler.service_changed(&old.service, &service);
+                        old.scheduler.service_changed(&old.service, &service, &mut self.memory);
                         *change = Some(old.service);
                         old.scheduler
                     }
-                    None => Scheduler::new(&service),
+                    None => Scheduler::new(&service, &mut self.memory),
                 };
                 ServiceRules { traffic: Arc::clone(service.stats.share(worker)), timeouts: service.timeouts, service, scheduler }
             });
@@ -166,6 +184,7 @@ impl Rules {
         }
         if let Some(settings) = &mut batch.settings {
             std::mem::swap(settings, &mut self.settings);
+            self.memory.settings_changed(&self.settings);
             for (id, service) in (0..).map(ServiceId).zip(&self.services) {
                 self.ways.agree(id, service.as_ref(), &self.settings.timeouts);
             }
@@ -187,6 +206,23 @@ impl Rules {
         self.by_key.get(&ServiceKey { port: 0, ..*key }).copied()
     }
 
+    /// The service by mark that a first packet is for, which comes before any of its VIP. Packets to a DIP get no mark: a wide
+    /// rule would take the director's own traffic away. Cost: one load without mark rules; with them, that of [`Marks::of`] and
+    /// three hash lookups.
+    #[inline]
+    pub fn find_marked(&self, key: &Key) -> Option<ServiceId> {
+        if self.marks.is_empty() { None } else { self.look_up_mark(key) }
+    }
+
+    #[inline(never)]
+    fn look_up_mark(&self, key: &Key) -> Option<ServiceId> {
+        let mark = self.marks.of(key)?;
+        if self.is_own(key.virtual_) && !self.locals.vips.contains(&key.virtual_) {
+            return None;
+        }
+        self.by_key.get(&ServiceKey::marked(mark, key.virtual_.is_v4())).copied()
+    }
+
     /// The service at a place.
     #[inline]
     pub fn service(&mut self, id: ServiceId) -> Option<&mut ServiceRules> {
@@ -201,10 +237,9 @@ impl Rules {
 
     /// The real server for a new connection of service `id`; `None` when none takes any. Cost: that of the scheduler.
     #[inline]
-    pub fn schedule(&mut self, id: ServiceId, key: &Key) -> Option<ServerId> {
-        let ServiceRules { service, scheduler, .. } = self.service(id)?;
-        let pick = Pick { members: &service.members, client: key.client, client_port: key.client_port, virtual_address: key.virtual_ };
-        let at = scheduler.pick(&pick)?;
+    pub fn schedule(&mut self, id: ServiceId, key: &Key, now: Tick) -> Option<ServerId> {
+        let ServiceRules { service, scheduler, .. } = self.services.get_mut(id.0 as usize)?.as_mut()?;
+        let at = scheduler.pick(&Pick::new(service, key, now), &mut self.memory)?;
         service.members.get(at).map(|member| member.server)
     }
 
@@ -232,9 +267,9 @@ impl Rules {
         self.locals.addresses.contains_key(&address)
     }
 
-    /// Whether this is a VIP.
+    /// Whether this is a VIP, or an address that mark rules are about. Cost: that of all mark rules for what is no VIP.
     #[inline]
     pub fn is_service_address(&self, address: Address) -> bool {
-        self.locals.vips.contains(&address)
+        self.locals.vips.contains(&address) || (self.marks.cover(address) && !self.is_own(address))
     }
 }

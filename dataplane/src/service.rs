@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::schedule::Buckets;
 use crate::settings::Timeouts;
 use crate::stats::{ServerStats, ServiceStats};
 
-/// A transport protocol that a virtual service can be for; the value is the IP protocol number (IANA).
+/// What a virtual service is for: a transport protocol, by its IP protocol number (IANA), or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Protocol {
+    /// Any protocol: of services by mark and of their templates, which IPVS lists as `IP`. No packet has it.
+    Ip = 0,
     /// TCP (RFC 9293).
     Tcp = 6,
     /// UDP (RFC 768).
     Udp = 17,
 }
 
-/// What a virtual service is known by on the packet path: protocol, VIP and vport.
+/// What a virtual service is known by on the packet path: protocol, VIP and vport; or a mark, see [`ServiceKey::marked`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// The transport protocol.
@@ -25,6 +28,28 @@ pub struct ServiceKey {
     pub address: Address,
     /// The vport; 0 for a service that takes every port that no other service of its VIP has.
     pub port: u16,
+}
+
+impl ServiceKey {
+    /// The key of the service by mark `mark` for packets of one family. IPVS puts the mark where the VIP would be, and lists
+    /// it so in templates: 7 is `0.0.0.7` or `0:7::`. A transport protocol's services never meet these.
+    #[inline]
+    pub const fn marked(mark: u32, v4: bool) -> Self {
+        let address = if v4 { Address::v4(mark) } else { Address((mark as u128) << 96) };
+        Self { protocol: Protocol::Ip, address, port: 0 }
+    }
+
+    /// Whether it is a mark's.
+    #[inline]
+    pub const fn is_marked(&self) -> bool {
+        matches!(self.protocol, Protocol::Ip)
+    }
+
+    /// Whether it takes every port that no other service of its VIP has.
+    #[inline]
+    pub const fn takes_every_port(&self) -> bool {
+        self.port == 0 && !self.is_marked()
+    }
 }
 
 /// A virtual service's place in the workers' tables; given out by the control plane, reused only after every worker let go.
@@ -57,6 +82,29 @@ pub enum SchedulerKind {
     LeastConnections,
     /// Weighted least connections.
     WeightedLeastConnections,
+    /// Shortest expected delay.
+    ShortestExpectedDelay,
+    /// Never queue.
+    NeverQueue,
+    /// Locality-based least connections.
+    LocalityLeastConnections,
+    /// Locality-based least connections with replication.
+    LocalityReplicated,
+    /// Weighted failover.
+    Failover,
+    /// Weighted overflow.
+    Overflow,
+    /// Power of two choices.
+    TwoChoices,
+    /// Destination hashing.
+    DestinationHash,
+    /// Maglev hashing, with the flags `mh-port` and `mh-fallback`.
+    Maglev {
+        /// The client's port counts too.
+        port: bool,
+        /// Another real server is tried when the client's own takes no new connections.
+        fallback: bool,
+    },
     /// Source hashing, with the flags `sh-port` and `sh-fallback`.
     SourceHash {
         /// The client's port counts too.
@@ -166,7 +214,7 @@ pub struct VirtualService {
     pub key: ServiceKey,
     /// The scheduler.
     pub scheduler: SchedulerKind,
-    /// One-packet scheduling (`-o`): every packet is scheduled and no entry is made; UDP only.
+    /// One-packet scheduling (`-o`): every packet is scheduled and no entry is made; of a service by mark, every UDP packet.
     pub one_packet: bool,
     /// Persistence, where the service has it.
     pub persistence: Option<Persistence>,
@@ -175,6 +223,8 @@ pub struct VirtualService {
     pub revision: u64,
     /// Members, newest first.
     pub members: Vec<Member>,
+    /// Whose bucket is whose, for the schedulers that hash; made for this list of members.
+    pub buckets: Buckets,
     /// Timeouts of its own, where they differ from the director's.
     pub timeouts: Option<Timeouts>,
     /// Counters, one line a worker.

@@ -38,6 +38,11 @@ pub struct Settings {
     pub expire_quiescent_template: bool,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT` in direct routing.
     pub conn_reuse_mode: u8,
+    /// Seconds that `lblc` remembers an unused destination address; 0 to 2 678 400.
+    pub lblc_expiration: u32,
+    /// Seconds that `lblcr` remembers an unused destination address, and that a set of several real servers must be unchanged before it
+    /// loses one; 0 to 2 678 400.
+    pub lblcr_expiration: u32,
     /// Default timeouts.
     pub timeouts: Timeouts,
     /// What direct routing does to the TTL.
@@ -55,6 +60,8 @@ impl Default for Settings {
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             conn_reuse_mode: 1,
+            lblc_expiration: 86_400,
+            lblcr_expiration: 86_400,
             timeouts: Timeouts::default(),
             ttl: Ttl::Preserve,
             exception_rate: 10_000,

@@ -158,7 +158,7 @@ impl Tracker {
             return Fate::Drop(Verdict::OwnSource);
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
-        let Some(id) = rules.find(&service_key) else { return Fate::Kernel };
+        let Some(id) = rules.find_marked(key).or_else(|| rules.find(&service_key)) else { return Fate::Kernel };
         if key.client_port == FTP_DATA {
             return Fate::Kernel;
         }
@@ -171,14 +171,14 @@ impl Tracker {
             Some(Ok(followed)) => Some(followed),
             None => None,
         };
-        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key)) else {
+        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key, now)) else {
             return Fate::Drop(Verdict::NoRealServer);
         };
         let (Some(found), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
             return Fate::Drop(Verdict::RealServerRemoved);
         };
         let (share, traffic) = (&target.share, &found.traffic);
-        if !found.service.one_packet {
+        if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             // Replies of a masquerading real server pass the director, all others do not.
             let masqueraded = target.method == Method::Masquerading;

@@ -113,7 +113,7 @@ impl Worker {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
         let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
-        let rules = Rules::new(config.index, config.services, config.servers, macs.clone());
+        let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed);
         let mut worker = Self {
             end,
             orders: Orders::new(),
@@ -176,6 +176,7 @@ impl Worker {
         }
         worked |= self.take_over(now);
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
+        self.rules.memory.sweep(now);
         self.report();
         worked
     }

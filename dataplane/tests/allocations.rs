@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::connection::{ConnectionTable, Key, NewEntry};
-use dataplane::schedule::{Pick, Scheduler};
+use dataplane::schedule::{Buckets, Memory, Pick, Scheduler, Seat};
 use dataplane::service::{Member, Protocol, SchedulerKind, ServerId, ServiceId, ServiceKey, VirtualService};
+use dataplane::settings::Settings;
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tcp::State;
 use dataplane::tick::Tick;
@@ -20,6 +21,8 @@ fn key(n: u32) -> Key {
 
 fn service(scheduler: SchedulerKind, weights: &[u32], revision: u64) -> VirtualService {
     let stats = || Arc::new(ServerStats::new(1));
+    let seat = |(n, weight): (u32, &u32)| Seat { address: Address::v4(n), port: 80, weight: *weight, last_weight: *weight };
+    let seats: Vec<Seat> = (0u32..).zip(weights).map(seat).collect();
     let members = (0u32..).zip(weights).map(|(n, weight)| Member {
         server: ServerId(n),
         weight: *weight,
@@ -35,6 +38,7 @@ fn service(scheduler: SchedulerKind, weights: &[u32], revision: u64) -> VirtualS
         persistence: None,
         revision,
         members: members.collect(),
+        buckets: Buckets::new(scheduler, false, &seats),
         timeouts: None,
         stats: Arc::new(ServiceStats::new(1)),
     }
@@ -82,20 +86,31 @@ fn picking_and_following_a_change_of_members_allocates_nothing() {
         SchedulerKind::WeightedRoundRobin,
         SchedulerKind::LeastConnections,
         SchedulerKind::WeightedLeastConnections,
+        SchedulerKind::ShortestExpectedDelay,
+        SchedulerKind::NeverQueue,
+        SchedulerKind::LocalityLeastConnections,
+        SchedulerKind::LocalityReplicated,
+        SchedulerKind::Failover,
+        SchedulerKind::Overflow,
+        SchedulerKind::TwoChoices,
         SchedulerKind::SourceHash { port: true, fallback: true },
+        SchedulerKind::Maglev { port: true, fallback: true },
     ];
+    let mut memory = Memory::new([1, 2, 3, 4], &Settings::default());
     for kind in kinds {
         let (old, new) = (service(kind, &[1, 2, 0], 0), service(kind, &[1, 0, 7, 3], 1));
-        let mut scheduler = Scheduler::new(&old);
+        let mut scheduler = Scheduler::new(&old, &mut memory);
         let mut picked = 0;
         let allocations = count(|| {
-            for members in [&old.members, &new.members] {
+            for service in [&old, &new] {
                 for n in 0..50 {
-                    let pick = Pick { members, client: Address::v4(n), client_port: 1, virtual_address: Address::v4(1) };
-                    picked += usize::from(scheduler.pick(&pick).is_some());
+                    let now = Tick(n * 100_000);
+                    picked += usize::from(scheduler.pick(&Pick::new(service, &key(n), now), &mut memory).is_some());
+                    memory.sweep(now);
                 }
-                scheduler.service_changed(&old, &new);
+                scheduler.service_changed(&old, &new, &mut memory);
             }
+            scheduler = Scheduler::new(&new, &mut memory);
         });
         assert_eq!((allocations, picked), (0, 100), "{kind:?}");
     }

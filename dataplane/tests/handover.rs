@@ -12,6 +12,7 @@ use dataplane::connection::Replies;
 use dataplane::handover::{self, DEPTH};
 use dataplane::link::PortQueues;
 use dataplane::routes::{PortRoutes, Routes};
+use dataplane::schedule::Buckets;
 use dataplane::service::{Protocol::*, SchedulerKind::*, *};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
@@ -123,6 +124,7 @@ impl Several {
                 persistence: None,
                 revision: 1,
                 members: vec![member],
+                buckets: Buckets::default(),
                 timeouts: None,
                 stats: Arc::clone(stats),
             })

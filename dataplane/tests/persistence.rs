@@ -85,7 +85,7 @@ eal_test! {
         let next = syn(&mut lab, "198.51.100.1:1002");
         assert_ne!(next, 23);
         assert_eq!(syn(&mut lab, "198.51.100.1:1003"), next, "the template says so from then on");
-        assert_eq!((lab.persistent(0, 23), lab.persistent(0, next)), (0, 1));
+        assert_eq!((lab.persistent(0, 23), lab.persistent(0, next)), (1, 1));
     }
 
     fn clients_of_a_removed_server_are_scheduled_anew(eal) {
@@ -95,7 +95,10 @@ eal_test! {
         lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21), server(22), server(23).removed()]);
         let next = syn(&mut lab, "198.51.100.1:1001");
         assert_ne!(next, 23);
-        assert_eq!((lab.persistent(0, 23), lab.persistent(0, next), lab.active(0, 23)), (0, 1, 1));
+        assert_eq!((lab.persistent(0, 23), lab.persistent(0, next), lab.active(0, 23)), (1, 1, 1));
+        assert_eq!(syn(&mut lab, "198.51.100.1:1002"), next);
+        let aside: Vec<_> = lab.connections().into_iter().filter(|row| row.virtual_address.port() == 65535).collect();
+        assert_eq!(aside.iter().map(|row| (row.server.port(), row.client.port())).collect::<Vec<_>>(), [(65535, 0)], "as IPVS lists it");
         assert_eq!(lab.expect(&tcp("198.51.100.1:1000", WEB).ack(), &["real_server_removed"]).len(), 0);
     }
 

@@ -106,7 +106,6 @@ def test_binary_answers_to_the_names_of_ipvsadm_and_to_its_own(director):
 @pytest.mark.parametrize("line, name", [
     (f"-A -t {VIP}:81 -s rr -p 300 --pe sip", "--pe"),
     (f"-A -t {VIP}:81 -s sed", "sed"),
-    ("-A -f 7 -s rr", "-f"),
     (f"-a -t {VIP}:80 -r 10.10.24.21 -i --tun-type gre", "gre"),
     (f"-A -t {VIP}:81 -s mh -b mh-port", "mh"),
     ("--start-daemon master", ""),

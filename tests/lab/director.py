@@ -162,9 +162,10 @@ class Director:
         return said
 
     def clear(self):
-        """Forgets services, their counters (a real server that comes back finds its own again), connections and settings."""
+        """Forgets services, their counters (a real server that comes back finds its own again), mark rules, connections and settings."""
         self.api.post("services/zero")
         self.api.delete("services")
+        self.api.delete("marks")
         self.api.delete("connections")
         self.api.delete("settings")
 

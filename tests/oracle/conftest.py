@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lab import Director, Wire, config_text  # noqa: E402
 from lab.host import inside  # noqa: E402
+from marks import with_our_own_rules  # noqa: E402
 from player import Player, packet_socket  # noqa: E402
 from recordings import LATER  # noqa: E402
 
@@ -29,8 +30,8 @@ def player():
             return done.stdout + done.stderr
 
         # The neighbourhood must answer before the director looks for its gateway.
-        reset = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null"
-        player = Player(wire, shell, "baton settings set {name}={value} >/dev/null", reset)
+        reset = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null && baton marks clear"
+        player = Player(wire, shell, "baton settings set {name}={value} >/dev/null", reset, translate=with_our_own_rules)
         with Director(lab.director, config_text(lab.device, ttl="decrement")):
             yield player
         player.close()

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """Plays recordings of the kernel's IPVS against a director that is attached to the other end of a cable, and tells every difference.
 
-usage: play.py [--only NAME ...] [--list] [--device p0] [--netns peer] [--run PREFIX] [--set LINE] [--reset LINE] [--ttl decrement|preserve]
+usage: play.py [--only NAME ...] [--list] [--device p0] [--netns peer] [--run PREFIX] [--set LINE] [--reset LINE] [--ttl decrement|preserve] [--netfilter]
 
 The director has MAC 02:00:00:00:d0:00, DIP 10.10.24.10/24 and fd00:10::10/64, gateways 10.10.24.1 and fd00:10::1, and one worker. For a director
 of ours `make recordings` sets all that up. By hand, against the kernel's own IPVS:
-  play.py --netns peer --run 'ip netns exec director' --ttl decrement --set 'sysctl -qw net.ipv4.vs.{name}={value}' --reset 'ipvsadm -C'
+  play.py --netns peer --run 'ip netns exec director' --ttl decrement --set 'sysctl -qw net.ipv4.vs.{name}={value}' --reset 'ipvsadm -C' --netfilter
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 
+from marks import with_our_own_rules
 from player import Player, packet_socket
 from recordings import LATER, load
 
@@ -28,7 +29,8 @@ def main():
     parser.add_argument("--run", default="", metavar="PREFIX", help="put before commands, to run them where the director is")
     parser.add_argument("--set", default="baton settings set {name}={value} >/dev/null", metavar="LINE", help="sets an IPVS sysctl")
     parser.add_argument("--reset", metavar="LINE", help="forgets services, connections and settings",
-                        default="ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null")
+                        default="ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null && baton marks clear")
+    parser.add_argument("--netfilter", action="store_true", help="run recorded iptables lines as they are, not as the director's own mark rules")
     parser.add_argument("--ttl", choices=("decrement", "preserve"), default="decrement")
     given = parser.parse_args()
     scenarios = load()
@@ -41,7 +43,8 @@ def main():
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if given.netns:
         enter(given.netns)
-    player = Player(packet_socket(given.device), lambda line: shell(given.run, line), given.set, given.reset, given.ttl)
+    player = Player(packet_socket(given.device), lambda line: shell(given.run, line), given.set, given.reset, given.ttl,
+                    str if given.netfilter else with_our_own_rules)
     passed = failed = later = 0
     for scenario in scenarios:
         name = scenario["name"]

@@ -33,11 +33,12 @@ class Player:
     """Plays scenarios over a packet socket that is bound to the far end of the director's cable.
 
     `shell` runs a line on the director's host and returns all that it printed; `setting` is a line that sets an IPVS sysctl by {name} and {value};
-    `reset` forgets services, connections and settings.
+    `reset` forgets services, connections and settings; `translate` turns a recorded line into what the director understands.
     """
 
-    def __init__(self, wire, shell, setting, reset, ttl="decrement"):
+    def __init__(self, wire, shell, setting, reset, ttl="decrement", translate=str):
         self._wire, self._shell, self._setting, self._reset, self._ttl = wire, shell, setting, reset, ttl
+        self._translate = translate
         self._arrived, self._inbox, self._open = threading.Condition(), [], True
         wire.settimeout(0.2)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -114,7 +115,7 @@ class Player:
 
     def _command(self, name, number, step):
         command, kernel = step["cmd"], step["out"]
-        here = self._shell(command)
+        here = self._shell(self._translate(command))
         return None if same_text(command, here, kernel) else Difference(number, command, kernel, here)
 
     def _frame(self, name, number, step):

@@ -18,37 +18,8 @@ FILES = ("base.json", "more.json", "mixed.json")
 
 # Scenarios that wait for what the director cannot do yet, and what that is. Everything else in the files is played.
 LATER = {
-    **dict.fromkeys(("sed-mixed", "sed-equal"), "scheduler sed"),
-    **dict.fromkeys(("nq-mixed", "nq-equal"), "scheduler nq"),
-    "dh": "scheduler dh",
-    **dict.fromkeys(("mh", "mh-mh-port", "mh-mh-fallback", "v6-mh"), "scheduler mh"),
-    "fo": "scheduler fo",
-    "ovf": "scheduler ovf",
-    "lblc": "scheduler lblc",
-    "lblcr": "scheduler lblcr",
     "tun-gue-gre": "tunnels of types gue and gre",
     "udp-fragments": "fragments",
-    "fwmark-http-https": "marks",
-    "random-0-00": "schedulers sed and dh",
-    "random-0-01": "scheduler mh",
-    "random-0-02": "schedulers sed and dh",
-    "random-0-04": "scheduler mh",
-    "random-0-05": "schedulers nq and sed",
-    "random-0-08": "scheduler dh",
-    "random-0-09": "scheduler mh",
-    "random-0-11": "scheduler nq",
-    "random-0-14": "scheduler dh",
-    "random-0-15": "scheduler sed",
-    "mixed-1-01": "scheduler nq",
-    "mixed-1-02": "scheduler sed",
-    "mixed-1-03": "scheduler sed",
-    "mixed-1-04": "scheduler mh",
-    "mixed-1-05": "scheduler nq",
-    "mixed-1-06": "scheduler nq",
-    "mixed-1-08": "scheduler nq",
-    "mixed-1-09": "scheduler nq",
-    "mixed-1-11": "schedulers nq and sed",
-    "mixed-1-15": "scheduler nq",
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

@@ -26,6 +26,12 @@ pub struct SettingsPatch {
     /// 0 to 7.
     #[schema(maximum = 7)]
     pub conn_reuse_mode: Option<u8>,
+    /// Seconds, 0 to 2678400.
+    #[schema(maximum = 2_678_400)]
+    pub lblc_expiration: Option<u32>,
+    /// Seconds, 0 to 2678400.
+    #[schema(maximum = 2_678_400)]
+    pub lblcr_expiration: Option<u32>,
     /// Seconds, 1 to 2678400.
     #[schema(minimum = 1, maximum = 2_678_400)]
     pub timeout_tcp: Option<u32>,
@@ -44,6 +50,8 @@ impl SettingsPatch {
             expire_nodest_conn: self.expire_nodest_conn.unwrap_or(settings.expire_nodest_conn),
             expire_quiescent_template: self.expire_quiescent_template.unwrap_or(settings.expire_quiescent_template),
             conn_reuse_mode: self.conn_reuse_mode.unwrap_or(settings.conn_reuse_mode),
+            lblc_expiration: self.lblc_expiration.unwrap_or(settings.lblc_expiration),
+            lblcr_expiration: self.lblcr_expiration.unwrap_or(settings.lblcr_expiration),
             timeout_tcp: self.timeout_tcp.unwrap_or(settings.timeout_tcp),
             timeout_tcpfin: self.timeout_tcpfin.unwrap_or(settings.timeout_tcpfin),
             timeout_udp: self.timeout_udp.unwrap_or(settings.timeout_udp),

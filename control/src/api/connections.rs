@@ -71,7 +71,11 @@ impl Reader {
     fn query(&mut self, service: Option<&str>, client: Option<&str>, server: Option<&str>) -> ConnectionQuery {
         let address = "an IPv4 or IPv6 address";
         ConnectionQuery {
-            service: self.read::<ServiceKey>("service", service, "tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets"),
+            service: self.read::<ServiceKey>(
+                "service",
+                service,
+                "tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N",
+            ),
             client: self.read::<IpAddr>("client", client, address),
             server: self.read::<IpAddr>("server", server, address),
         }

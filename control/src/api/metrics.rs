@@ -190,7 +190,7 @@ impl Scrape {
                 (RealServerState::NoMac, "no-mac"),
             ]
             .map(|(state, name)| {
-                let mut labels = both(s).to_vec();
+                let mut labels = both(s);
                 labels.push(("state", name.to_owned()));
                 (labels, u64::from(s.state == state))
             })
@@ -204,17 +204,26 @@ impl Scrape {
     }
 }
 
-fn local(key: ServiceKey) -> [Label; 3] {
+/// A service by mark has no address; its mark is in hexadecimal, as in the kernel's own table, and IPv6 is told apart as ipvsadm does.
+fn local(key: ServiceKey) -> Vec<Label> {
     let ServiceKey { protocol, address, port } = key;
     let proto = match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Mark => "FWM",
     };
-    [("local_address", IpAddr::to_string(&address)), ("local_port", port.to_string()), ("proto", proto.to_owned())]
+    let protocol = ("proto", proto.to_owned());
+    if let Some(mark) = key.mark() {
+        let family = if address.is_ipv6() { " IPv6" } else { "" };
+        return vec![("local_mark", format!("{mark:08X}{family}")), protocol];
+    }
+    vec![("local_address", IpAddr::to_string(&address)), ("local_port", port.to_string()), protocol]
 }
 
-fn both(sample: &ServerSample) -> [Label; 5] {
-    let [address, port, proto] = local(sample.service);
+fn both(sample: &ServerSample) -> Vec<Label> {
     let remote: SocketAddr = sample.server;
-    [address, port, ("remote_address", remote.ip().to_string()), ("remote_port", remote.port().to_string()), proto]
+    let mut labels = local(sample.service);
+    let at = labels.len() - 1;
+    labels.splice(at..at, [("remote_address", remote.ip().to_string()), ("remote_port", remote.port().to_string())]);
+    labels
 }

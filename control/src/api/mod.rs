@@ -6,6 +6,7 @@ mod configuration;
 mod connections;
 mod extract;
 mod health;
+mod marks;
 mod metrics;
 mod openapi;
 mod problem;
@@ -87,6 +88,7 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(system::workers))
         .routes(routes!(system::ports))
         .routes(routes!(system::neighbours))
+        .routes(routes!(marks::read, marks::put, marks::add, marks::delete_all))
         .routes(routes!(configuration::read_settings, configuration::patch_settings, configuration::reset_settings))
         .routes(routes!(configuration::read, configuration::put))
         .routes(routes!(openapi::document));

@@ -102,6 +102,10 @@ fn check_key(key: ServiceKey, spec: &ServiceSpec) -> Result<(), Rejection> {
             });
         }
     };
+    if key.mark().is_some() || spec.key().mark().is_some() {
+        differ("mark", key.to_string(), spec.key().to_string());
+        return if faults.is_empty() { Ok(()) } else { Err(Rejection::invalid(faults)) };
+    }
     differ("protocol", Protocol::as_str(key.protocol).to_owned(), Protocol::as_str(spec.protocol).to_owned());
     differ("address", key.address.to_string(), spec.address.to_string());
     differ("port", key.port.to_string(), spec.port.to_string());

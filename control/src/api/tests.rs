@@ -1,4 +1,5 @@
 mod connections;
+mod marks;
 mod seen;
 
 use std::net::SocketAddr;

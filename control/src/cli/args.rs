@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::client::Endpoint;
 use super::connections::Filter;
 use super::get::Output;
+use super::marks::Rule;
 
 /// Where the API is unless something else is said.
 pub const DEFAULT_API: &str = "unix:/run/baton/baton.sock";
@@ -55,6 +56,11 @@ pub enum Command {
     /// End connection entries
     #[command(after_help = "Example:\n  baton connections flush --service tcp:10.10.24.88:80")]
     Connections(Connections),
+    /// Add and remove mark rules, which say whose packets are a service's by mark (ipvsadm -f)
+    #[command(
+        after_help = "Example:\n  baton marks add 7 --destination 10.10.24.88 --protocol tcp --ports 80,443\n  baton ipvsadm -A -f 7 -s rr -p"
+    )]
+    Marks(Marks),
     /// Show and change settings, by IPVS's sysctl names
     #[command(after_help = "Example:\n  baton settings set sloppy_tcp=1 timeout_tcp=600")]
     Settings(Settings),
@@ -115,6 +121,9 @@ pub enum What {
         #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
+    /// Mark rules, in the order in which packets meet them
+    #[command(after_help = "Example:\n  baton get marks")]
+    Marks,
     /// Workers, and the version of the configuration that each one runs
     #[command(after_help = "Example:\n  baton get workers")]
     Workers,
@@ -147,6 +156,27 @@ pub enum ConnectionsAction {
         #[arg(long, short)]
         yes: bool,
     },
+}
+
+/// `baton marks`.
+#[derive(Args, Debug)]
+pub struct Marks {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: MarksAction,
+}
+
+/// What can be done with mark rules.
+#[derive(Subcommand, Debug)]
+pub enum MarksAction {
+    /// Add a rule behind all others: a packet gets the mark of the first rule that matches
+    #[command(
+        after_help = "Example:\n  baton marks add 7 --destination 10.10.24.88 --protocol tcp --ports 80,443\n  baton marks add 8 --destination 192.0.2.0/24"
+    )]
+    Add(Rule),
+    /// Remove every rule
+    #[command(after_help = "Example:\n  baton marks clear")]
+    Clear,
 }
 
 /// `baton settings`.

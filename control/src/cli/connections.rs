@@ -9,7 +9,7 @@ use crate::model::{Connections, Flushed};
 /// Which connection entries are meant; nothing given means all.
 #[derive(Clone, PartialEq, Eq, Debug, Default, clap::Args)]
 pub struct Filter {
-    /// Only those of this virtual service, such as tcp:10.10.24.88:80
+    /// Only those of this virtual service, such as tcp:10.10.24.88:80 or mark:7
     #[arg(long, value_name = "ID")]
     pub service: Option<String>,
     /// Only those from this client

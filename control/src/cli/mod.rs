@@ -7,6 +7,7 @@ pub mod ipvsadm;
 pub mod args;
 pub mod connections;
 pub mod get;
+pub mod marks;
 pub mod realserver;
 pub mod settings;
 
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, ConnectionsAction, SettingsAction, What};
+use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, What};
 use client::{Client, ClientError, Endpoint};
 use console::Console;
 use ipvsadm::Program;
@@ -79,6 +80,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             match &get.what {
                 What::Services => get::services(client, output, console),
                 What::Connections { filter, limit } => get::connections(client, filter, *limit, output, console),
+                What::Marks => marks::get(client, output, console),
                 What::Workers => get::workers(client, output, console),
                 What::Ports => get::ports(client, output, console),
                 What::Neighbours => get::neighbours(client, output, console),
@@ -87,6 +89,10 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
         }),
         Command::Connections(line) => with(api, console, |client, console| match &line.action {
             ConnectionsAction::Flush { filter, yes } => connections::flush(client, filter, *yes, console),
+        }),
+        Command::Marks(line) => with(api, console, |client, _| match &line.action {
+            MarksAction::Add(rule) => marks::add(client, rule),
+            MarksAction::Clear => marks::clear(client),
         }),
         Command::Settings(line) => with(api, console, |client, console| match &line.action {
             SettingsAction::Get { names, output } => settings::get(client, names, *output, console),

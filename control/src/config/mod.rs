@@ -6,6 +6,7 @@
 
 mod check;
 mod faults;
+mod marks;
 mod ports;
 mod reader;
 mod sections;
@@ -26,7 +27,7 @@ pub use faults::{ConfigFault, ConfigFaults};
 pub use values::{ByteSize, Device};
 
 use crate::director::{self, Link};
-use crate::model::{Document, ServiceSpec, Settings};
+use crate::model::{Document, MarkRule, ServiceSpec, Settings};
 use faults::Collector;
 use reader::Section;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// Settings under IPVS's sysctl names.
     pub settings: Settings,
+    /// The mark rules to begin with, when there is no state file.
+    pub marks: Vec<MarkRule>,
     /// The services to begin with, when there is no state file.
     pub services: Vec<ServiceSpec>,
 }
@@ -184,7 +187,7 @@ impl Config {
 
     /// What of the configuration can change while the director runs, as it is to begin with.
     pub fn document(&self) -> Document {
-        Document { revision: 0, settings: self.settings, services: self.services.clone() }
+        Document { revision: 0, settings: self.settings, marks: self.marks.clone(), services: self.services.clone() }
     }
 }
 
@@ -232,6 +235,7 @@ fn read(mut root: Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Conf
         forwarding: sections::forwarding(&mut root, faults),
         limits: sections::limits(&mut root, faults),
         settings: sections::settings(&mut root, faults),
+        marks: marks::read(&mut root, faults),
         services: services::read(&mut root, faults),
     };
     root.finish(faults);

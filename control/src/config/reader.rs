@@ -98,6 +98,11 @@ impl<'d> Item<'d> {
         faults.add(self.span.clone(), self.path.clone(), detail);
     }
 
+    /// Whether it is a whole number.
+    pub(super) fn is_integer(&self) -> bool {
+        self.value.as_integer().is_some()
+    }
+
     pub(super) fn text(&self, faults: &mut Collector<'_>, expected: impl Display) -> Option<&'d str> {
         let text = self.value.as_str();
         if text.is_none() {

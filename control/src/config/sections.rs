@@ -125,6 +125,12 @@ pub(super) fn settings(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Se
             *place = number;
         }
     }
+    let expirations = [("lblc_expiration", &mut settings.lblc_expiration), ("lblcr_expiration", &mut settings.lblcr_expiration)];
+    for (key, place) in expirations {
+        if let Some(seconds) = section.take(key).and_then(|item| item.number(faults, 0..=LONGEST_TIMEOUT)) {
+            *place = seconds;
+        }
+    }
     let timeouts = [
         ("timeout_tcp", &mut settings.timeout_tcp),
         ("timeout_tcpfin", &mut settings.timeout_tcpfin),

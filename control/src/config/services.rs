@@ -8,12 +8,31 @@ use std::net::IpAddr;
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
-use crate::model::{Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec};
+use crate::model::{Family, Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-const SCHEDULERS: &[(&str, Scheduler)] =
-    &[("rr", Scheduler::Rr), ("wrr", Scheduler::Wrr), ("lc", Scheduler::Lc), ("wlc", Scheduler::Wlc), ("sh", Scheduler::Sh)];
-const FLAGS: &[(&str, SchedulerFlag)] = &[("sh-port", SchedulerFlag::ShPort), ("sh-fallback", SchedulerFlag::ShFallback)];
+const SCHEDULERS: &[(&str, Scheduler)] = &[
+    ("rr", Scheduler::Rr),
+    ("wrr", Scheduler::Wrr),
+    ("lc", Scheduler::Lc),
+    ("wlc", Scheduler::Wlc),
+    ("sed", Scheduler::Sed),
+    ("nq", Scheduler::Nq),
+    ("sh", Scheduler::Sh),
+    ("dh", Scheduler::Dh),
+    ("mh", Scheduler::Mh),
+    ("lblc", Scheduler::Lblc),
+    ("lblcr", Scheduler::Lblcr),
+    ("fo", Scheduler::Fo),
+    ("ovf", Scheduler::Ovf),
+    ("twos", Scheduler::Twos),
+];
+const FLAGS: &[(&str, SchedulerFlag)] = &[
+    ("sh-port", SchedulerFlag::ShPort),
+    ("sh-fallback", SchedulerFlag::ShFallback),
+    ("mh-port", SchedulerFlag::MhPort),
+    ("mh-fallback", SchedulerFlag::MhFallback),
+];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 
@@ -42,13 +61,10 @@ impl Place {
 }
 
 fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceSpec> {
-    let protocol = section
-        .need("protocol", "\"tcp\" or \"udp\"", faults)
-        .and_then(|item| place.note("protocol", item, faults).choice(faults, PROTOCOLS));
-    let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
-    let port = section
-        .need("port", "the vport, 1 to 65535", faults)
-        .and_then(|item| place.note("port", item, faults).number(faults, 0..=u16::MAX));
+    let key = match section.take("mark") {
+        Some(mark) => read_mark(&mark, section, place, faults),
+        None => read_key(section, place, faults),
+    };
     let scheduler = section.take("scheduler").and_then(|item| place.note("scheduler", item, faults).choice(faults, SCHEDULERS));
     let flags = section.take("flags").map(|item| place.note("flags", item, faults).list(faults)).unwrap_or_default();
     let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
@@ -63,16 +79,42 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         real_servers.extend(real_server);
     }
     faults.place(place.pointer.clone(), section.path().to_owned(), section.span());
+    let ServiceKey { protocol, address, port } = key?;
     Some(ServiceSpec {
-        protocol: protocol?,
-        address: address?,
-        port: port?,
+        protocol,
+        address,
+        port,
         scheduler: scheduler.unwrap_or_default(),
         flags,
         persistence,
         one_packet: one_packet.unwrap_or_default(),
         real_servers,
     })
+}
+
+fn read_key(section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceKey> {
+    let protocol = section
+        .need("protocol", "\"tcp\" or \"udp\"; or a mark in the place of protocol, address and port", faults)
+        .and_then(|item| place.note("protocol", item, faults).choice(faults, PROTOCOLS));
+    let address = section.need("address", "the VIP", faults).and_then(|item| place.note("address", item, faults).parsed(faults, ADDRESS));
+    let port = section
+        .need("port", "the vport, 1 to 65535", faults)
+        .and_then(|item| place.note("port", item, faults).number(faults, 0..=u16::MAX));
+    if let Some(family) = section.take("family") {
+        family.refuse(faults, "family is for services by mark: the family of any other is its address's");
+    }
+    Some(ServiceKey { protocol: protocol?, address: address?, port: port? })
+}
+
+fn read_mark(mark: &Item<'_>, section: &mut Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<ServiceKey> {
+    for key in ["protocol", "address", "port"] {
+        if let Some(item) = section.take(key) {
+            item.refuse(faults, format_args!("a service by mark has no {key} of its own: that is of the rules that give the mark"));
+        }
+    }
+    let mark = place.note("mark", mark.clone(), faults).number(faults, 1..=u32::MAX);
+    let family = section.take("family").map(|item| item.choice(faults, &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)]));
+    Some(ServiceKey::marked(mark?, family.unwrap_or(Some(Family::Ipv4))? == Family::Ipv6))
 }
 
 fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Persistence {

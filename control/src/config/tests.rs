@@ -101,6 +101,23 @@ fn services_are_read_whole() {
 }
 
 #[test]
+fn schedulers_flags_and_their_settings_are_known_by_their_names() {
+    for name in ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"] {
+        let flags = if matches!(name, "sh" | "mh") { format!("[\"{name}-port\", \"{name}-fallback\"]") } else { "[]".to_owned() };
+        let text = format!(
+            "{PORT}[settings]\nlblc_expiration = 60\nlblcr_expiration = 0\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
+             scheduler = \"{name}\"\nflags = {flags}\n"
+        );
+        let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!((config.settings.lblc_expiration, config.settings.lblcr_expiration), (60, 0));
+        let service = &config.services[0];
+        assert_eq!(service.scheduler.as_str(), name);
+        assert!(service.flags.iter().all(|flag| flag.scheduler() == service.scheduler));
+        assert_eq!(service.flags.len(), if flags == "[]" { 0 } else { 2 });
+    }
+}
+
+#[test]
 fn every_value_is_refused_with_its_place() {
     // Text behind PORT (4 lines), where the fault is, part of what it says.
     let table = [
@@ -255,4 +272,43 @@ fn no_text_makes_it_panic() {
     for odd in ["", "\u{feff}", "[[port]]\n[[port]]\n", "port = [[[[]]]]", "port = [1, {}]", "a.b.c = 1\na = 2", "\0", "é = 'é"] {
         drop(read(odd));
     }
+}
+
+#[test]
+fn mark_rules_and_services_by_mark_are_read() {
+    let text = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.10.24.10/24\"]\n\
+        [[mark]]\nmark = 7\ndestination = \"10.10.24.88\"\nprotocol = \"tcp\"\nports = [80, \"8000-8999\"]\n\
+        [[mark]]\nmark = 8\ndestination = \"192.0.2.0/24\"\n\
+        [[service]]\nmark = 7\n[[service]]\nmark = 7\nfamily = \"ipv6\"\n";
+    let config = parse(text, Path::new("baton.toml"), &[0, 1]).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.marks.len(), 2);
+    assert_eq!(config.marks[0].ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["80", "8000-8999"]);
+    assert_eq!(config.services.iter().map(|s| s.key().to_string()).collect::<Vec<_>>(), ["mark:7", "mark6:7"]);
+}
+
+#[test]
+fn faults_of_mark_rules_are_all_named_at_their_lines() {
+    let text = "[[port]]\nname = \"lan\"\ndevice = \"net_null0\"\naddresses = [\"10.10.24.10/24\"]\n\
+        [[mark]]\nmark = 0\ndestination = \"10.10.24.88/24\"\nports = [0, \"9-8\", true]\nprotocol = \"sctp6\"\n\
+        [[mark]]\nmark = 1\ndestination = \"10.10.24.10\"\n\
+        [[mark]]\nmark = 1\ndestination = \"10.10.24.88/24\"\n\
+        [[service]]\nmark = 7\nport = 80\n\
+        [[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\nfamily = \"ipv4\"\n";
+    let faults = parse(text, Path::new("baton.toml"), &[0, 1]).unwrap_err();
+    let lines: Vec<(usize, &str)> = faults.faults().iter().map(|fault| (fault.line, fault.key.as_str())).collect();
+    assert_eq!(
+        lines,
+        [
+            (6, "mark[0].mark"),
+            (8, "mark[0].ports[0]"),
+            (8, "mark[0].ports[1]"),
+            (8, "mark[0].ports[2]"),
+            (9, "mark[0].protocol"),
+            (12, "mark[1].destination"),
+            (15, "mark[2].destination"),
+            (18, "service[0].port"),
+            (23, "service[1].family"),
+        ],
+        "{faults}"
+    );
 }

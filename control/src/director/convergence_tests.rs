@@ -7,12 +7,13 @@ use std::task::{Context, Waker};
 
 use dataplane::address::Address;
 use dataplane::command::{WorkerEnd, channel};
+use dataplane::schedule::{Buckets, Seat};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::scripted::{LIMITS, Tables, links, service, turn};
 use super::*;
-use crate::model::{RealServerSpec, ServiceSpec};
+use crate::model::{RealServerSpec, Scheduler, ServiceSpec};
 
 /// A real server: the end of its address, its weight, whether its MAC is static.
 type Choice = (u8, u8, bool);
@@ -42,7 +43,7 @@ fn server_choice() -> impl Strategy<Value = Choice> {
 fn step() -> impl Strategy<Value = Step> {
     let servers = || prop::collection::vec(server_choice(), 0..5);
     prop_oneof![
-        3 => (0..3_u8, 0..2_u8, servers()).prop_map(|(service, scheduler, servers)| Step::Put { service, scheduler, servers }),
+        3 => (0..3_u8, 0..3_u8, servers()).prop_map(|(service, scheduler, servers)| Step::Put { service, scheduler, servers }),
         2 => (0..3_u8).prop_map(|service| Step::RemoveService { service }),
         4 => (0..3_u8, server_choice()).prop_map(|(service, server)| Step::Add { service, server }),
         4 => (0..3_u8, 0..3_u8).prop_map(|(service, last)| Step::RemoveServer { service, last }),
@@ -77,7 +78,7 @@ fn address(last: u8) -> IpAddr {
 fn spec(service_number: u8, scheduler: u8, servers: &[Choice]) -> ServiceSpec {
     let mut spec =
         service(json!({"protocol": "tcp", "address": format!("10.10.24.{}", 88 + service_number / 2), "port": 80 + service_number % 2}));
-    spec.scheduler = [crate::model::Scheduler::Rr, crate::model::Scheduler::Wlc][usize::from(scheduler)];
+    spec.scheduler = [Scheduler::Rr, Scheduler::Wlc, Scheduler::Sh][usize::from(scheduler)];
     let mut seen = BTreeSet::new();
     spec.real_servers = servers.iter().filter(|s| seen.insert(s.0)).map(|s| real_server(*s)).collect();
     spec
@@ -177,6 +178,9 @@ impl World {
                 let service = by_key[&(Address::from(spec.address), spec.port)];
                 let oldest_first: Vec<_> = service.members.iter().rev().map(|m| (m, &tables.servers[&m.server.0])).collect();
                 assert_eq!(oldest_first.len(), spec.real_servers.len());
+                let seat = |weight| Seat { address: Address::v4(0), port: 0, weight, last_weight: 0 };
+                let seats: Vec<Seat> = service.members.iter().map(|member| seat(member.weight)).collect();
+                assert_eq!(service.buckets, Buckets::new(service.scheduler, false, &seats));
                 members += oldest_first.len();
                 for ((member, server), listed) in oldest_first.iter().zip(&spec.real_servers) {
                     assert!(server.available && server.address == Address::from(listed.address) && server.port == spec.port);

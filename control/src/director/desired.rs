@@ -14,8 +14,8 @@ use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
-use super::{Limits, Link};
-use crate::model::{Method, ServiceKey, Settings};
+use super::{Limits, Link, marks};
+use crate::model::{MarkRule, Method, ServiceKey, Settings};
 
 /// Stands among the real servers that wait for a neighbour's MAC for the ways to clients: no real server has this place.
 const GATEWAY: u32 = u32::MAX;
@@ -27,6 +27,7 @@ pub(super) struct Touched {
     pub(super) servers: BTreeSet<u32>,
     pub(super) vips: HashSet<IpAddr>,
     pub(super) hops: HashSet<Hop>,
+    pub(super) marks: bool,
     pub(super) settings: bool,
     /// The ways to clients.
     pub(super) routes: bool,
@@ -45,7 +46,7 @@ pub(super) struct Desired {
     pub(super) servers: Places<ServerKey, ServerRecord>,
     /// Services in the order in which they were added.
     pub(super) order: BTreeMap<u64, u32>,
-    /// Every VIP with the number of services that have it.
+    /// Every VIP with the number of services and mark rules that have it.
     pub(super) vips: HashMap<IpAddr, u32>,
     /// Every real server's address with the number of real servers that have it.
     pub(super) addresses: HashMap<IpAddr, u32>,
@@ -53,6 +54,7 @@ pub(super) struct Desired {
     pub(super) hops: HashMap<Hop, BTreeSet<u32>>,
     pub(super) neighbours: Neighbours,
     pub(super) settings: Settings,
+    marks: Vec<MarkRule>,
     pub(super) touched: Touched,
     /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
     masquerading: bool,
@@ -76,6 +78,7 @@ impl Desired {
             hops: HashMap::new(),
             neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
             settings: Settings::default(),
+            marks: Vec::new(),
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             masquerading: false,
             next_change: 1,
@@ -102,7 +105,7 @@ impl Desired {
         record.order = self.last_order;
         record.members.clear();
         self.order.insert(self.last_order, id);
-        if count(&mut self.vips, key.address) {
+        if key.mark().is_none() && count(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
         }
         self.touched.services.insert(id);
@@ -120,7 +123,7 @@ impl Desired {
         }
         self.services.leave(id, self.next_change);
         self.order.remove(&order);
-        if discount(&mut self.vips, key.address) {
+        if key.mark().is_none() && discount(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
         }
         self.touched.services.insert(id);
@@ -134,7 +137,12 @@ impl Desired {
             return;
         }
         let old = std::mem::replace(&mut record.fields, fields);
-        if old.scheduler != record.fields.scheduler {
+        let another = old.scheduler != record.fields.scheduler;
+        if old.persistence.is_some() != record.fields.persistence.is_some() {
+            // It decides whether packets to them keep their port.
+            self.touched.servers.extend(record.members.iter().copied());
+        }
+        if another {
             self.list_changed(id);
         }
         self.touched.services.insert(id);
@@ -210,6 +218,27 @@ impl Desired {
         }
     }
 
+    /// The mark rules, in order.
+    pub(super) fn marks(&self) -> &[MarkRule] {
+        &self.marks
+    }
+
+    /// Makes these all mark rules. VIPs that only they have come and go with them.
+    pub(super) fn set_marks(&mut self, rules: &[MarkRule]) {
+        if self.marks == rules {
+            return;
+        }
+        let old = std::mem::replace(&mut self.marks, rules.to_vec());
+        for vip in marks::vips(rules).filter(|vip| count(&mut self.vips, *vip)) {
+            self.touched.vips.insert(vip);
+        }
+        for vip in marks::vips(&old).filter(|vip| discount(&mut self.vips, *vip)) {
+            self.touched.vips.insert(vip);
+        }
+        self.touched.marks = true;
+        self.touched.document = true;
+    }
+
     /// Puts the services into the order of `keys`, all of which are present.
     pub(super) fn reorder(&mut self, keys: impl Iterator<Item = ServiceKey>) {
         let ids: Vec<u32> = keys.filter_map(|k| self.services.find(&k)).collect();
@@ -247,6 +276,7 @@ impl Desired {
         let record = self.servers.get_mut(server)?;
         record.service = service;
         record.replace_fields(fields);
+        record.last_weight = fields.weight;
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);

@@ -53,7 +53,7 @@ impl Director {
     pub fn document(&self) -> Document {
         let inner = self.lock();
         let services = inner.desired.order.values().filter_map(|id| inner.service_spec(*id)).collect();
-        Document { revision: inner.revision, settings: inner.desired.settings, services }
+        Document { revision: inner.revision, settings: inner.desired.settings, marks: inner.desired.marks().to_vec(), services }
     }
 
     /// All virtual services as they are.
@@ -131,6 +131,7 @@ impl Inner {
             protocol: place.key.protocol,
             address: place.key.address,
             port: place.key.port,
+            mark: place.key.mark(),
             scheduler: place.record.fields.scheduler,
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,

@@ -9,6 +9,7 @@ mod desired;
 mod error;
 mod listing;
 pub mod mac;
+mod marks;
 mod meter;
 mod neighbours;
 mod outbox;
@@ -39,6 +40,7 @@ use tokio::sync::{Notify, watch};
 pub use connections::{ConnectionQuery, Cursor, MAX_CONNECTIONS};
 pub use error::Error;
 pub use listing::{Observation, ServerSample, ServiceSample};
+pub use marks::{MAX_MARKS, MAX_RANGES};
 pub use store::{EARLIER_VERSIONS, Store, StoreError};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
 

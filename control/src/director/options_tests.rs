@@ -23,6 +23,59 @@ async fn a_schedulers_flags_reach_the_workers_and_end_with_the_scheduler() {
 }
 
 #[tokio::test]
+async fn every_scheduler_and_its_settings_reach_the_workers() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let names = ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+    let mut kinds = std::collections::HashSet::new();
+    for name in names {
+        let patch = serde_json::from_value::<ServicePatch>(json!({"scheduler": name})).unwrap();
+        assert_eq!(rig.director.patch_service(web(), &patch).await.unwrap().scheduler.as_str(), name);
+        kinds.insert(rig.workers[0].only_service().scheduler);
+    }
+    assert_eq!(kinds.len(), names.len());
+    let edited = rig.director.edit_settings(|settings| (settings.lblc_expiration, settings.lblcr_expiration) = (7, 0)).await.unwrap();
+    assert_eq!((edited.lblc_expiration, edited.lblcr_expiration), (7, 0));
+    let settings = rig.workers[0].tables().settings.unwrap();
+    assert_eq!((settings.lblc_expiration, settings.lblcr_expiration), (7, 0));
+    let refused = rig.director.edit_settings(|settings| settings.lblc_expiration = 2_678_401).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn maglev_buckets_move_with_the_list_and_the_last_weights_and_with_nothing_else() {
+    let rig = Rig::new(1);
+    let near = |last: u8, weight: u32| json!({"address": format!("10.10.24.{last}"), "weight": weight});
+    rig.director.create_service(&web_spec(&json!([near(21, 1), near(22, 2), near(23, 1)]))).await.unwrap();
+    let patch = |text| serde_json::from_value::<ServicePatch>(text).unwrap();
+    rig.director.patch_service(web(), &patch(json!({"scheduler": "mh", "flags": ["mh-port"]}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().scheduler, dataplane::service::SchedulerKind::Maglev { port: true, fallback: false });
+    let buckets = || rig.workers[0].only_service().buckets.clone();
+    let weigh = async |last: &str, weight: u32| {
+        let patch = serde_json::from_value::<RealServerPatch>(json!({"weight": weight})).unwrap();
+        rig.director.patch_real_server(web(), socket(last), &patch).await.unwrap();
+    };
+    let first = buckets();
+    weigh("10.10.24.22:80", 0).await;
+    assert_eq!(buckets(), first, "quiescent");
+    rig.director.set_neighbour(0, ip("10.10.24.21"), Some(MAC_21));
+    rig.director.patch_service(web(), &patch(json!({"flags": ["mh-fallback"]}))).await.unwrap();
+    assert_eq!(buckets(), first, "neither a MAC nor a flag");
+    weigh("10.10.24.22:80", 1).await;
+    let even = buckets();
+    assert_ne!(even, first, "another weight");
+    weigh("10.10.24.22:80", 2).await;
+    assert_eq!(buckets(), first);
+    rig.director.delete_real_server(web(), socket("10.10.24.22:80")).await.unwrap();
+    let of_two = buckets();
+    let again = serde_json::from_value(near(22, 0)).unwrap();
+    rig.director.create_real_server(web(), &again).await.unwrap();
+    assert_ne!(buckets(), first);
+    rig.director.delete_real_server(web(), socket("10.10.24.22:80")).await.unwrap();
+    assert_eq!(buckets(), of_two, "what it weighed before it was removed does not count");
+}
+
+#[tokio::test]
 async fn persistence_reaches_the_workers_and_null_ends_it() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use dataplane::command::{Batch, Command, ConnectionPage, ControlEnd, Flush, LocalAddresses, Reply};
 use dataplane::connection::Replies;
+use dataplane::marks::Marks;
 use dataplane::routes::Routes;
 use dataplane::service::{Method, RealServer, ServerId, ServiceId, VirtualService};
 use dataplane::settings::Settings;
@@ -32,6 +33,7 @@ struct Waiting {
     services: BTreeMap<ServiceId, Option<Arc<VirtualService>>>,
     servers: BTreeMap<ServerId, Option<Arc<RealServer>>>,
     locals: Option<Arc<LocalAddresses>>,
+    marks: Option<Arc<Marks>>,
     settings: Option<Settings>,
     routes: Option<Arc<Routes>>,
 }
@@ -43,6 +45,7 @@ impl Waiting {
             services: self.services.into_iter().collect(),
             servers: self.servers.into_iter().collect(),
             locals: self.locals,
+            marks: self.marks,
             settings: self.settings,
             routes: self.routes,
             replies,
@@ -122,6 +125,9 @@ impl Outbox {
         waiting.routes = change.routes.clone().or(waiting.routes.take());
         if let Some(locals) = &change.locals {
             waiting.locals = Some(Arc::clone(locals));
+        }
+        if let Some(marks) = &change.marks {
+            waiting.marks = Some(Arc::clone(marks));
         }
         waiting.settings = change.settings.or(waiting.settings);
         self.behind_since.get_or_insert_with(Instant::now);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use dataplane::service::{NextHop, Thresholds};
+use dataplane::schedule::Buckets;
+use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
@@ -55,6 +56,8 @@ pub(super) struct ServiceRecord {
     pub(super) list_revision: u64,
     /// Its real servers' places, in the order in which they were added.
     pub(super) members: Vec<u32>,
+    /// The buckets that workers were given last, and the list of members and the scheduler that they are for.
+    pub(super) buckets: (Option<(u64, SchedulerKind)>, Buckets),
     pub(super) stats: Arc<ServiceStats>,
     pub(super) meter: Meter,
 }
@@ -66,6 +69,7 @@ impl ServiceRecord {
             order: 0,
             list_revision: 0,
             members: Vec::new(),
+            buckets: (None, Buckets::default()),
             stats: Arc::new(ServiceStats::new(workers)),
             meter: Meter::default(),
         }
@@ -87,6 +91,8 @@ pub(super) struct ServerRecord {
     /// Its service's place.
     pub(super) service: u32,
     pub(super) fields: ServerFields,
+    /// The last weight that it had and that was not 0, since it was added (IPVS: `last_weight`).
+    pub(super) last_weight: u32,
     /// The port that its frames leave by and the address that is asked for its MAC.
     pub(super) hop: Hop,
     pub(super) next_hop: Option<NextHop>,
@@ -100,6 +106,9 @@ impl ServerRecord {
     /// Takes new fields and gives the old ones. With a greater upper threshold, or none, it is overloaded no more, as in the kernel.
     pub(super) fn replace_fields(&mut self, fields: ServerFields) -> ServerFields {
         let old = std::mem::replace(&mut self.fields, fields);
+        if fields.weight != 0 {
+            self.last_weight = fields.weight;
+        }
         let upper = fields.thresholds.upper;
         if upper == 0 || upper > old.thresholds.upper {
             self.stats.set_overloaded(false);
@@ -108,7 +117,16 @@ impl ServerRecord {
     }
 
     pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
-        Self { service, fields, hop, next_hop: None, dismissed: None, stats: Arc::new(ServerStats::new(workers)), meter: Meter::default() }
+        Self {
+            service,
+            fields,
+            last_weight: fields.weight,
+            hop,
+            next_hop: None,
+            dismissed: None,
+            stats: Arc::new(ServerStats::new(workers)),
+            meter: Meter::default(),
+        }
     }
 
     /// Whether any worker's connection table refers to it.

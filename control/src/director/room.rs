@@ -11,6 +11,7 @@ impl Inner {
     pub(super) fn replace_all(&mut self, document: &Document) {
         let desired = &mut self.desired;
         desired.set_settings(document.settings);
+        desired.set_marks(&document.marks);
         let keys: HashSet<ServiceKey> = document.services.iter().map(ServiceSpec::key).collect();
         let gone: Vec<u32> =
             desired.order.values().copied().filter(|id| desired.services.place(*id).is_some_and(|p| !keys.contains(&p.key))).collect();

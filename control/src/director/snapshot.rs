@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::LocalAddresses;
+use dataplane::marks::Marks;
 use dataplane::routes::{Network, PortRoutes, Routes};
+use dataplane::schedule::{Buckets, Seat};
 use dataplane::service as worker;
 use dataplane::service::{ServerId, ServiceId};
 use dataplane::settings as paths;
@@ -15,8 +17,8 @@ use ipnet::IpNet;
 use super::Link;
 use super::desired::{Desired, Touched};
 use super::neighbours::Hop;
-use super::places::Presence;
-use super::records::{ServerRecord, ServiceFields};
+use super::places::{Place, Presence};
+use super::records::{ServerKey, ServerRecord, ServiceFields};
 use super::routes::source_towards;
 use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey};
 
@@ -28,6 +30,7 @@ pub(super) struct Change {
     pub(super) services: Vec<(ServiceId, Option<Arc<worker::VirtualService>>)>,
     pub(super) servers: Vec<(ServerId, Option<Arc<worker::RealServer>>)>,
     pub(super) locals: Option<Arc<LocalAddresses>>,
+    pub(super) marks: Option<Arc<Marks>>,
     pub(super) settings: Option<paths::Settings>,
     pub(super) routes: Option<Arc<Routes>>,
     /// VIPs that appeared (`true`) or are gone.
@@ -45,9 +48,14 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
-        let Touched { services, servers, vips, hops, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
-        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !settings && !routes && !document && !first {
+        if services.is_empty()
+            && servers.is_empty()
+            && vips.is_empty()
+            && hops.is_empty()
+            && !(marks || settings || routes || document || first)
+        {
             return None;
         }
         let change = Change {
@@ -55,6 +63,7 @@ impl Desired {
             services: services.into_iter().map(|id| (ServiceId(id), self.service_snapshot(id))).collect(),
             servers: servers.into_iter().map(|id| (ServerId(id), self.server_snapshot(id))).collect(),
             locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
+            marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
             routes: routes.then(|| Arc::new(self.routes())),
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
@@ -66,7 +75,8 @@ impl Desired {
         Some(change)
     }
 
-    fn service_snapshot(&self, id: u32) -> Option<Arc<worker::VirtualService>> {
+    fn service_snapshot(&mut self, id: u32) -> Option<Arc<worker::VirtualService>> {
+        let buckets = self.buckets(id)?;
         let place = self.services.place(id).filter(|p| p.presence == Presence::Present)?;
         let record = &place.record;
         // IPVS puts each new real server before the others, so its schedulers begin with the newest.
@@ -88,9 +98,36 @@ impl Desired {
             persistence: record.fields.persistence.map(|p| persistence_for_workers(p, place.key.address)),
             revision: record.list_revision,
             members: members.collect(),
+            buckets,
             timeouts: None,
             stats: Arc::clone(&record.stats),
         }))
+    }
+
+    /// The buckets of a service's members: made anew only when the list of members or the scheduler is another, so that a new MAC
+    /// costs no table.
+    fn buckets(&mut self, id: u32) -> Option<Buckets> {
+        let place = self.services.place(id)?;
+        let (record, ipv6) = (&place.record, place.key.address.is_ipv6());
+        let wanted = (record.list_revision, scheduler_for_workers(&record.fields));
+        if record.buckets.0 == Some(wanted) {
+            return Some(record.buckets.1.clone());
+        }
+        let seats: Vec<Seat> = record.members.iter().rev().filter_map(|server| self.seat(*server)).collect();
+        let buckets = Buckets::new(wanted.1, ipv6, &seats);
+        self.services.get_mut(id)?.buckets = (Some(wanted), buckets.clone());
+        Some(buckets)
+    }
+
+    fn seat(&self, server: u32) -> Option<Seat> {
+        let place = self.servers.place(server)?;
+        let record = &place.record;
+        Some(Seat {
+            address: Address::from(place.key.address),
+            port: place.key.port,
+            weight: record.fields.weight,
+            last_weight: record.last_weight,
+        })
     }
 
     /// A real server stays in the workers' tables after its removal, until no entry refers to it.
@@ -104,8 +141,7 @@ impl Desired {
         Some(Arc::new(worker::RealServer {
             id: ServerId(id),
             address: Address::from(place.key.address),
-            // Packets of a service of every port keep theirs, whatever the real server's (IPVS: `ip_vs_sched_persist`).
-            port: if place.key.service.port == 0 { 0 } else { place.key.port },
+            port: if self.keeps_ports(place) { 0 } else { place.key.port },
             method: method_for_workers(record.fields.method),
             tunnel_source: self.tunnel_source(record),
             available,
@@ -114,6 +150,13 @@ impl Desired {
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),
         }))
+    }
+
+    /// Whether packets keep their port whatever the real server's is: those of a persistent service of every port, or by mark,
+    /// do, as in IPVS (`ip_vs_sched_persist`).
+    fn keeps_ports(&self, server: &Place<ServerKey, ServerRecord>) -> bool {
+        let service = self.services.place(server.record.service);
+        server.key.service.port == 0 && service.is_some_and(|service| service.record.fields.persistence.is_some())
     }
 
     /// The DIP that tunnelled packets come from: of the network that they leave to.
@@ -160,6 +203,8 @@ impl Desired {
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
+            lblc_expiration: s.lblc_expiration,
+            lblcr_expiration: s.lblcr_expiration,
             timeouts: paths::Timeouts { tcp: s.timeout_tcp, tcp_fin: s.timeout_tcpfin, udp: s.timeout_udp },
             ..*base
         }
@@ -203,6 +248,7 @@ pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
     match protocol {
         Protocol::Tcp => worker::Protocol::Tcp,
         Protocol::Udp => worker::Protocol::Udp,
+        Protocol::Mark => worker::Protocol::Ip,
     }
 }
 
@@ -217,6 +263,15 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
         Scheduler::Wrr => worker::SchedulerKind::WeightedRoundRobin,
         Scheduler::Lc => worker::SchedulerKind::LeastConnections,
         Scheduler::Wlc => worker::SchedulerKind::WeightedLeastConnections,
+        Scheduler::Lblc => worker::SchedulerKind::LocalityLeastConnections,
+        Scheduler::Lblcr => worker::SchedulerKind::LocalityReplicated,
+        Scheduler::Dh => worker::SchedulerKind::DestinationHash,
+        Scheduler::Sed => worker::SchedulerKind::ShortestExpectedDelay,
+        Scheduler::Nq => worker::SchedulerKind::NeverQueue,
+        Scheduler::Fo => worker::SchedulerKind::Failover,
+        Scheduler::Ovf => worker::SchedulerKind::Overflow,
+        Scheduler::Twos => worker::SchedulerKind::TwoChoices,
+        Scheduler::Mh => worker::SchedulerKind::Maglev { port: has(SchedulerFlag::MhPort), fallback: has(SchedulerFlag::MhFallback) },
         Scheduler::Sh => worker::SchedulerKind::SourceHash { port: has(SchedulerFlag::ShPort), fallback: has(SchedulerFlag::ShFallback) },
     }
 }

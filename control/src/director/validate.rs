@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
@@ -106,7 +107,9 @@ impl Surroundings for Whole<'_> {
 pub(super) fn check_document(document: &Document, links: &[Link]) -> Findings {
     let mut found = Findings::default();
     check_settings(&document.settings, "/settings", &mut found);
-    let around = Whole { links, vips: document.services.iter().map(|s| s.address).collect() };
+    let addresses = document.services.iter().filter(|service| service.protocol != Protocol::Mark).map(|service| service.address);
+    let around = Whole { links, vips: addresses.chain(marks::vips(&document.marks)).collect() };
+    check_marks(&document.marks, &around, &mut found);
     let mut first: HashMap<ServiceKey, usize> = HashMap::with_capacity(document.services.len());
     for (index, service) in document.services.iter().enumerate() {
         let at = At::service(index);
@@ -131,6 +134,11 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
+    for (name, value) in [("lblc_expiration", settings.lblc_expiration), ("lblcr_expiration", settings.lblcr_expiration)] {
+        if value > MAX_TIMEOUT {
+            found.add(format!("{at}/{name}"), format!("{name} is {value} s: allowed are 0 to {MAX_TIMEOUT} (31 days)"));
+        }
+    }
     for (name, value) in
         [("timeout_tcp", settings.timeout_tcp), ("timeout_tcpfin", settings.timeout_tcpfin), ("timeout_udp", settings.timeout_udp)]
     {
@@ -141,7 +149,8 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
 }
 
 pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
-    if service.port == 0 && service.persistence.is_none() {
+    let marked = service.protocol == Protocol::Mark;
+    if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
     }
     if let Some(Persistence { timeout, prefix }) = service.persistence {
@@ -151,11 +160,12 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
         let allowed = if service.address.is_ipv4() { 0..=32 } else { 1..=128 };
         if let Some(prefix) = prefix.filter(|prefix| !allowed.contains(prefix)) {
             let (least, most) = (allowed.start(), allowed.end());
-            let detail = format!("prefix is {prefix}: allowed are {least} to {most} for a VIP such as {}", service.address);
+            let family = if service.address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let detail = format!("prefix is {prefix}: allowed are {least} to {most} for {family}");
             found.add(at.field("persistence/prefix"), detail);
         }
     }
-    if let Some(why) = unfit_vip(service.address, around) {
+    if !marked && let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
     if service.one_packet && service.protocol == Protocol::Tcp {
@@ -207,7 +217,7 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
             at.field("address"),
             format!("{} cannot be a real server: it is the director's own address on port {}", server.address, link.name),
         );
-    } else if server.address == service.address || around.is_vip(server.address) {
+    } else if (service.mark().is_none() && server.address == service.address) || around.is_vip(server.address) {
         found.add(
             at.field("address"),
             format!("{} cannot be a real server: it is a VIP, which the director itself answers for", server.address),
@@ -240,10 +250,9 @@ fn is_one_family(service: ServiceKey, server: &RealServerSpec, method: &str, at:
     let same = server.address.is_ipv4() == service.address.is_ipv4();
     if !same {
         let (one, other) = if server.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
-        let detail = format!(
-            "{} is {one}, the VIP {} is {other}: with {method} both must be of one family; tunnel can mix them",
-            server.address, service.address
-        );
+        let what = service.mark().map_or_else(|| format!("the VIP {}", service.address), |_| format!("the virtual service {service}"));
+        let detail =
+            format!("{} is {one}, {what} is {other}: with {method} both must be of one family; tunnel can mix them", server.address);
         found.add(at.field("address"), detail);
     }
     same
@@ -297,7 +306,7 @@ fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, li
     }
 }
 
-fn unfit_vip(address: IpAddr, around: &dyn Surroundings) -> Option<String> {
+pub(super) fn unfit_vip(address: IpAddr, around: &dyn Surroundings) -> Option<String> {
     if let Some(why) = unfit_address(address) {
         return Some(format!("it is {why}"));
     }

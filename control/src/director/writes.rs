@@ -179,7 +179,7 @@ impl Director {
     }
 
     /// Makes a change and gives it to the workers; an error means that nothing was changed.
-    fn change(&self, make: impl FnOnce(&mut Inner) -> Result<(), Error>) -> Result<Committed, Error> {
+    pub(super) fn change(&self, make: impl FnOnce(&mut Inner) -> Result<(), Error>) -> Result<Committed, Error> {
         let mut inner = self.lock();
         make(&mut inner)?;
         Ok(self.commit(&mut inner))
@@ -187,10 +187,17 @@ impl Director {
 }
 
 /// A single change is judged against the desired state as it is.
-struct Present<'a> {
+pub(super) struct Present<'a> {
     inner: &'a Inner,
     /// Whether the service is new; the VIP of one that is there was judged before.
     new: bool,
+}
+
+impl<'a> Present<'a> {
+    /// For VIPs that may be new.
+    pub(super) fn with_new_vips(inner: &'a Inner) -> Self {
+        Self { inner, new: true }
+    }
 }
 
 impl Surroundings for Present<'_> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::form::ServiceForm;
 use super::{Protocol, ServiceKey};
 
 /// A scheduler, by ipvsadm's name.
@@ -21,8 +22,26 @@ pub enum Scheduler {
     /// Weighted least connections: the default.
     #[default]
     Wlc,
+    /// Locality-based least connections: connections to one destination address stay together; for services by mark.
+    Lblc,
+    /// The same with several real servers for a destination address that needs them.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
     /// Source hashing; takes the flags `sh-port` and `sh-fallback`.
     Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue: an idle real server first, otherwise as `sed`.
+    Nq,
+    /// Weighted failover: the heaviest real server alone.
+    Fo,
+    /// Weighted overflow: the heaviest real server until it has more active connections than its weight; not for UDP.
+    Ovf,
+    /// Maglev hashing: consistent hashing of clients; takes the flags `mh-port` and `mh-fallback`.
+    Mh,
+    /// Power of two choices: the less busy of two drawn by weight.
+    Twos,
 }
 
 impl Scheduler {
@@ -33,7 +52,16 @@ impl Scheduler {
             Self::Wrr => "wrr",
             Self::Lc => "lc",
             Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
             Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
+            Self::Twos => "twos",
         }
     }
 }
@@ -46,6 +74,10 @@ pub enum SchedulerFlag {
     ShFallback,
     /// `sh` looks at the client's port too.
     ShPort,
+    /// `mh` tries other real servers when the client's own takes no new connections.
+    MhFallback,
+    /// `mh` looks at the client's port too.
+    MhPort,
 }
 
 impl SchedulerFlag {
@@ -54,6 +86,8 @@ impl SchedulerFlag {
         match self {
             Self::ShFallback => "sh-fallback",
             Self::ShPort => "sh-port",
+            Self::MhFallback => "mh-fallback",
+            Self::MhPort => "mh-port",
         }
     }
 
@@ -61,6 +95,7 @@ impl SchedulerFlag {
     pub const fn scheduler(self) -> Scheduler {
         match self {
             Self::ShFallback | Self::ShPort => Scheduler::Sh,
+            Self::MhFallback | Self::MhPort => Scheduler::Mh,
         }
     }
 }
@@ -102,36 +137,30 @@ pub enum Method {
     Masquerading,
 }
 
-/// A virtual service as a user describes it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// A virtual service as a user describes it; documents write it as `ServiceForm` has it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "ServiceForm", into = "ServiceForm")]
 pub struct ServiceSpec {
-    /// The protocol.
+    /// The protocol; or that it is a service by mark.
     pub protocol: Protocol,
-    /// The VIP.
-    #[schema(value_type = String, example = "10.10.24.88")]
+    /// The VIP; or the mark, as [`ServiceKey`] has it.
     pub address: IpAddr,
-    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has.
+    /// The vport, 1 to 65535; with persistence also 0, for every port that no other service of the VIP has; 0 with a mark.
     pub port: u16,
-    /// The scheduler; `wlc` when left out.
-    #[serde(default)]
+    /// The scheduler.
     pub scheduler: Scheduler,
     /// The scheduler's flags (`ipvsadm -b`).
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<SchedulerFlag>,
     /// Persistence (`ipvsadm -p`): a client's connections go where its first one went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
-    #[serde(default, skip_serializing_if = "is_false")]
     pub one_packet: bool,
     /// The real servers, in the order in which they were added.
-    #[serde(default, rename = "real_servers", alias = "real_server")]
     pub real_servers: Vec<RealServerSpec>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }
 

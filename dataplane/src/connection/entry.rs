@@ -27,8 +27,10 @@ pub mod flags {
     pub const CONTROLLED: u16 = 1 << 1;
     /// Of a template: a connection of its own was established.
     pub const ASSURED: u16 = 1 << 2;
+    /// Of a template: not made by TCP, so that no handshake is waited for.
+    pub const NO_HANDSHAKE: u16 = 1 << 3;
     /// Masqueraded: replies find it by the index of replies. Set by the table alone.
-    pub const MASQUERADED: u16 = 1 << 3;
+    pub const MASQUERADED: u16 = 1 << 14;
 }
 
 /// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has
@@ -153,12 +155,12 @@ impl Entry {
         self.protocol == Protocol::Tcp as u8 && self.state().counts_as_active()
     }
 
-    /// Whether it takes from the share of half-open connections. A TCP template does until a connection of its own is
+    /// Whether it takes from the share of half-open connections. A template that TCP made does until a connection of its own is
     /// established: otherwise a flood of SYNs would fill the table with templates.
     #[inline]
     pub const fn is_half_open(&self) -> bool {
-        if self.protocol == TEMPLATE | Protocol::Tcp as u8 {
-            return self.flags & flags::ASSURED == 0;
+        if self.is_template() {
+            return self.flags & (flags::ASSURED | flags::NO_HANDSHAKE) == 0;
         }
         self.protocol == Protocol::Tcp as u8 && self.state().is_half_open()
     }
@@ -210,7 +212,9 @@ mod tests {
         let assured = Entry { flags: flags::ASSURED, ..template };
         assert!(!assured.is_half_open());
         assert_eq!(assured.state_name(), "ASSURED");
-        let udp = Entry { protocol: TEMPLATE | 0x11, ..template };
+        let by_mark = Entry { protocol: TEMPLATE, ..template };
+        assert!(by_mark.is_template() && by_mark.is_half_open());
+        let udp = Entry { protocol: TEMPLATE | 0x11, flags: flags::NO_HANDSHAKE, ..template };
         assert!(!udp.is_half_open());
         assert_eq!(udp.state_name(), "NONE");
     }

@@ -11,7 +11,7 @@ pub mod index;
 pub mod key;
 pub mod reply;
 pub mod table;
-mod template;
+pub mod template;
 mod wheel;
 
 pub use entry::{Entry, EntryId};

@@ -23,7 +23,7 @@ const ENDED: usize = 16;
 /// Memory: 81 bytes a place (64 for the entry, 13 for the index, 4 for its template).
 pub struct ConnectionTable {
     hasher: Hasher,
-    index: Index,
+    pub(super) index: Index,
     pub(super) wheel: Wheel,
     pub(super) entries: HugeArray<Entry>,
     /// For every place whose entry is [`flags::CONTROLLED`], the template; not read otherwise.

@@ -4,9 +4,13 @@
 //! reference to its template is good for as long as the entry lives.
 
 use crate::connection::entry::{EntryId, flags};
+use crate::connection::key::Key;
 use crate::connection::table::ConnectionTable;
 use crate::service::{ServerId, ServiceId};
 use crate::tick::Tick;
+
+/// The vport of templates that no connection follows any more.
+pub const NO_PORT: u16 = u16::MAX;
 
 /// How much longer a template lives whose time is up while connections of its own are left.
 const REARM: u32 = 60 * Tick::PER_SECOND;
@@ -36,6 +40,25 @@ impl ConnectionTable {
     /// Lets template `id` live for `timeout_ticks` from now.
     pub fn renew(&mut self, id: EntryId, now: Tick, timeout_ticks: u32) {
         self.set_expiry(id, now, timeout_ticks);
+    }
+
+    /// Puts template `id` aside: it stays, with its time and its connections, but under vport 65535, where IPVS lists such ones.
+    /// `false` if it is there already, or belongs there.
+    pub fn invalidate(&mut self, id: EntryId) -> bool {
+        let old = self.entry(id).key();
+        if old.virtual_port == NO_PORT {
+            return false;
+        }
+        let (from, to) = (self.hash(&old), self.hash(&Key { virtual_port: NO_PORT, ..old }));
+        self.index.remove(from, id.0);
+        let moved = self.index.insert(to, id.0).is_ok();
+        if moved {
+            self.entries[id.0 as usize].virtual_port = NO_PORT;
+        } else {
+            // There was room a moment ago, where it came from.
+            let _ = self.index.insert(from, id.0);
+        }
+        moved
     }
 
     /// Gives template `id` another real server, for its client's next connections; those it has keep theirs.

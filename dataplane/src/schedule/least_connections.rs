@@ -7,7 +7,7 @@ use crate::service::Member;
 ///
 /// IPVS (Linux 6.1) adds up 256 times the active and all connections.
 #[inline]
-fn load(member: &Member) -> u64 {
+pub(super) fn load(member: &Member) -> u64 {
     u64::from(member.stats.active()) * 257 + u64::from(member.stats.inactive())
 }
 

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::address::Address;
 use crate::connection::{ConnectionTable, EntryId, Key, NewEntry, entry};
-use crate::schedule::{Pick, Scheduler};
+use crate::schedule::{Buckets, Memory, Pick, Scheduler, Seat};
 use crate::service::{Member, Protocol, SchedulerKind, ServerId, ServiceId, ServiceKey, VirtualService};
-use crate::settings::Timeouts;
+use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerStats, ServiceStats};
 use crate::tcp::{self, State};
 use crate::tick::Tick;
@@ -26,10 +26,13 @@ struct Service {
     scheduler: Scheduler,
     /// Counters by real server, also of those removed.
     stats: HashMap<ServerId, Arc<ServerStats>>,
+    last_weights: HashMap<ServerId, u32>,
+    addresses: HashMap<ServerId, Address>,
 }
 
 struct Director {
     services: HashMap<ServiceKey, Service>,
+    memory: Memory,
     table: ConnectionTable,
     now: Tick,
     sloppy_tcp: bool,
@@ -92,13 +95,21 @@ fn scheduler(words: &[&str]) -> Option<SchedulerKind> {
         "wrr" => Some(SchedulerKind::WeightedRoundRobin),
         "lc" => Some(SchedulerKind::LeastConnections),
         "wlc" => Some(SchedulerKind::WeightedLeastConnections),
+        "sed" => Some(SchedulerKind::ShortestExpectedDelay),
+        "nq" => Some(SchedulerKind::NeverQueue),
+        "lblc" => Some(SchedulerKind::LocalityLeastConnections),
+        "lblcr" => Some(SchedulerKind::LocalityReplicated),
+        "fo" => Some(SchedulerKind::Failover),
+        "ovf" => Some(SchedulerKind::Overflow),
+        "dh" => Some(SchedulerKind::DestinationHash),
+        "mh" => Some(SchedulerKind::Maglev { port: flag("mh-port"), fallback: flag("mh-fallback") }),
         "sh" => Some(SchedulerKind::SourceHash { port: flag("sh-port"), fallback: flag("sh-fallback") }),
         _ => None,
     }
 }
 
 impl Service {
-    fn new(id: u32, key: ServiceKey, scheduler: SchedulerKind) -> Self {
+    fn new(id: u32, key: ServiceKey, scheduler: SchedulerKind, memory: &mut Memory) -> Self {
         let stats = Arc::new(ServiceStats::new(1));
         let id = ServiceId(id);
         let now = VirtualService {
@@ -109,13 +120,20 @@ impl Service {
             persistence: None,
             revision: 0,
             members: Vec::new(),
+            buckets: Buckets::default(),
             timeouts: None,
             stats,
         };
-        Self { scheduler: Scheduler::new(&now), now, stats: HashMap::new() }
+        Self {
+            scheduler: Scheduler::new(&now, memory),
+            now,
+            stats: HashMap::new(),
+            last_weights: HashMap::new(),
+            addresses: HashMap::new(),
+        }
     }
 
-    fn change(&mut self, what: &str, id: ServerId, weight: u32) {
+    fn change(&mut self, what: &str, id: ServerId, address: Address, weight: u32, memory: &mut Memory) {
         let mut members = self.now.members.clone();
         match (what, members.iter().position(|m| m.server == id)) {
             ("-a", None) => {
@@ -126,8 +144,20 @@ impl Service {
             ("-d", Some(at)) => drop(members.remove(at)),
             unexpected => panic!("{unexpected:?}"),
         }
-        let next = VirtualService { members, revision: self.now.revision + 1, stats: Arc::clone(&self.now.stats), ..self.now };
-        self.scheduler.service_changed(&self.now, &next);
+        if what == "-a" || weight != 0 {
+            self.last_weights.insert(id, weight);
+        }
+        self.addresses.insert(id, address);
+        let VirtualService { key, scheduler, .. } = self.now;
+        let seat = |m: &Member| Seat {
+            address: self.addresses[&m.server],
+            port: key.port,
+            weight: m.weight,
+            last_weight: self.last_weights[&m.server],
+        };
+        let buckets = Buckets::new(scheduler, !key.address.is_v4(), &members.iter().map(seat).collect::<Vec<_>>());
+        let next = VirtualService { members, buckets, revision: self.now.revision + 1, stats: Arc::clone(&self.now.stats), ..self.now };
+        self.scheduler.service_changed(&self.now, &next, memory);
         self.now = next;
     }
 
@@ -141,6 +171,7 @@ impl Director {
         let set = |name: &str, default| sysctl.get(name).and_then(Value::as_i64).unwrap_or(default) != 0;
         Self {
             services: HashMap::new(),
+            memory: Memory::new([0; 4], &Settings::default()),
             table: ConnectionTable::new(1000, 1000, [1, 2, 3, 4]).unwrap(),
             now: Tick(0),
             sloppy_tcp: set("sloppy_tcp", 0),
@@ -158,12 +189,14 @@ impl Director {
         let unknown_to_us = ["-m", "-x", "-y"].iter().any(|o| rest.contains(o));
         if *what == "-A" {
             let id = u32::try_from(self.services.len()).unwrap();
-            self.services.extend(scheduler(rest).map(|kind| (key, Service::new(id, key, kind))));
+            self.services.extend(scheduler(rest).map(|kind| (key, Service::new(id, key, kind, &mut self.memory))));
         } else if *what == "-D" || unknown_to_us {
             self.services.remove(&key);
         } else if let Some(service) = self.services.get_mut(&key) {
             let weight = option("-w").map_or(1, |w| w.parse().unwrap());
-            service.change(what, server_id(option("-r").unwrap()), weight);
+            let server = option("-r").unwrap();
+            let address = server.parse::<SocketAddr>().unwrap().ip().into();
+            service.change(what, server_id(server), address, weight, &mut self.memory);
         }
     }
 
@@ -177,7 +210,7 @@ impl Director {
             let ended = matches!(entry.state(), State::TimeWait | State::Close);
             let quiescent = self.expire_nodest_conn && server.is_some_and(|m| m.weight == 0);
             let again = syn && (quiescent || self.conn_reuse_mode && ended);
-            if server.is_none() && !self.expire_nodest_conn {
+            if server.is_none() && !self.expire_nodest_conn && !again {
                 return None;
             }
             if server.is_some() && !again {
@@ -192,9 +225,8 @@ impl Director {
             return None;
         }
         let service = self.services.get_mut(&packet.service)?;
-        let Key { client, client_port, virtual_, .. } = packet.key;
-        let pick = Pick { members: &service.now.members, client, client_port, virtual_address: virtual_ };
-        let member = &service.now.members[service.scheduler.pick(&pick)?];
+        let pick = Pick::new(&service.now, &packet.key, self.now);
+        let member = &service.now.members[service.scheduler.pick(&pick, &mut self.memory)?];
         member.stats.share(0).inactive.increment();
         let new = NewEntry {
             server: member.server,
@@ -362,6 +394,32 @@ fn weighted_least_connections_picks_as_the_kernel_did() {
 fn source_hash_picks_as_the_kernel_did() {
     play_all("base.json", &["sh"]);
     play_all("more.json", &["v6-sh"]);
+}
+
+#[test]
+fn expected_delay_and_never_queue_pick_as_the_kernel_did() {
+    play_all("base.json", &["sed-", "nq-"]);
+}
+
+#[test]
+fn failover_and_overflow_pick_as_the_kernel_did() {
+    play_all("base.json", &["fo", "ovf"]);
+}
+
+#[test]
+fn destination_hash_picks_as_the_kernel_did() {
+    play_all("base.json", &["dh"]);
+}
+
+#[test]
+fn maglev_picks_as_the_kernel_did() {
+    play_all("base.json", &["mh"]);
+    play_all("more.json", &["v6-mh"]);
+}
+
+#[test]
+fn locality_picks_as_the_kernel_did() {
+    play_all("base.json", &["lblc"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct WeightedRoundRobin {
     step: u32,
 }
 
-const fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
+pub(super) const fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {
         (a, b) = (b, a % b);
     }

@@ -13,6 +13,7 @@ use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, chan
 use dataplane::connection::Replies;
 use dataplane::link::PortQueues;
 use dataplane::routes::{PortRoutes, Routes};
+use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
 use dataplane::settings::Settings;
 use dataplane::stats::{ServerStats, ServiceStats, TrafficSum};
@@ -107,6 +108,7 @@ pub struct Lab {
     to_kernel: Arc<Ring>,
     from_kernel: Arc<Ring>,
     stats: BTreeMap<u32, Arc<ServerStats>>,
+    last_weights: BTreeMap<u32, u32>,
     service_stats: BTreeMap<u32, Arc<ServiceStats>>,
     revision: u64,
     version: u64,
@@ -163,6 +165,7 @@ impl Lab {
             to_kernel,
             from_kernel,
             stats: BTreeMap::new(),
+            last_weights: BTreeMap::new(),
             service_stats: BTreeMap::new(),
             revision: 0,
             version: 0,
@@ -214,6 +217,7 @@ impl Lab {
         let v6 = vip.contains(':');
         let mut batch = Batch::default();
         let mut members = Vec::new();
+        let mut seats = Vec::new();
         for s in servers {
             let server_id = ServerId(id * 64 + u32::from(s.n));
             let stats = Arc::clone(self.stats.entry(server_id.0).or_insert_with(|| Arc::new(ServerStats::new(1))));
@@ -225,9 +229,10 @@ impl Lab {
             } else {
                 format!("10.10.24.{}", s.n)
             };
+            let real_address = address(&rip);
             let real = RealServer {
                 id: server_id,
-                address: address(&rip),
+                address: real_address,
                 port: s.masquerading.unwrap_or(port),
                 method: match s {
                     Server { tunnel: Some(_), .. } => Method::Tunnel,
@@ -246,6 +251,11 @@ impl Lab {
             }
             batch.servers.push((server_id, Some(Arc::new(real))));
             if s.available {
+                let last_weight = self.last_weights.entry(server_id.0).or_default();
+                if s.weight != 0 {
+                    *last_weight = s.weight;
+                }
+                seats.insert(0, Seat { address: real_address, port, weight: s.weight, last_weight: *last_weight });
                 members.insert(
                     0,
                     Member { server: server_id, weight: s.weight, reachable: next_hop.is_some(), limited: s.thresholds.upper != 0, stats },
@@ -261,6 +271,7 @@ impl Lab {
             persistence: self.persistence,
             revision: self.revision,
             members,
+            buckets: Buckets::new(scheduler, v6, &seats),
             timeouts: None,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };

@@ -93,6 +93,7 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/workers", "get"),
         ("/api/v1/ports", "get"),
         ("/api/v1/neighbours", "get"),
+        ("/api/v1/marks", "get put post delete"),
         ("/api/v1/settings", "get patch delete"),
         ("/api/v1/config", "get put"),
         ("/api/v1/openapi.json", "get"),
@@ -138,4 +139,20 @@ async fn ten_thousand_services_with_ten_real_servers_each_fit_one_request() {
     assert_eq!(api.rig.workers[0].tables().servers.len(), 100_000);
     let text = api.get("/metrics").await;
     assert!(text.text().lines().any(|l| l == "baton_series_left_out 90000"), "per real server for 10 000 of them only");
+}
+
+#[tokio::test]
+async fn services_by_mark_have_a_label_of_their_own() {
+    let api = Api::new();
+    for body in [json!({"mark": 7, "real_servers": [near(21)]}), json!({"mark": 26, "family": "ipv6"})] {
+        assert_eq!(api.post("/api/v1/services", body).await.status, StatusCode::CREATED);
+    }
+    let answer = api.get("/metrics").await;
+    for line in [
+        r#"baton_service_connections_total{local_mark="00000007",proto="FWM"} 0"#,
+        r#"baton_service_connections_total{local_mark="0000001A IPv6",proto="FWM"} 0"#,
+        r#"baton_real_server_weight{local_mark="00000007",remote_address="10.10.24.21",remote_port="0",proto="FWM"} 1"#,
+    ] {
+        assert!(answer.text().lines().any(|l| l == line), "{line} is not in\n{}", answer.text());
+    }
 }

@@ -10,10 +10,11 @@ pub fn text() -> String {
 
 const USAGE: &str = "\
 Usage:
-  ipvsadm -A|E SERVICE [-s SCHEDULER] [-o]      add or edit a virtual service
+  ipvsadm -A|E SERVICE [-s SCHEDULER] [-p [SECONDS]] [-M MASK] [-b FLAGS] [-o]
+                                                add or edit a virtual service
   ipvsadm -D SERVICE                            delete a virtual service
   ipvsadm -C                                    delete all virtual services
-  ipvsadm -a|e SERVICE -r SERVER [-g|-i|-m] [-w N]
+  ipvsadm -a|e SERVICE -r SERVER [-g|-i|-m] [-w N] [-x N] [-y N] [TUNNEL]
                                                 add or edit a real server
   ipvsadm -d SERVICE -r SERVER                  delete a real server
   ipvsadm -L|l [SERVICE] [LISTING]              list services
@@ -28,17 +29,29 @@ Usage:
 SERVICE:
   -t, --tcp-service HOST:PORT                   a TCP service
   -u, --udp-service HOST:PORT                   a UDP service
+  --sctp-service HOST:PORT                      an SCTP service
+  -f, --fwmark-service MARK [-6]                packets with a mark, of IPv4 or (-6) of IPv6; `baton marks` gives marks
                                                 HOST is an address or a name; IPv6: [ADDRESS]:PORT
 SERVER:
   -r, --real-server HOST[:PORT]                 without PORT, the service's
 
 Options of services and real servers:
-  -s, --scheduler SCHEDULER                     rr, wrr, lc or wlc (default)
+  -s, --scheduler SCHEDULER                     rr, wrr, lc, wlc (default), lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos
+  -p, --persistent [SECONDS]                    a client stays with its real server (360)
+  -M, --netmask MASK                            clients that are one: a netmask, for IPv6 a prefix length
+  -b, --sched-flags FLAGS                       of sh: sh-port,sh-fallback; of mh: mh-port,mh-fallback
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
   -i, --ipip                                    tunnel; the port is the service's
   -m, --masquerading                            masquerading, to the real server's own port
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
+  -x, --u-threshold N                           connections at which there are no new ones; 0: no limit
+  -y, --l-threshold N                           connections below which there are again
+
+TUNNEL:
+  --tun-type ipip|gue|gre                       ipip is the default
+  --tun-port N                                  gue: the port
+  --tun-nocsum, --tun-csum, --tun-remcsum       gue and gre: without checksum, with one, (gue) with the remote one
 
 LISTING:
   -n, --numeric                                 addresses and ports as numbers
@@ -47,8 +60,7 @@ LISTING:
   -X, --exact                                   numbers in full instead of K, M, G, T
   --nosort                                      in the order of adding
 
-Not built yet, and refused by name: persistence (-p, -M, --pe), firewall marks (-f),
-thresholds (-x, -y), scheduler flags (-b), SCTP and the synchronization daemon.
+What is not built is refused by name: --pe, --start-daemon and --stop-daemon among others.
 
 Examples:
   ipvsadm -A -t 10.10.24.88:80 -s rr

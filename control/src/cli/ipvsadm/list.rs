@@ -70,8 +70,12 @@ impl<'a> Style<'a> {
     }
 
     fn service_line(&self, service: &Service) -> String {
-        let shown = self.name(service.address, service.port, service.protocol);
-        let name = clip(format!("{:<4} {shown}", upper(service.protocol)), service.address, 33);
+        let name = if let Some(mark) = service.mark {
+            format!("FWM  {mark}{}", if service.address.is_ipv6() { " IPv6" } else { "" })
+        } else {
+            let shown = self.name(service.address, service.port, service.protocol);
+            clip(format!("{:<4} {shown}", upper(service.protocol)), service.address, 33)
+        };
         match self.columns {
             Columns::Stats => format!("{name:<33}{}\n", self.largest(&totals(&service.stats))),
             Columns::Rate => format!("{name:<33}{}\n", self.largest(&rates(&service.rates))),
@@ -111,12 +115,14 @@ impl<'a> Style<'a> {
 
     /// A service and its real servers as lines for `-R`.
     pub fn rules(&self, service: &Service) -> String {
-        let option = match service.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
+        let named = |option: &str| format!("{option} {}", self.name(service.address, service.port, service.protocol));
+        let name = match (service.protocol, service.mark.unwrap_or_default()) {
+            (Protocol::Tcp, _) => named("-t"),
+            (Protocol::Udp, _) => named("-u"),
+            (Protocol::Mark, mark) if service.address.is_ipv6() => format!("-f {mark} -6"),
+            (Protocol::Mark, mark) => format!("-f {mark}"),
         };
-        let name = self.name(service.address, service.port, service.protocol);
-        let mut text = format!("-A {option} {name} -s {}", service.scheduler.as_str());
+        let mut text = format!("-A {name} -s {}", service.scheduler.as_str());
         if let Some(persistence) = service.persistence {
             let _ = write!(text, " -p {}", persistence.timeout);
             if let Some(mask) = mask(service, persistence) {
@@ -138,7 +144,7 @@ impl<'a> Style<'a> {
             };
             let tunnel = if server.method == Method::Tunnel { " --tun-type ipip" } else { "" };
             let real = self.name(server.address, server.port, service.protocol);
-            let _ = write!(text, "-a {option} {name} -r {real} {forward} -w {}{tunnel}", server.weight);
+            let _ = write!(text, "-a {name} -r {real} {forward} -w {}{tunnel}", server.weight);
             // ipvsadm's own -S loses them; its -R reads them.
             for (option, threshold) in [("-x", server.upper_threshold), ("-y", server.lower_threshold)] {
                 if threshold > 0 {
@@ -165,11 +171,11 @@ impl<'a> Style<'a> {
         )
     }
 
-    /// The services in the order in which they are listed: IPv4 before IPv6, TCP before UDP, then address and port.
+    /// The services in the order in which they are listed: marks last, IPv4 before IPv6, TCP before UDP, then address and port.
     pub fn order<'s>(&self, services: &'s [Service]) -> Vec<&'s Service> {
         let mut ordered: Vec<&Service> = services.iter().collect();
         if self.sorted {
-            ordered.sort_by_key(|service| (service.address.is_ipv6(), service.protocol, service.address, service.port));
+            ordered.sort_by_key(|s| (s.mark.unwrap_or_default(), s.address.is_ipv6(), s.protocol, s.address, s.port));
         }
         ordered
     }
@@ -242,6 +248,7 @@ fn upper(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Mark => "IP",
     }
 }
 

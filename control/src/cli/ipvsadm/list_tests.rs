@@ -34,6 +34,7 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         protocol: key.protocol,
         address: key.address,
         port: key.port,
+        mark: key.mark(),
         scheduler,
         flags: BTreeSet::new(),
         persistence: None,
@@ -61,6 +62,10 @@ fn scheduler_flags_are_listed_and_saved_in_ipvsadms_order() {
     let service = Service { scheduler: Scheduler::Sh, flags, real_servers: Vec::new(), ..rr() };
     assert_eq!(NUMERIC.service(&service), "TCP  10.10.24.88:80 sh (sh-fallback,sh-port)\n");
     assert_eq!(NUMERIC.rules(&service), "-A -t 10.10.24.88:80 -s sh -b sh-fallback,sh-port\n");
+    let flags = BTreeSet::from([SchedulerFlag::MhPort, SchedulerFlag::MhFallback]);
+    let service = Service { scheduler: Scheduler::Mh, flags, ..service };
+    assert_eq!(NUMERIC.service(&service), "TCP  10.10.24.88:80 mh (mh-fallback,mh-port)\n");
+    assert_eq!(NUMERIC.rules(&service), "-A -t 10.10.24.88:80 -s mh -b mh-fallback,mh-port\n");
 }
 
 #[test]
@@ -294,4 +299,55 @@ fn large_numbers_are_scaled_unless_exact() {
 #[test]
 fn timeouts_are_ipvsadms() {
     assert_eq!(timeouts(&Settings::default()), "Timeout (tcp tcpfin udp): 900 120 300\n");
+}
+
+#[test]
+fn services_by_mark_stand_behind_all_others_by_their_mark() {
+    let mut marked = service("mark:7", Scheduler::Rr, vec![server("10.10.24.22", 0, (2, 0)), server("10.10.24.21", 0, (2, 0))]);
+    marked.persistence = Some(Persistence { timeout: 300, prefix: None });
+    let services = [service("mark6:9", Scheduler::Wlc, vec![]), marked, rr(), service("mark:9", Scheduler::Wlc, vec![])];
+    let text = listed(&NUMERIC, &services);
+    let by_mark = text.split_once("FWM").unwrap().1;
+    assert_eq!(
+        format!("FWM{by_mark}"),
+        "\
+FWM  7 rr persistent 300
+  -> 10.10.24.21:0                Route   1      2          0         
+  -> 10.10.24.22:0                Route   1      2          0         
+FWM  9 wlc
+FWM  9 IPv6 wlc
+"
+    );
+    let saved: String = NUMERIC.order(&services).into_iter().skip(1).map(|service| NUMERIC.rules(service)).collect();
+    assert_eq!(
+        saved,
+        "\
+-A -f 7 -s rr -p 300
+-a -f 7 -r 10.10.24.21:0 -g -w 1
+-a -f 7 -r 10.10.24.22:0 -g -w 1
+-A -f 9 -s wlc
+-A -f 9 -6 -s wlc
+"
+    );
+    let stats = Style { columns: Columns::Stats, ..NUMERIC };
+    assert_eq!(stats.service(&services[0]), "FWM  9 IPv6                             12       24        0      960        0\n");
+}
+
+#[test]
+fn template_of_a_mark_is_listed_as_the_kernel_does() {
+    let entry = |client: &str, mark: &str, server: &str| Connection {
+        protocol: Protocol::Mark,
+        client: client.parse().unwrap(),
+        virtual_address: mark.parse().unwrap(),
+        server: server.parse().unwrap(),
+        state: "NONE".to_owned(),
+        expires_in: 299.5,
+        in_packets: 0,
+        worker: 0,
+    };
+    assert_eq!(
+        NUMERIC.connection(&entry("198.51.100.2:0", "0.0.0.7:0", "10.10.24.21:0")),
+        "IP  04:59  NONE        198.51.100.2:0     0.0.0.7:0          10.10.24.21:0\n"
+    );
+    assert!(NUMERIC.connection(&entry("[2001:db8::1]:0", "[0:7::]:0", "[fd00:10::21]:0")).contains(" [0:7::]:0 "));
 }

@@ -41,15 +41,18 @@ impl Names {
         names
     }
 
-    /// The port of a service by name or alias.
+    /// The port of a service by name or alias; with a mark, of any protocol.
     pub fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
-        self.ports.get(&(name.to_owned(), protocol)).copied()
+        let find = |protocol| self.ports.get(&(name.to_owned(), protocol)).copied();
+        if protocol == Protocol::Mark { find(Protocol::Tcp).or_else(|| find(Protocol::Udp)) } else { find(protocol) }
     }
 
     /// `host:service`, a number in place of each that has no name; IPv6 in brackets.
     pub fn address_port(&self, address: IpAddr, port: u16, protocol: Protocol) -> String {
         let host = self.hosts.get(&address).cloned().unwrap_or_else(|| address.to_string());
-        let service = self.services.get(&(port, protocol)).cloned().unwrap_or_else(|| port.to_string());
+        let find = |protocol| self.services.get(&(port, protocol)).cloned();
+        let any = || find(Protocol::Tcp).or_else(|| find(Protocol::Udp));
+        let service = if protocol == Protocol::Mark { any() } else { find(protocol) }.unwrap_or_else(|| port.to_string());
         if address.is_ipv6() { format!("[{host}]:{service}") } else { format!("{host}:{service}") }
     }
 }

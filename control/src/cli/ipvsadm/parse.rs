@@ -20,6 +20,8 @@ use crate::model::{
 
 /// The most seconds that a timeout may have: 31 days.
 const MAX_TIMEOUT: i64 = 31 * 86_400;
+/// Seconds of `-p` without a value: 360 in the program, whatever ipvsadm(8) says of 300.
+const PERSISTENT_TIMEOUT: u32 = 360;
 /// The most that a weight or a threshold may be.
 const MAX_NUMBER: i64 = i32::MAX as i64;
 
@@ -29,11 +31,15 @@ pub(super) struct Line {
     given: u64,
     pub(super) protocol: Protocol,
     pub(super) service: Option<AddressPort>,
-    pub(super) mark: bool,
+    pub(super) mark: Option<u32>,
+    /// `-6`: the mark's packets are IPv6.
+    ipv6: bool,
     pub(super) sctp: bool,
     pub(super) scheduler: Option<String>,
     flags: Vec<String>,
     persistence: Persistence,
+    /// A mask that no prefix says, as it was given.
+    gaps: Option<String>,
     server: Option<AddressPort>,
     pub(super) method: Method,
     pub(super) tunnel: Option<String>,
@@ -68,11 +74,13 @@ impl Line {
             Opt::Mark => {
                 self.note(Named::ServiceAddress)?;
                 let bad = || Failure::usage(format_args!("invalid fwmark value `{text}' specified"));
-                number(text, 1, i64::from(u32::MAX)).ok_or_else(bad)?;
-                self.mark = true;
+                let mark = number(text, 1, i64::from(u32::MAX)).and_then(|mark| u32::try_from(mark).ok());
+                self.mark = Some(mark.ok_or_else(bad)?);
+                self.protocol = Protocol::Mark;
             }
-            Opt::Ipv6 if !self.mark => return Err(Failure::usage("-6 used before -f\n")),
-            Opt::Ipv6 | Opt::Sort => {}
+            Opt::Ipv6 if self.mark.is_none() => return Err(Failure::usage("-6 used before -f\n")),
+            Opt::Ipv6 => self.ipv6 = true,
+            Opt::Sort => {}
             Opt::Gatewaying => self.take_method(Method::DirectRouting)?,
             Opt::Ipip => self.take_method(Method::Tunnel)?,
             Opt::Masquerading => self.take_method(Method::Masquerading)?,
@@ -119,7 +127,8 @@ impl Line {
             Named::SyncMaxlen => drop(numbered(1, 65_535, "sync-maxlen")?),
             Named::McastPort => drop(numbered(1, 65_535, "mcast-port")?),
             Named::McastTtl => drop(numbered(1, 255, "mcast-ttl")?),
-            Named::SchedFlags => self.flags = text.split(',').map(str::to_owned).collect(),
+            Named::SchedFlags => self.flags = text.split(',').filter(|flag| !flag.is_empty()).map(str::to_owned).collect(),
+            Named::McastGroup => mcast_group(text)?,
             Named::TunPort => drop(numbered(1, 65_535, "tunnel port")?),
             Named::TunType if !["ipip", "gue", "gre"].contains(&text) => {
                 return Err(Failure::usage("illegal tunnel type specified"));
@@ -130,16 +139,22 @@ impl Line {
         Ok(())
     }
 
+    /// Whether the service is one of IPv6, as far as the line has been read.
+    fn is_ipv6(&self) -> bool {
+        self.ipv6 || self.service.is_some_and(|service| service.address.is_ipv6())
+    }
+
     /// The prefix that a mask means; a whole address is no mask at all.
-    fn prefix(&self, text: &str) -> Result<Option<u8>, Failure> {
-        let (prefix, whole) = if self.service.is_some_and(|service| service.address.is_ipv6()) {
+    fn prefix(&mut self, text: &str) -> Result<Option<u8>, Failure> {
+        let (prefix, whole) = if self.is_ipv6() {
             let bad = || Failure::usage("illegal ipv6 netmask specified");
             (number(text, 1, 128).and_then(|prefix| u8::try_from(prefix).ok()).ok_or_else(bad)?, 128)
         } else {
             let bad = || Failure::usage("illegal virtual server persistent mask specified");
             let mask = ipv4(text).ok_or_else(bad)?;
-            let gaps = || Failure::refused(format_args!("the mask {mask} has gaps (-M {text}): allowed are masks such as 255.255.255.0"));
-            (ip_mask_to_prefix(mask.into()).map_err(|_| gaps())?, 32)
+            let prefix = ip_mask_to_prefix(mask.into());
+            self.gaps = prefix.is_err().then(|| mask.to_string());
+            (prefix.unwrap_or(32), 32)
         };
         Ok(Some(prefix).filter(|prefix| *prefix != whole))
     }
@@ -185,10 +200,18 @@ impl Line {
         if self.service.is_some_and(|service| service.port.unwrap_or(0) == 0) && !self.has(Named::Persistent) {
             return Err(Failure::usage("Zero port specified for non-persistent service"));
         }
-        if self.has(Named::Ops) && !self.mark && (self.protocol != Protocol::Udp || self.sctp) {
+        if self.has(Named::Ops) && self.mark.is_none() && (self.protocol != Protocol::Udp || self.sctp) {
             return Err(Failure::usage("One-Packet Scheduling is only for UDP virtual services"));
         }
-        let scheduler = self.scheduler.as_deref().unwrap_or("wlc");
+        Ok(())
+    }
+
+    /// Whether the flags are known and the scheduler's: asked before any other rule, and of every command.
+    fn check_flags(&self) -> Result<(), Failure> {
+        let scheduler = match self.command {
+            Command::AddService | Command::EditService => self.scheduler.as_deref().unwrap_or("wlc"),
+            _ => self.scheduler.as_deref().unwrap_or_default(),
+        };
         for flag in &self.flags {
             let whose = match flag.as_str() {
                 "sh-fallback" | "sh-port" => "sh",
@@ -204,8 +227,8 @@ impl Line {
     }
 
     fn check_server(&self) -> Result<(), Failure> {
-        if let (Some(service), Some(server)) = (self.service, self.server)
-            && service.address.is_ipv6() != server.address.is_ipv6()
+        if let Some(server) = self.server
+            && self.is_ipv6() != server.address.is_ipv6()
             && self.method != Method::Tunnel
         {
             return Err(Failure::usage("Different address family is allowed only for tunneling servers"));
@@ -224,9 +247,10 @@ impl Line {
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        // Only marks and commands without a service lack an address here, and marks were refused before.
+        // Only marks and commands without a service lack an address here.
         let address = self.service.unwrap_or(AddressPort { address: IpAddr::from([0; 4]), port: None });
-        let key = ServiceKey { protocol: self.protocol, address: address.address, port: address.port.unwrap_or(0) };
+        let of_address = ServiceKey { protocol: self.protocol, address: address.address, port: address.port.unwrap_or(0) };
+        let key = self.mark.map_or(of_address, |mark| ServiceKey::marked(mark, self.ipv6));
         Ok(match self.command {
             Command::AddService => Request::AddService(ServiceSpec {
                 protocol: key.protocol,
@@ -278,7 +302,7 @@ impl Line {
             Command::Set => Request::Set(self.timeouts),
             Command::Restore => Request::Restore,
             Command::Save => Request::Save(self.has(Named::Numeric)),
-            Command::Zero => Request::Zero(self.service.map(|_| key)),
+            Command::Zero => Request::Zero(self.has(Named::ServiceAddress).then_some(key)),
             Command::Version => Request::Version,
             Command::Help | Command::StartDaemon | Command::StopDaemon => Request::Help,
         })
@@ -289,22 +313,26 @@ impl Line {
         scheduler_named(name).ok_or_else(|| Failure::refused("Scheduler or persistence engine not found"))
     }
 
-    /// What `-p` and `-M` ask for. A mask without persistence would be taken and never used.
+    /// What `-p` and `-M` ask for. A mask without persistence means nothing to IPVS either.
     fn persistence(&self) -> Result<Option<Persistence>, Failure> {
-        if self.has(Named::Netmask) && !self.has(Named::Persistent) {
-            return Err(Failure::refused("a persistence mask (-M) has a meaning only with persistence (-p)"));
+        if let Some(mask) = &self.gaps {
+            return Err(Failure::refused(format_args!("the mask {mask} has gaps (-M {mask}): allowed are masks such as 255.255.255.0")));
         }
         Ok(self.has(Named::Persistent).then_some(self.persistence))
     }
 
-    /// The flags of `-b`. Those without a name of their own mean something to sh alone, and the third to nobody.
+    /// The flags of `-b`. Those without a name of their own mean something to sh and mh alone, and the third to nobody.
     fn scheduler_flags(&self) -> Result<BTreeSet<SchedulerFlag>, Failure> {
         let scheduler = self.scheduler()?;
         let known = |flag: &String| match flag.as_str() {
             "sh-fallback" => Ok(SchedulerFlag::ShFallback),
             "sh-port" => Ok(SchedulerFlag::ShPort),
+            "mh-fallback" => Ok(SchedulerFlag::MhFallback),
+            "mh-port" => Ok(SchedulerFlag::MhPort),
             "flag-1" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShFallback),
             "flag-2" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShPort),
+            "flag-1" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhFallback),
+            "flag-2" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhPort),
             _ => Err(Failure::refused(format_args!("the scheduler {} does not use the flag {flag} (-b {flag})", scheduler.as_str()))),
         };
         self.flags.iter().map(known).collect()
@@ -342,8 +370,8 @@ impl Line {
     }
 }
 
-/// The built scheduler of that name.
-pub(super) fn scheduler_named(name: &str) -> Option<Scheduler> {
+/// The scheduler of that name.
+fn scheduler_named(name: &str) -> Option<Scheduler> {
     let name: serde::de::value::StrDeserializer<'_, ValueError> = name.into_deserializer();
     Scheduler::deserialize(name).ok()
 }
@@ -374,11 +402,13 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         given: 0,
         protocol: Protocol::Tcp,
         service: None,
-        mark: false,
+        mark: None,
+        ipv6: false,
         sctp: false,
         scheduler: None,
         flags: Vec::new(),
-        persistence: Persistence::default(),
+        persistence: Persistence { timeout: PERSISTENT_TIMEOUT, prefix: None },
+        gaps: None,
         server: None,
         method: Method::DirectRouting,
         tunnel: None,
@@ -400,10 +430,20 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
     if let Some(argument) = rest.first() {
         return Err(Failure::usage(format_args!("unexpected argument {argument}")));
     }
+    line.check_flags()?;
     line.check_rules(|option| command.rule(option), &format!("'{}' command", command.name()))?;
     line.check_meaning()?;
     unbuilt(&line).map_or(Ok(()), |text| Err(Failure::refused(text)))?;
     line.request()
+}
+
+/// A group must be a multicast address; what is no IPv6 address is judged as one of IPv4.
+fn mcast_group(text: &str) -> Result<(), Failure> {
+    let (family, good) = match text.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => ("IPv6", address.is_multicast()),
+        Err(_) => ("IPv4", ipv4(text).is_some_and(|address| address.is_multicast())),
+    };
+    if good { Ok(()) } else { Err(Failure::usage(format_args!("invalid {family} mcast-group `{text}'"))) }
 }
 
 fn timeout(text: &str, least: i64) -> Result<u32, Failure> {

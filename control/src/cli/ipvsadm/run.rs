@@ -117,8 +117,8 @@ fn list(client: &Client, listing: &Listing, names: &Names, console: &mut Console
             let settings: Settings = client.get("settings").map_err(Failure::refused)?;
             console.write(timeouts(&settings));
         }
-        // No synchronization daemon runs, which is what an empty answer says.
-        Subject::Daemon => {}
+        // No synchronization daemon runs, which is what an empty answer says; a director that does not answer says nothing.
+        Subject::Daemon => drop(client.get::<Settings>("settings").map_err(Failure::refused)?),
     }
     Ok(())
 }

@@ -141,6 +141,7 @@ fn shown(service: &ServiceSpec) -> Service {
         protocol: key.protocol,
         address: key.address,
         port: key.port,
+        mark: key.mark(),
         scheduler: service.scheduler,
         flags: service.flags.clone(),
         persistence: service.persistence,

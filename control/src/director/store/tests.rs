@@ -4,7 +4,7 @@ use crate::model::Settings;
 fn document(revision: u64) -> Document {
     let services = (1..=30_u16)
         .map(|port| serde_json::from_value(serde_json::json!({"protocol": "tcp", "address": "10.0.0.1", "port": port})).unwrap());
-    Document { revision, settings: Settings::default(), services: services.collect() }
+    Document { revision, settings: Settings::default(), marks: Vec::new(), services: services.collect() }
 }
 
 fn store() -> (tempfile::TempDir, Store) {

@@ -69,6 +69,7 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/address", json!("10.10.24.10"), "/address", "the director's own address on port lan"),
         ("/address", json!("10.10.24.255"), "/address", "broadcast"),
         ("/flags", json!(["sh-port"]), "/flags", "sh-port is a flag of the scheduler sh, and the service's is wlc"),
+        ("/flags", json!(["mh-fallback"]), "/flags", "mh-fallback is a flag of the scheduler mh, and the service's is wlc"),
         ("/persistence", json!({"timeout": 0}), "/persistence/timeout", "1 to 2678400"),
         ("/persistence", json!({"prefix": 33}), "/persistence/prefix", "0 to 32"),
         ("/one_packet", json!(true), "/one_packet", "UDP"),

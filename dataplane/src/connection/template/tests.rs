@@ -91,3 +91,20 @@ fn redirected_template_keeps_its_connections_and_its_state() {
     let entry = table.entry(template);
     assert_eq!((entry.server(), entry.service(), entry.in_packets, entry.state_name()), (ServerId(9), ServiceId(7), 1, "ASSURED"));
 }
+
+#[test]
+fn template_put_aside_is_not_found_but_keeps_its_time_and_its_connections() {
+    let mut table = table();
+    let key = Key { client: Address::v4(1), virtual_: Address::v4(1), client_port: 0, virtual_port: 80, protocol: TEMPLATE | 6 };
+    let template = insert(&mut table, 1, TEMPLATE | 6, 10);
+    let connection = insert(&mut table, 2, 6, 65);
+    table.set_template(connection, template);
+    assert!(table.invalidate(template) && !table.invalidate(template), "once");
+    assert_eq!(table.find(table.hash(&key), &key), None);
+    let next = insert(&mut table, 1, TEMPLATE | 6, 300);
+    assert!(table.invalidate(next), "several of one client");
+    assert_eq!((table.len(), table.template(connection)), (3, Some(template)));
+    assert_eq!(ended(&mut table, 80), 1, "the connection, before its template");
+    assert_eq!(ended(&mut table, 301), 2);
+    assert!(table.is_empty());
+}
