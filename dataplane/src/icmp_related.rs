@@ -15,6 +15,8 @@ use crate::track::{Tracker, count_packet};
 use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
+/// SCTP's number (IANA).
+const SCTP: u8 = 132;
 
 /// The packet that an ICMP error quotes.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ pub struct Quote {
 }
 
 impl Quote {
-    /// What the ICMP message in `frame` quotes; `None` if it is no error, or quotes no TCP or UDP ports, or was sent to somebody
+    /// What the ICMP message in `frame` quotes; `None` if it is no error, or quotes no ports, or was sent to somebody
     /// else than the sender of what it quotes.
     pub fn of(frame: &[u8], packet: &Packet) -> Option<Self> {
         let start = usize::from(packet.l4);
@@ -63,7 +65,7 @@ fn reversed(quote: &[u8], v4: bool) -> Option<(Key, usize)> {
         }
         (transport, source, destination, l4) = (*quote.get(6)?, address(8)?, address(24)?, 40);
     }
-    matches!(transport, protocol::TCP | protocol::UDP).then_some(())?;
+    matches!(transport, protocol::TCP | protocol::UDP | SCTP).then_some(())?;
     let key = Key { client: destination, virtual_: source, client_port: be16(l4 + 2)?, virtual_port: be16(l4)?, protocol: transport };
     Some((key, l4))
 }

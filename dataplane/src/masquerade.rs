@@ -73,7 +73,7 @@ fn to_server(frame: &mut Mbuf, packet: &Packet, target: &ServerRules, macs: &[[u
     let server = &target.server;
     if packet.kind == Kind::Flow {
         let port = server.port_for(packet.key.virtual_port);
-        translate::packet(data, packet.v4, packet.key.protocol, usize::from(packet.l4), End::Destination, server.address, port)
+        translate::packet(data, packet, End::Destination, server.address, port)
     } else {
         Quote::of(data, packet).and_then(|quote| {
             let port = server.port_for(quote.key.virtual_port);
@@ -163,8 +163,7 @@ impl Tracker {
             Err(fate) => return fate,
         }
         let key = entry.key();
-        let l4 = usize::from(packet.l4);
-        if translate::packet(data, packet.v4, packet.key.protocol, l4, End::Source, key.virtual_, key.virtual_port).is_none() {
+        if translate::packet(data, packet, End::Source, key.virtual_, key.virtual_port).is_none() {
             return Fate::Drop(Verdict::Short);
         }
         count_reply(entry.server(), entry.service(), packet, rules);

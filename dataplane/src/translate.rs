@@ -1,11 +1,22 @@
 //! Translation: an address and a port are written over, and every checksum over them is mended (RFC 1624, RFC 3022).
 //!
-//! What was wrong before stays wrong: checksums are mended, never made anew, so that the receiver still finds damage.
+//! What was wrong before stays wrong: checksums are mended (that of SCTP, too), never made anew, so that the receiver still finds damage.
 
 use dpdk::net::{checksum, protocol};
 
 use crate::address::Address;
-use crate::parse::L3;
+use crate::parse::{L3, Packet};
+
+mod crc32c;
+
+/// Where a TCP header has its checksum (RFC 9293 section 3.1).
+const TCP_CHECKSUM: usize = 16;
+/// Where a UDP header has it (RFC 768).
+const UDP_CHECKSUM: usize = 6;
+/// Where an SCTP header has it (RFC 9260 section 3.1).
+const SCTP_CHECKSUM: usize = 8;
+/// SCTP's number (IANA).
+const SCTP: u8 = 132;
 
 /// Which end of a packet is translated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,15 +92,6 @@ fn set_address(ip: &mut [u8], v4: bool, end: End, address: Address) -> Option<Ch
     Some(change)
 }
 
-/// Where a transport header has its checksum, where it is one that covers addresses.
-const fn checksum_at(transport: u8) -> Option<usize> {
-    match transport {
-        protocol::TCP => Some(16),
-        protocol::UDP => Some(6),
-        _ => None,
-    }
-}
-
 /// Writes `port` over that of `end`; both ports begin the transport header. Gives the old one.
 fn set_port(l4: &mut [u8], end: End, port: u16) -> Option<u16> {
     let at = if end == End::Source { 0 } else { 2 };
@@ -99,25 +101,46 @@ fn set_port(l4: &mut [u8], end: End, port: u16) -> Option<u16> {
     Some(old)
 }
 
-/// Translates one end of the TCP segment or UDP datagram in `frame`, whose transport header is at `l4`.
+/// What a port of a transport header changed from and to, in the four bytes of both ports.
+fn difference(end: End, old: u16, new: u16) -> [u8; 4] {
+    let [high, low] = (old ^ new).to_be_bytes();
+    if end == End::Source { [high, low, 0, 0] } else { [0, 0, high, low] }
+}
+
+/// Translates one end of the TCP segment, UDP datagram or SCTP packet in `frame`.
 ///
-/// A UDP checksum of 0, which means none, stays 0 (RFC 768, RFC 6935); another never becomes 0. `None`, with nothing of use
-/// in the frame, when the headers are not all there or the address is of the other family. Cost: two checksums mended.
-pub fn packet(frame: &mut [u8], v4: bool, transport: u8, l4: usize, end: End, address: Address, port: u16) -> Option<()> {
+/// A UDP checksum of 0, which means none, stays 0 (RFC 768, RFC 6935); another never becomes 0. That of SCTP does not cover
+/// addresses. `None`, with nothing of use in the frame, when the headers are not all there, the address is of the other family
+/// or the protocol none of these. Cost: two checksums mended.
+pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, port: u16) -> Option<()> {
+    let l4 = usize::from(packet.l4);
     let (ip, segment) = frame.split_at_mut_checked(l4)?;
-    let change = set_address(ip.get_mut(L3..)?, v4, end, address)?;
+    let change = set_address(ip.get_mut(L3..)?, packet.v4, end, address)?;
     let old_port = set_port(segment, end, port)?;
-    let at = checksum_at(transport)?;
-    let place = segment.get_mut(at..at + 2)?;
-    let old = u16::from_be_bytes(*place.first_chunk()?);
-    if transport == protocol::UDP && old == 0 {
-        return Some(());
+    let sixteen = |segment: &[u8], at: usize| Some(u16::from_be_bytes(*segment.get(at..)?.first_chunk()?));
+    let mend = |old: u16| checksum::update(change.mend(old), old_port, port);
+    match packet.key.protocol {
+        protocol::TCP => {
+            let sum = mend(sixteen(segment, TCP_CHECKSUM)?);
+            segment.get_mut(TCP_CHECKSUM..TCP_CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
+        }
+        protocol::UDP => match sixteen(segment, UDP_CHECKSUM)? {
+            0 => {}
+            old => {
+                let sum = match mend(old) {
+                    0 => u16::MAX,
+                    sum => sum,
+                };
+                segment.get_mut(UDP_CHECKSUM..UDP_CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
+            }
+        },
+        SCTP => {
+            let len = packet.length.checked_sub(u16::try_from(l4 - L3).ok()?)?;
+            let place: &mut [u8; 4] = segment.get_mut(SCTP_CHECKSUM..)?.first_chunk_mut()?;
+            *place = crc32c::mend(*place, difference(end, old_port, port), len);
+        }
+        _ => return None,
     }
-    let mended = match checksum::update(change.mend(old), old_port, port) {
-        0 if transport == protocol::UDP => 0xffff,
-        mended => mended,
-    };
-    place.copy_from_slice(&mended.to_be_bytes());
     Some(())
 }
 

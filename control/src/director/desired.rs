@@ -22,6 +22,7 @@ const GATEWAY: u32 = u32::MAX;
 
 /// What a change touched since it was last taken.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says of one part of a batch whether it is sent")]
 pub(super) struct Touched {
     pub(super) services: BTreeSet<u32>,
     pub(super) servers: BTreeSet<u32>,

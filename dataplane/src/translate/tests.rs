@@ -1,11 +1,34 @@
 use dpdk::net::checksum;
 use proptest::prelude::*;
 
+use super::crc32c::tests::plain;
 use super::*;
+use crate::connection::Key;
+use crate::parse::Kind;
 
-/// A frame with right checksums: IPv4 or IPv6, TCP or UDP.
+/// Where the checksum lies.
+fn checksum_at(transport: u8) -> usize {
+    match transport {
+        protocol::TCP => TCP_CHECKSUM,
+        protocol::UDP => UDP_CHECKSUM,
+        _ => SCTP_CHECKSUM,
+    }
+}
+
+/// What parse would say of the frame.
+fn seen(frame: &[u8], v4: bool, transport: u8, l4: usize) -> Packet {
+    let key = Key { client: Address(0), virtual_: Address(0), client_port: 0, virtual_port: 0, protocol: transport };
+    let length = u16::try_from(frame.len().saturating_sub(L3)).unwrap();
+    Packet { kind: Kind::Flow, v4, to_us: true, tcp_flags: 0, l4: u16::try_from(l4).unwrap(), length, key }
+}
+
+/// A frame with right checksums: IPv4 or IPv6, TCP, UDP or SCTP.
 fn frame(v4: bool, transport: u8, ends: ([u8; 16], [u8; 16]), ports: (u16, u16), payload: &[u8]) -> (Vec<u8>, usize) {
-    let header = if transport == protocol::TCP { 20 } else { 8 };
+    let header = match transport {
+        protocol::TCP => 20,
+        protocol::UDP => 8,
+        _ => 12,
+    };
     let mut segment = vec![0; header];
     segment[..2].copy_from_slice(&ports.0.to_be_bytes());
     segment[2..4].copy_from_slice(&ports.1.to_be_bytes());
@@ -13,9 +36,14 @@ fn frame(v4: bool, transport: u8, ends: ([u8; 16], [u8; 16]), ports: (u16, u16),
         segment[4..6].copy_from_slice(&u16::try_from(header + payload.len()).unwrap().to_be_bytes());
     }
     segment.extend(payload);
-    let sum = checksum::segment(pseudo(v4, transport, ends, segment.len()), &segment);
-    let at = checksum_at(transport).unwrap();
-    segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    let at = checksum_at(transport);
+    if transport == SCTP {
+        let sum = plain(&segment);
+        segment[at..at + 4].copy_from_slice(&sum);
+    } else {
+        let sum = checksum::segment(pseudo(v4, transport, ends, segment.len()), &segment);
+        segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
     let mut frame = vec![0; L3];
     frame.extend(ip(v4, transport, ends, segment.len()));
     let l4 = frame.len();
@@ -83,12 +111,11 @@ proptest! {
 
     #[test]
     fn a_translated_packet_is_one_that_was_sent_so(
-        v4: bool, tcp: bool, source: bool,
+        v4: bool, transport in proptest::sample::select(vec![protocol::TCP, protocol::UDP, SCTP]), source: bool,
         one in any_address(), other in any_address(), new in any_address(),
         ports: (u16, u16), new_port: u16,
         payload in proptest::collection::vec(any::<u8>(), 0..40),
     ) {
-        let transport = if tcp { protocol::TCP } else { protocol::UDP };
         let (mut sent, l4) = frame(v4, transport, (one, other), ports, &payload);
         let end = if source { End::Source } else { End::Destination };
         let wanted = if source {
@@ -96,9 +123,10 @@ proptest! {
         } else {
             frame(v4, transport, (one, new), (ports.0, new_port), &payload)
         };
-        prop_assert_eq!(packet(&mut sent, v4, transport, l4, end, address(v4, new), new_port), Some(()));
+        let what = seen(&sent, v4, transport, l4);
+        prop_assert_eq!(packet(&mut sent, &what, end, address(v4, new), new_port), Some(()));
         // A mended checksum may be the other zero of ones' complement; both are right.
-        let at = l4 + checksum_at(transport).unwrap();
+        let at = l4 + checksum_at(transport);
         let zero = |frame: &[u8]| matches!(frame[at..at + 2], [0, 0] | [0xff, 0xff]);
         if zero(&sent) && zero(&wanted.0) {
             sent[at..at + 2].copy_from_slice(&wanted.0[at..at + 2]);
@@ -136,7 +164,10 @@ proptest! {
         let new = if v4 { Address::v4(1) } else { Address(1) };
         for end in [End::Source, End::Destination] {
             let mut frame = bytes.clone();
-            let _ = packet(&mut frame, v4, protocol::UDP, l4, end, new, 1);
+            for transport in [protocol::TCP, protocol::UDP, SCTP, 47] {
+                let what = seen(&frame, v4, transport, l4);
+                let _ = packet(&mut frame, &what, end, new, 1);
+            }
             let mut frame = bytes.clone();
             let _ = icmp_error(&mut frame, v4, l4, inner, end, new, 1);
         }
@@ -148,11 +179,13 @@ fn a_udp_checksum_of_none_stays_none_and_none_becomes_none() {
     let ends = ([0x20; 16], [0x21; 16]);
     let (mut sent, l4) = frame(true, protocol::UDP, ends, (1, 2), b"x");
     sent[l4 + 6..l4 + 8].fill(0);
-    assert_eq!(packet(&mut sent, true, protocol::UDP, l4, End::Source, Address::v4(7), 9), Some(()));
+    let what = seen(&sent, true, protocol::UDP, l4);
+    assert_eq!(packet(&mut sent, &what, End::Source, Address::v4(7), 9), Some(()));
     assert_eq!(sent[l4 + 6..l4 + 8], [0, 0]);
     for port in 0..=u16::MAX {
         let (mut sent, l4) = frame(true, protocol::UDP, ends, (1, 2), b"x");
-        packet(&mut sent, true, protocol::UDP, l4, End::Source, Address::v4(7), port).unwrap();
+        let what = seen(&sent, true, protocol::UDP, l4);
+        packet(&mut sent, &what, End::Source, Address::v4(7), port).unwrap();
         assert_ne!(sent[l4 + 6..l4 + 8], [0, 0], "port {port}");
     }
 }
