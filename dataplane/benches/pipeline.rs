@@ -152,6 +152,7 @@ impl Bench {
             revision: 1,
             buckets: dataplane::schedule::Buckets::default(),
             members,
+            no_real_server: dataplane::service::NoRealServer::Icmp,
             timeouts: None,
             stats: Arc::new(ServiceStats::new(1)),
         };

@@ -15,8 +15,6 @@ use crate::track::{Tracker, count_packet};
 use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
-/// SCTP's number (IANA).
-const SCTP: u8 = 132;
 
 /// The packet that an ICMP error quotes.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +63,7 @@ fn reversed(quote: &[u8], v4: bool) -> Option<(Key, usize)> {
         }
         (transport, source, destination, l4) = (*quote.get(6)?, address(8)?, address(24)?, 40);
     }
-    matches!(transport, protocol::TCP | protocol::UDP | SCTP).then_some(())?;
+    matches!(transport, protocol::TCP | protocol::UDP | protocol::SCTP).then_some(())?;
     let key = Key { client: destination, virtual_: source, client_port: be16(l4 + 2)?, virtual_port: be16(l4)?, protocol: transport };
     Some((key, l4))
 }
@@ -110,8 +108,7 @@ pub fn decide(
 
 /// Whether a service of ours sends packets like the quoted one.
 fn is_of_service(key: &Key, rules: &Rules) -> bool {
-    let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
-    let service = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
+    let service = ServiceKey { protocol: Protocol::of_flow(key.protocol), address: key.virtual_, port: key.virtual_port };
     rules.find_marked(key).is_some() || rules.is_service_address(key.virtual_) && rules.find(&service).is_some()
 }
 

@@ -71,6 +71,8 @@ pub enum Origin {
     Received(Verdict),
     /// An ICMP error, which answers a frame that is counted already.
     IcmpError,
+    /// A TCP reset, which answers a frame that is counted already.
+    Reset,
     /// A second or later fragment of a frame that is counted already.
     Fragment,
 }
@@ -86,6 +88,8 @@ pub struct Outgoing {
     pub sent: u64,
     /// ICMP errors among them.
     pub sent_errors: u64,
+    /// TCP resets among them.
+    pub sent_resets: u64,
     /// Second and later fragments among them.
     pub sent_fragments: u64,
 }
@@ -93,7 +97,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Nothing gathered yet.
     pub fn new(tx: TxQueue) -> Self {
-        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0, sent_fragments: 0 }
+        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0, sent_resets: 0, sent_fragments: 0 }
     }
 
     /// Adds a frame; sends what has gathered when there is no more room.
@@ -133,6 +137,7 @@ impl Outgoing {
             match origin {
                 Origin::Received(verdict) if i >= sent => tally.not_sent(verdict),
                 Origin::IcmpError if i < sent => self.sent_errors += 1,
+                Origin::Reset if i < sent => self.sent_resets += 1,
                 Origin::Fragment if i < sent => self.sent_fragments += 1,
                 _ => {}
             }

@@ -13,7 +13,8 @@ use crate::icmp_related::Quote;
 use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, L3, Packet};
 use crate::rules::{Rules, ServerRules};
-use crate::service::{NextHop, Protocol, ServerId};
+use crate::sctp;
+use crate::service::{NextHop, Protocol, ServerId, ServiceId};
 use crate::stats::Traffic;
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -203,26 +204,33 @@ impl Tracker {
         let entry = *self.connections.entry(id);
         let own = rules.service_ref(entry.service()).and_then(|service| service.timeouts.as_ref());
         let timeouts = own.unwrap_or(&rules.settings.timeouts);
-        if entry.protocol != Protocol::Tcp as u8 {
-            self.connections.renew(id, now, timeouts.udp * Tick::PER_SECOND);
-            // An answer shows that somebody is there, as a handshake does for TCP.
-            if let Some(template) = self.connections.template(id) {
-                self.connections.assure(template);
+        let was_active = entry.counts_as_active();
+        // An answer over UDP shows that somebody is there, as a handshake does elsewhere.
+        let confirmed = match Protocol::of_flow(entry.protocol) {
+            Protocol::Tcp => {
+                let table = if self.defence.secure { Table::SecureOutput } else { Table::Output };
+                let new = tcp::next(table, entry.state(), packet.tcp_flags);
+                self.connections.set_state(id, new, now, new.timeout(timeouts) * Tick::PER_SECOND);
+                new == State::Established && entry.state() != new
             }
-            return;
-        }
-        let old = entry.state();
-        let new = tcp::next(Table::Output, old, packet.tcp_flags);
-        self.connections.set_state(id, new, now, new.timeout(timeouts) * Tick::PER_SECOND);
-        if new == old {
-            return;
-        }
-        if let Some(target) = rules.server(entry.server()) {
-            recount(&target.share, old, new);
-        }
-        if new == State::Established
-            && let Some(template) = self.connections.template(id)
+            Protocol::Sctp => {
+                let new = sctp::next(sctp::Table::Output, entry.association(), sctp::event(packet.tcp_flags));
+                self.connections.set_state_value(id, new as u8, now, new.timeout() * Tick::PER_SECOND);
+                new == sctp::State::Established && entry.association() != new
+            }
+            Protocol::Udp | Protocol::Ip => {
+                self.connections.renew(id, now, timeouts.udp * Tick::PER_SECOND);
+                self.connections.confirm(id);
+                true
+            }
+        };
+        let is_active = self.connections.entry(id).counts_as_active();
+        if is_active != was_active
+            && let Some(target) = rules.server(entry.server())
         {
+            recount(&target.share, was_active, is_active);
+        }
+        if confirmed && let Some(template) = self.connections.template(id) {
             self.connections.assure(template);
         }
     }
@@ -244,7 +252,7 @@ fn leave(frame: &mut [u8], packet: &Packet, hop: NextHop, macs: &[[u8; 6]]) -> R
 }
 
 /// Counts a packet to a client, unless the real server was removed, as IPVS does.
-fn count_reply(server: ServerId, service: crate::service::ServiceId, packet: &Packet, rules: &Rules) {
+fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Rules) {
     let Some(target) = rules.server(server).filter(|target| target.available) else { return };
     let count = |traffic: &Traffic| {
         traffic.out_packets.add(1);

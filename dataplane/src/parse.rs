@@ -5,6 +5,7 @@ use zerocopy::FromBytes;
 
 use crate::address::Address;
 use crate::connection::Key;
+use crate::sctp;
 use crate::verdict::Verdict;
 
 /// Bytes before the IP header: an Ethernet header without tags.
@@ -19,7 +20,7 @@ const MAX_EXTENSION_HEADERS: usize = 8;
 /// What a packet is to the stages that follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A whole TCP segment or UDP datagram: the key has ports.
+    /// A whole TCP segment, UDP datagram or SCTP packet: the key has ports.
     Flow,
     /// An ARP packet; the key means nothing.
     Arp,
@@ -44,7 +45,7 @@ pub struct Packet {
     pub v4: bool,
     /// Whether the frame was sent to our own MAC, not to a group.
     pub to_us: bool,
-    /// TCP's flags byte; 0 for everything else.
+    /// TCP's flags byte; for SCTP what [`sctp::read`] makes of its chunks; 0 for everything else.
     pub tcp_flags: u8,
     /// Offset of the transport header from the start of the frame.
     pub l4: u16,
@@ -384,6 +385,16 @@ fn transport(packet: &mut Packet, l4: &[u8], length: usize) -> Result<(), Verdic
             packet.kind = Kind::Flow;
             packet.key.client_port = udp.source_port.get();
             packet.key.virtual_port = udp.destination_port.get();
+        }
+        protocol::SCTP => {
+            let whole = l4.get(..length).unwrap_or(l4);
+            let Some((client_port, virtual_port, flags)) = sctp::read(whole) else {
+                return Err(if whole.len() == length { Verdict::BadLength } else { Verdict::Short });
+            };
+            packet.kind = Kind::Flow;
+            packet.tcp_flags = flags;
+            packet.key.client_port = client_port;
+            packet.key.virtual_port = virtual_port;
         }
         protocol::ICMP if packet.v4 => packet.kind = Kind::Icmp,
         protocol::ICMPV6 if !packet.v4 => packet.kind = if matches!(l4.first(), Some(133..=137)) { Kind::Discovery } else { Kind::Icmpv6 },

@@ -93,6 +93,8 @@ pub struct Rules {
     pub routes: Arc<Routes>,
     /// Masquerading real servers.
     masquerading: u32,
+    /// Whether a batch took a real server out of its service; for whoever looks to put back.
+    pub servers_left: bool,
     /// What this worker's schedulers share.
     pub memory: Memory,
     marks: Arc<Marks>,
@@ -119,6 +121,7 @@ impl Rules {
             locals: Arc::new(LocalAddresses::default()),
             routes: Arc::new(Routes::default()),
             masquerading: 0,
+            servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
             marks: Arc::new(Marks::default()),
             ways: Ways::new(services, servers, macs),
@@ -152,6 +155,7 @@ impl Rules {
             let is_masquerading = |rules: &Option<ServerRules>| u32::from(rules.as_ref().is_some_and(|s| s.method == Method::Masquerading));
             self.masquerading += is_masquerading(&new);
             self.masquerading -= is_masquerading(slot);
+            self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }

@@ -17,6 +17,20 @@ pub enum Protocol {
     Tcp = 6,
     /// UDP (RFC 768).
     Udp = 17,
+    /// SCTP (RFC 9260).
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// The protocol of a flow with this IP protocol number.
+    #[inline]
+    pub const fn of_flow(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            132 => Self::Sctp,
+            _ => Self::Udp,
+        }
+    }
 }
 
 /// What a virtual service is known by on the packet path: protocol, VIP and vport; or a mark, see [`ServiceKey::marked`].
@@ -205,6 +219,18 @@ pub struct Member {
     pub stats: Arc<ServerStats>,
 }
 
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset (RFC 9293 section 3.10.7.1).
+    Reset,
+}
+
 /// A virtual service with its members in scheduling order: newest first, as IPVS keeps them.
 #[derive(Debug)]
 pub struct VirtualService {
@@ -223,6 +249,8 @@ pub struct VirtualService {
     pub revision: u64,
     /// Members, newest first.
     pub members: Vec<Member>,
+    /// What clients are told when no real server takes new connections.
+    pub no_real_server: NoRealServer,
     /// Whose bucket is whose, for the schedulers that hash; made for this list of members.
     pub buckets: Buckets,
     /// Timeouts of its own, where they differ from the director's.

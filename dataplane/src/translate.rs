@@ -15,8 +15,6 @@ const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;
 /// Where an SCTP header has it (RFC 9260 section 3.1).
 const SCTP_CHECKSUM: usize = 8;
-/// SCTP's number (IANA).
-const SCTP: u8 = 132;
 
 /// Which end of a packet is translated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,7 +132,7 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, por
                 segment.get_mut(UDP_CHECKSUM..UDP_CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
             }
         },
-        SCTP => {
+        protocol::SCTP => {
             let len = packet.length.checked_sub(u16::try_from(l4 - L3).ok()?)?;
             let place: &mut [u8; 4] = segment.get_mut(SCTP_CHECKSUM..)?.first_chunk_mut()?;
             *place = crc32c::mend(*place, difference(end, old_port, port), len);

@@ -60,7 +60,7 @@ verdicts! {
     Fragment => "fragment",
     /// An ICMP error that quotes a packet of a virtual service, but of no connection.
     UnrelatedError => "unrelated_icmp_error",
-    /// No real server takes new connections; the client gets ICMP port unreachable, rate limited.
+    /// No real server takes new connections; the client gets ICMP port unreachable, rate limited, or what its service says.
     NoRealServer => "no_real_server",
     /// The entry's real server was removed (`expire_nodest_conn` 0).
     RealServerRemoved => "real_server_removed",
@@ -74,9 +74,11 @@ verdicts! {
     WouldLoop => "would_loop",
     /// No buffer was left for a fragment of it, or no room in front of it for a tunnel's header.
     NoBuffer => "no_buffer",
-    /// The connection table is full.
+    /// The first packet of a connection, given up by `drop_packet`.
+    DropPacket => "drop_packet",
+    /// The connection table is full of connections in use.
     TableFull => "table_full",
-    /// The share of the table for half-open connections is full.
+    /// The share of the table for half-open connections is full of those that cannot make room.
     HalfOpenLimit => "half_open_limit",
     /// More frames for the kernel than the limit allows.
     ExceptionRate => "exception_rate",

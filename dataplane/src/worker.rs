@@ -21,12 +21,13 @@ use crate::command::WorkerEnd;
 use crate::connection::{ConnectionTable, TableError};
 use crate::forward::forward;
 use crate::handover::{HandOver, Journey};
-use crate::icmp_error::{self, IcmpErrors};
+use crate::icmp_error::{self, Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
 use crate::link::{Origin, Outgoing, PortQueues, Tally};
 use crate::masquerade::masquerade;
 use crate::orders::Orders;
+use crate::reset;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -167,6 +168,7 @@ impl Worker {
         if worked {
             self.errors.limiter.set_rate(self.rules.settings.icmp_error_rate);
             self.kernel.set_rate(self.rules.settings.exception_rate);
+            self.tracker.rules_changed(&mut self.rules, now);
         }
         self.errors.limiter.refill(now);
         self.kernel.refill(now);
@@ -176,6 +178,7 @@ impl Worker {
         }
         worked |= self.take_over(now);
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
+        worked |= self.tracker.defend(&self.rules, now);
         self.rules.memory.sweep(now);
         self.report();
         worked
@@ -247,13 +250,17 @@ impl Worker {
         self.tally.publish(&self.end.report().verdicts[port]);
     }
 
-    /// Answers the frames that drew an ICMP error, on the port they came by, before they are freed.
+    /// Answers the frames that drew an ICMP error or a reset, on the port they came by, before they are freed.
     fn send_icmp_errors(&mut self, port: usize) {
         for (lane, cause) in self.errors.take() {
             let offending = self.lanes.frames[lane].data();
-            if let Some(frame) = icmp_error::write(&self.receivers[port].pool, offending, &self.lanes.packets[lane], self.macs[port], cause)
-            {
-                self.outgoing[port].push(frame, Origin::IcmpError, &mut self.tally);
+            let (pool, packet, our_mac) = (&self.receivers[port].pool, &self.lanes.packets[lane], self.macs[port]);
+            let (answer, origin) = match cause {
+                Cause::Reset => (reset::write(pool, offending, packet, our_mac), Origin::Reset),
+                cause => (icmp_error::write(pool, offending, packet, our_mac, cause), Origin::IcmpError),
+            };
+            if let Some(frame) = answer {
+                self.outgoing[port].push(frame, origin, &mut self.tally);
             }
         }
     }
@@ -351,9 +358,11 @@ impl Worker {
         report.version.set(self.rules.version);
         report.connections.set(u64::from(self.tracker.connections.len()));
         report.half_open.set(u64::from(self.tracker.connections.half_open()));
+        self.tracker.report(report);
         for (port, outgoing) in self.outgoing.iter_mut().enumerate() {
             report.sent[port].add(std::mem::take(&mut outgoing.sent));
             report.icmp_errors.add(std::mem::take(&mut outgoing.sent_errors));
+            report.resets.add(std::mem::take(&mut outgoing.sent_resets));
             report.fragments.add(std::mem::take(&mut outgoing.sent_fragments));
         }
     }

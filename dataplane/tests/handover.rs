@@ -126,6 +126,7 @@ impl Several {
                 members: vec![member],
                 buckets: Buckets::default(),
                 timeouts: None,
+                no_real_server: NoRealServer::Icmp,
                 stats: Arc::clone(stats),
             })
         };

@@ -101,6 +101,30 @@ eal_test! {
         lab.assert_no_leak();
     }
 
+    fn both_sides_move_an_associations_state(eal) {
+        let mut lab = Lab::new(eal);
+        lab.service(0, Sctp, VIP, 3868, RoundRobin, &[server(21).masquerading(3869)]);
+        let (vip, rs) = ("10.10.24.88:3868", "10.10.24.21:3869");
+        const INIT: u8 = 1;
+        const INIT_ACK: u8 = 2;
+        const COOKIE_ECHO: u8 = 10;
+        const COOKIE_ACK: u8 = 11;
+        for (chunk, comes, state) in
+            [(INIT, true, "INIT1"), (INIT_ACK, false, "C-SENT"), (COOKIE_ECHO, true, "C-REPLIED"), (COOKIE_ACK, false, "ESTABLISHED")]
+        {
+            let (sent, wanted) = if comes {
+                (sctp(CLIENT, vip, chunk), sctp(CLIENT, rs, chunk))
+            } else {
+                (sctp(rs, CLIENT, chunk), sctp(vip, CLIENT, chunk))
+            };
+            let out = lab.expect(&sent, &["forwarded"]).remove(0);
+            assert_eq!((&out[26..38], out[22]), (&wanted[26..38], sent[22] - 1), "addresses, ports and TTL");
+            assert_ne!(out[42..46], sent[42..46], "the checksum follows the ports");
+            assert_eq!(lab.connections()[0].state, state);
+        }
+        assert_eq!((lab.active(0, 21), lab.inactive(0, 21)), (1, 0));
+    }
+
     fn what_answers_no_connection_is_the_kernels(eal) {
         let mut lab = Lab::new(eal);
         web(&mut lab);

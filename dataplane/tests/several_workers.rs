@@ -43,6 +43,7 @@ impl Service {
             persistence: None,
             revision: 1,
             members: members.collect(),
+            no_real_server: NoRealServer::Icmp,
             buckets: Buckets::default(),
             timeouts: None,
             stats: Arc::new(ServiceStats::new(WORKERS)),

@@ -51,6 +51,16 @@ def test_every_worker_runs_the_newest_version_when_a_write_is_answered(two_worke
         assert len({worker["version"] for worker in two_workers.director.api.get("workers")}) == 1
 
 
+def test_least_connections_are_those_of_both_workers(two_workers):
+    two_workers.director.clear()
+    configure(two_workers, VIP, "lc", flag="-u", port=53)
+    for port in range(31000, 31060):
+        ask_udp(two_workers.client, VIP, source_port=port)
+    servers = two_workers.director.api.service(f"udp:{VIP}:53")["real_servers"]
+    assert [server["inactive_connections"] for server in servers] == [20, 20, 20]
+    assert min(worker["connections"] for worker in two_workers.director.api.get("workers")) > 0
+
+
 def test_connections_are_counted_over_both_workers(two_workers):
     two_workers.director.clear()
     configure(two_workers, VIP, flag="-u", port=53)

@@ -20,7 +20,6 @@ FILES = ("base.json", "more.json", "mixed.json")
 LATER = {
     "tun-gue-gre": "tunnels of types gue and gre",
     "udp-fragments": "fragments",
-    **dict.fromkeys(("mixed-1-01", "mixed-1-03", "mixed-1-09", "mixed-1-11", "mixed-1-15"), "expire_nodest_conn at removal"),
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

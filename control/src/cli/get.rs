@@ -132,6 +132,16 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
     table(&head, found.iter().map(row).collect(), console);
     for worker in &found {
         verdicts(&format!("worker {}", worker.id), &worker.verdicts, console);
+        let happened = [
+            ("resets", worker.resets),
+            ("recycled entries", worker.recycled),
+            ("dropped entries", worker.dropped_entries),
+            ("packets without an entry", worker.without_entry),
+        ];
+        verdicts(&format!("worker {}", worker.id), &happened.into_iter().map(|(what, n)| (what.to_owned(), n)).collect(), console);
+        if !worker.defences.is_empty() {
+            console.line(format_args!("worker {}: in force: {}", worker.id, worker.defences.join(", ")));
+        }
     }
     Ok(())
 }

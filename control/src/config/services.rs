@@ -8,9 +8,11 @@ use std::net::IpAddr;
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
-use crate::model::{Family, Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
+use crate::model::{
+    Family, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
+};
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 const SCHEDULERS: &[(&str, Scheduler)] = &[
     ("rr", Scheduler::Rr),
     ("wrr", Scheduler::Wrr),
@@ -33,6 +35,8 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
     ("mh-port", SchedulerFlag::MhPort),
     ("mh-fallback", SchedulerFlag::MhFallback),
 ];
+const NO_REAL_SERVER: &[(&str, NoRealServer)] =
+    &[("icmp", NoRealServer::Icmp), ("drop", NoRealServer::Drop), ("reset", NoRealServer::Reset)];
 const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 
@@ -70,6 +74,9 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
     let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
     let persistence = section.take_section("persistence", faults).map(|section| read_persistence(section, place, faults));
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
+    let no_real_server =
+        section.take("no_real_server").and_then(|item| place.note("no_real_server", item, faults).choice(faults, NO_REAL_SERVER));
+    let timeouts = section.take_section("timeouts", faults).map(|section| read_timeouts(section, place, faults));
     let mut real_servers = Vec::new();
     for mut entry in section.take_sections("real_server", faults) {
         let place = Place { pointer: format!("{}/real_servers/{}", place.pointer, real_servers.len()) };
@@ -88,6 +95,8 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         flags,
         persistence,
         one_packet: one_packet.unwrap_or_default(),
+        no_real_server: no_real_server.unwrap_or_default(),
+        timeouts,
         real_servers,
     })
 }
@@ -123,6 +132,15 @@ fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collec
     let prefix = section.take("prefix").and_then(|item| place.note("persistence/prefix", item, faults).number(faults, 0..=128));
     section.finish(faults);
     Persistence { timeout: timeout.unwrap_or(default.timeout), prefix }
+}
+
+fn read_timeouts(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> ServiceTimeouts {
+    let mut seconds = |name: &'static str| {
+        section.take(name).and_then(|item| place.note(&format!("timeouts/{name}"), item, faults).number(faults, 1..=MAX_TIMEOUT))
+    };
+    let timeouts = ServiceTimeouts { tcp: seconds("tcp"), tcpfin: seconds("tcpfin"), udp: seconds("udp") };
+    section.finish(faults);
+    timeouts
 }
 
 const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";

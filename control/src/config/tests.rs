@@ -1,7 +1,7 @@
 //! Configurations that are sound, and every fault with its place.
 
 use super::*;
-use crate::model::{Method, Persistence, Protocol, Scheduler};
+use crate::model::{Method, NoRealServer, Persistence, Protocol, Scheduler, ServiceTimeouts};
 
 const CPUS: &[u32] = &[0, 1, 2, 3];
 
@@ -80,7 +80,7 @@ fn default_cores_are_chosen_from_those_that_are_allowed() {
 fn services_are_read_whole() {
     let text = format!(
         "{PORT}[settings]\nsloppy_tcp = 1\ntimeout_udp = 30\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
-         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\nupper_threshold = 9\n[[service.real_server]]\n\
+         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\nno_real_server = \"drop\"\ntimeouts = {{ tcp = 60 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\nupper_threshold = 9\n[[service.real_server]]\n\
          address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n"
     );
     let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
@@ -88,6 +88,8 @@ fn services_are_read_whole() {
     let service = &config.services[0];
     assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Sh, false));
     assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24) }));
+    assert_eq!(service.no_real_server, NoRealServer::Drop);
+    assert_eq!(service.timeouts, Some(ServiceTimeouts { tcp: Some(60), ..ServiceTimeouts::default() }));
     assert_eq!(service.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>(), ["sh-port"]);
     assert_eq!((service.real_servers[0].upper_threshold, service.real_servers[1].upper_threshold), (9, 0));
     let weights: Vec<_> = service.real_servers.iter().map(|rs| (rs.address.to_string(), rs.weight, rs.method, rs.mac.clone())).collect();
@@ -146,6 +148,8 @@ fn every_value_is_refused_with_its_place() {
         ("[limits]\nconnections = 10\n", "6:15 limits.connections", "from 1024 to 268435456"),
         ("[limits]\nhalf_open_percent = 101\n", "6:21 limits.half_open_percent", "from 1 to 100"),
         ("[settings]\nsloppy_tcp = 2\n", "6:14 settings.sloppy_tcp", "from 0 to 1"),
+        ("[settings]\ndrop_entry = 4\n", "6:14 settings.drop_entry", "from 0 to 3"),
+        ("[settings]\namemthresh = 1024\n", "6:14 settings.amemthresh", "from 0 to 100"),
         ("[settings]\ntimeout_tcp = 0\n", "6:15 settings.timeout_tcp", "from 1 to 2678400"),
         ("[[port]]\nname = \"lan\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "another port has this name"),
         ("[[port]]\nname = \"wan/0\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "1 to 15 letters"),
@@ -161,7 +165,11 @@ fn every_value_is_refused_with_its_place() {
         ("gateways = [\"10.10.24.1\", \"10.10.24.2\"]\n", "5:27 port[0].gateways[1]", "one gateway of each family"),
         ("[[port.neighbour]]\naddress = \"10.10.24.9\"\nmac = \"01:00:5e:00:00:01\"\n", "7:7 port[0].neighbour[0].mac", "a unicast MAC"),
         ("[[port.neighbour]]\naddress = \"10.9.24.9\"\nmac = \"02:00:00:00:00:01\"\n", "6:11 port[0].neighbour[0].address", "connected"),
-        ("[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n", "6:12 service[0].protocol", "\"tcp\", \"udp\""),
+        (
+            "[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n",
+            "6:12 service[0].protocol",
+            "\"tcp\", \"udp\", \"sctp\"",
+        ),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"vip\"\nport = 80\n", "7:11 service[0].address", "an IPv4 or IPv6 address"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n", "5:1 service[0].port", "missing: the vport"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 0 to 65535"),

@@ -120,6 +120,8 @@ impl Inner {
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
+            no_real_server: place.record.fields.no_real_server,
+            timeouts: place.record.fields.timeouts,
             real_servers: members.map(|m| server_spec(&m.key, &m.record.fields)).collect(),
         })
     }
@@ -136,6 +138,8 @@ impl Inner {
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
+            no_real_server: place.record.fields.no_real_server,
+            timeouts: place.record.fields.timeouts,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
             real_servers: place.record.members.iter().filter_map(|m| self.server_view(*m)).collect(),

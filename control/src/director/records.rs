@@ -10,7 +10,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
 use super::neighbours::Hop;
-use crate::model::{Method, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
+use crate::model::{Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts};
 
 /// What a real server is the same by, whenever it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -38,11 +38,20 @@ pub(super) struct ServiceFields {
     pub(super) flags: BTreeSet<SchedulerFlag>,
     pub(super) persistence: Option<Persistence>,
     pub(super) one_packet: bool,
+    pub(super) no_real_server: NoRealServer,
+    pub(super) timeouts: Option<ServiceTimeouts>,
 }
 
 impl ServiceFields {
     pub(super) fn of(spec: &ServiceSpec) -> Self {
-        Self { scheduler: spec.scheduler, flags: spec.flags.clone(), persistence: spec.persistence, one_packet: spec.one_packet }
+        Self {
+            scheduler: spec.scheduler,
+            flags: spec.flags.clone(),
+            persistence: spec.persistence,
+            one_packet: spec.one_packet,
+            no_real_server: spec.no_real_server,
+            timeouts: spec.timeouts,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::neighbours::Hop;
 use super::places::{Place, Presence};
 use super::records::{ServerKey, ServerRecord, ServiceFields};
 use super::routes::source_towards;
-use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey};
+use crate::model::{Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -99,7 +99,8 @@ impl Desired {
             revision: record.list_revision,
             members: members.collect(),
             buckets,
-            timeouts: None,
+            no_real_server: no_real_server_for_workers(record.fields.no_real_server),
+            timeouts: record.fields.timeouts.map(|own| self.timeouts_for_workers(own)),
             stats: Arc::clone(&record.stats),
         }))
     }
@@ -200,13 +201,29 @@ impl Desired {
         let s = &self.settings;
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
+            sloppy_sctp: s.sloppy_sctp != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
+            drop_entry: mode_for_workers(s.drop_entry),
+            drop_packet: mode_for_workers(s.drop_packet),
+            secure_tcp: mode_for_workers(s.secure_tcp),
+            amemthresh: s.amemthresh,
+            am_droprate: s.am_droprate,
+            timeouts: self.timeouts_for_workers(ServiceTimeouts::default()),
             lblc_expiration: s.lblc_expiration,
             lblcr_expiration: s.lblcr_expiration,
-            timeouts: paths::Timeouts { tcp: s.timeout_tcp, tcp_fin: s.timeout_tcpfin, udp: s.timeout_udp },
             ..*base
+        }
+    }
+
+    /// A service's timeouts: its own and, for the rest, those of the settings.
+    fn timeouts_for_workers(&self, own: ServiceTimeouts) -> paths::Timeouts {
+        let s = &self.settings;
+        paths::Timeouts {
+            tcp: own.tcp.unwrap_or(s.timeout_tcp),
+            tcp_fin: own.tcpfin.unwrap_or(s.timeout_tcpfin),
+            udp: own.udp.unwrap_or(s.timeout_udp),
         }
     }
 
@@ -248,6 +265,7 @@ pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
     match protocol {
         Protocol::Tcp => worker::Protocol::Tcp,
         Protocol::Udp => worker::Protocol::Udp,
+        Protocol::Sctp => worker::Protocol::Sctp,
         Protocol::Mark => worker::Protocol::Ip,
     }
 }
@@ -286,6 +304,23 @@ fn network_for_workers(network: &IpNet) -> Network {
 fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
     let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
     worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
+}
+
+const fn no_real_server_for_workers(policy: NoRealServer) -> worker::NoRealServer {
+    match policy {
+        NoRealServer::Icmp => worker::NoRealServer::Icmp,
+        NoRealServer::Drop => worker::NoRealServer::Drop,
+        NoRealServer::Reset => worker::NoRealServer::Reset,
+    }
+}
+
+/// 1 and 2 are one: which of them the kernel shows tells whether the defence is in force, which `baton get workers` does here.
+const fn mode_for_workers(value: u8) -> paths::Mode {
+    match value {
+        0 => paths::Mode::Never,
+        1 | 2 => paths::Mode::Automatic,
+        _ => paths::Mode::Always,
+    }
 }
 
 fn method_for_workers(method: Method) -> worker::Method {

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
-use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
+use crate::model::{
+    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, ServiceTimeouts, Settings,
+};
 
 /// The heaviest weight that ipvsadm(8) takes.
 pub const MAX_WEIGHT: u32 = 2_147_483_647;
@@ -131,9 +133,18 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
         }
     };
     at_most("sloppy_tcp", settings.sloppy_tcp, 1);
+    at_most("sloppy_sctp", settings.sloppy_sctp, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
+    at_most("drop_entry", settings.drop_entry, 3);
+    at_most("drop_packet", settings.drop_packet, 3);
+    at_most("secure_tcp", settings.secure_tcp, 3);
+    at_most("amemthresh", settings.amemthresh, 100);
+    if settings.am_droprate > MAX_WEIGHT {
+        let detail = format!("am_droprate is {}: allowed are 0 to {MAX_WEIGHT}", settings.am_droprate);
+        found.add(format!("{at}/am_droprate"), detail);
+    }
     for (name, value) in [("lblc_expiration", settings.lblc_expiration), ("lblcr_expiration", settings.lblcr_expiration)] {
         if value > MAX_TIMEOUT {
             found.add(format!("{at}/{name}"), format!("{name} is {value} s: allowed are 0 to {MAX_TIMEOUT} (31 days)"));
@@ -168,9 +179,13 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if !marked && let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
-    if service.one_packet && service.protocol == Protocol::Tcp {
-        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a TCP connection needs an entry");
+    if service.one_packet && service.protocol != Protocol::Udp {
+        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a connection of TCP or SCTP needs an entry");
     }
+    if service.no_real_server == NoRealServer::Reset && !matches!(service.protocol, Protocol::Tcp | Protocol::Mark) {
+        found.add(at.field("no_real_server"), "no_real_server is reset: only TCP has resets, allowed are icmp and drop");
+    }
+    check_timeouts(service, at, found);
     for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
         let (name, of) = (flag.as_str(), flag.scheduler().as_str());
         found
@@ -183,6 +198,22 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             found.add(at.to_string(), format!("real server {} stands twice in virtual service {}", server.address, service.key()));
         }
         check_server(service.key(), server, at, around, found);
+    }
+}
+
+fn check_timeouts(service: &ServiceSpec, at: At, found: &mut Findings) {
+    let Some(ServiceTimeouts { tcp, tcpfin, udp }) = service.timeouts else { return };
+    for (name, of, value) in [("tcp", Protocol::Tcp, tcp), ("tcpfin", Protocol::Tcp, tcpfin), ("udp", Protocol::Udp, udp)] {
+        let Some(seconds) = value else { continue };
+        let pointer = at.field(&format!("timeouts/{name}"));
+        if of != service.protocol && service.protocol != Protocol::Mark {
+            found.add(
+                pointer,
+                format!("{name} is a timeout of {}, and the service's protocol is {}", of.as_str(), service.protocol.as_str()),
+            );
+        } else if !(1..=MAX_TIMEOUT).contains(&seconds) {
+            found.add(pointer, format!("{name} is {seconds} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
+        }
     }
 }
 

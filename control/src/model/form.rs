@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::spec::{Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, is_false};
+use super::spec::{NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, ServiceTimeouts, is_false};
 use super::{Protocol, ServiceKey};
 
 /// An address family.
@@ -57,6 +57,12 @@ pub(super) struct ServiceForm {
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     #[serde(default, skip_serializing_if = "is_false")]
     one_packet: bool,
+    /// What a client is told whose connection no real server takes; `icmp` when left out.
+    #[serde(default, skip_serializing_if = "NoRealServer::is_default")]
+    no_real_server: NoRealServer,
+    /// Timeouts of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeouts: Option<ServiceTimeouts>,
     /// The real servers, in the order in which they were added.
     #[serde(default, rename = "real_servers", alias = "real_server")]
     real_servers: Vec<RealServerSpec>,
@@ -89,15 +95,16 @@ impl TryFrom<ServiceForm> for ServiceSpec {
 
     fn try_from(form: ServiceForm) -> Result<Self, String> {
         let ServiceKey { protocol, address, port } = form.key()?;
-        let ServiceForm { scheduler, flags, persistence, one_packet, real_servers, .. } = form;
-        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, real_servers })
+        let ServiceForm { scheduler, flags, persistence, one_packet, no_real_server, timeouts, real_servers, .. } = form;
+        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, no_real_server, timeouts, real_servers })
     }
 }
 
 impl From<ServiceSpec> for ServiceForm {
     fn from(spec: ServiceSpec) -> Self {
         let mark = spec.key().mark();
-        let ServiceSpec { protocol, address, port, scheduler, flags, persistence, one_packet, real_servers } = spec;
+        let ServiceSpec { protocol, address, port, scheduler, flags, persistence, one_packet, no_real_server, timeouts, real_servers } =
+            spec;
         let plain = mark.is_none();
         Self {
             protocol: plain.then_some(protocol),
@@ -109,6 +116,8 @@ impl From<ServiceSpec> for ServiceForm {
             flags,
             persistence,
             one_packet,
+            no_real_server,
+            timeouts,
             real_servers,
         }
     }

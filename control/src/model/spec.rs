@@ -124,6 +124,44 @@ const fn five_minutes() -> u32 {
     300
 }
 
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it: the default.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset; for what is not TCP of a service by mark, as `icmp`.
+    Reset,
+}
+
+impl NoRealServer {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Timeouts of a service's own, in seconds, 1 to 2678400 (31 days); what is left out is as in the settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceTimeouts {
+    /// Until an idle established TCP connection ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub tcp: Option<u32>,
+    /// Until a TCP connection ends after a FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub tcpfin: Option<u32>,
+    /// Until a UDP entry ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub udp: Option<u32>,
+}
+
 /// How requests reach a real server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -155,6 +193,10 @@ pub struct ServiceSpec {
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     pub one_packet: bool,
+    /// What a client is told whose connection no real server takes; `icmp` when left out.
+    pub no_real_server: NoRealServer,
+    /// Timeouts of its own.
+    pub timeouts: Option<ServiceTimeouts>,
     /// The real servers, in the order in which they were added.
     pub real_servers: Vec<RealServerSpec>,
 }
@@ -229,6 +271,13 @@ pub struct ServicePatch {
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+    /// What a client is told whose connection no real server takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_real_server: Option<NoRealServer>,
+    /// New timeouts, in place of all that there were; `null` leaves those of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<ServiceTimeouts>)]
+    pub timeouts: Option<Option<ServiceTimeouts>>,
 }
 
 /// Tells a field that is `null` from one that is left out, which serde's default stands for.
@@ -250,6 +299,8 @@ impl ServicePatch {
         }
         service.persistence = self.persistence.unwrap_or(service.persistence);
         service.one_packet = self.one_packet.unwrap_or(service.one_packet);
+        service.no_real_server = self.no_real_server.unwrap_or(service.no_real_server);
+        service.timeouts = self.timeouts.unwrap_or(service.timeouts);
     }
 }
 

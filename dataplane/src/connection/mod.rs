@@ -12,9 +12,11 @@ pub mod key;
 pub mod reply;
 pub mod table;
 pub mod template;
+mod tentative;
 mod wheel;
 
 pub use entry::{Entry, EntryId};
 pub use key::{Hasher, Key};
 pub use reply::{Replies, Way, reply_key};
 pub use table::{ConnectionTable, InsertError, NewEntry, TableError};
+pub use tentative::Tentative;

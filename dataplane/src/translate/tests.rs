@@ -37,7 +37,7 @@ fn frame(v4: bool, transport: u8, ends: ([u8; 16], [u8; 16]), ports: (u16, u16),
     }
     segment.extend(payload);
     let at = checksum_at(transport);
-    if transport == SCTP {
+    if transport == protocol::SCTP {
         let sum = plain(&segment);
         segment[at..at + 4].copy_from_slice(&sum);
     } else {
@@ -111,7 +111,7 @@ proptest! {
 
     #[test]
     fn a_translated_packet_is_one_that_was_sent_so(
-        v4: bool, transport in proptest::sample::select(vec![protocol::TCP, protocol::UDP, SCTP]), source: bool,
+        v4: bool, transport in proptest::sample::select(vec![protocol::TCP, protocol::UDP, protocol::SCTP]), source: bool,
         one in any_address(), other in any_address(), new in any_address(),
         ports: (u16, u16), new_port: u16,
         payload in proptest::collection::vec(any::<u8>(), 0..40),
@@ -164,7 +164,7 @@ proptest! {
         let new = if v4 { Address::v4(1) } else { Address(1) };
         for end in [End::Source, End::Destination] {
             let mut frame = bytes.clone();
-            for transport in [protocol::TCP, protocol::UDP, SCTP, 47] {
+            for transport in [protocol::TCP, protocol::UDP, protocol::SCTP, 47] {
                 let what = seen(&frame, v4, transport, l4);
                 let _ = packet(&mut frame, &what, end, new, 1);
             }

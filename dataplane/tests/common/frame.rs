@@ -44,6 +44,18 @@ pub fn udp_of(source: &str, destination: &str, payload: &[u8]) -> Vec<u8> {
     flow.ip(&datagram)
 }
 
+/// An SCTP packet with one chunk of this type, whose checksum is not one.
+pub fn sctp(source: &str, destination: &str, chunk: u8) -> Vec<u8> {
+    let mut flow = tcp(source, destination);
+    flow.protocol = 132;
+    let mut packet = Vec::new();
+    packet.extend(flow.source.port().to_be_bytes());
+    packet.extend(flow.destination.port().to_be_bytes());
+    packet.extend([0, 0, 0, 1, 0xde, 0xad, 0xbe, 0xef, chunk, 0, 0, 20]);
+    packet.extend([7; 16]);
+    flow.ip(&packet)
+}
+
 fn socket(text: &str) -> SocketAddr {
     text.parse().expect("address:port")
 }

@@ -15,7 +15,7 @@ use dataplane::link::PortQueues;
 use dataplane::routes::{PortRoutes, Routes};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
-use dataplane::settings::Settings;
+use dataplane::settings::{Settings, Timeouts};
 use dataplane::stats::{ServerStats, ServiceStats, TrafficSum};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
@@ -101,6 +101,8 @@ pub struct Lab {
     pub now: Tick,
     /// What services have that are put from now on.
     pub persistence: Option<Persistence>,
+    pub no_real_server: NoRealServer,
+    pub timeouts: Option<Timeouts>,
     pub pool: Mempool,
     room: u32,
     rx: Ring,
@@ -158,6 +160,8 @@ impl Lab {
             control,
             now: Tick(1000),
             persistence: None,
+            no_real_server: NoRealServer::Icmp,
+            timeouts: None,
             pool,
             room: connections,
             rx,
@@ -271,8 +275,9 @@ impl Lab {
             persistence: self.persistence,
             revision: self.revision,
             members,
+            no_real_server: self.no_real_server,
             buckets: Buckets::new(scheduler, v6, &seats),
-            timeouts: None,
+            timeouts: self.timeouts,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };
         batch.services.push((ServiceId(id), Some(Arc::new(service))));
@@ -370,6 +375,7 @@ impl Lab {
         all.insert("SENT", report.sent[0].get());
         all.insert("FRAGMENTS", report.fragments.get());
         all.insert("ICMP", report.icmp_errors.get());
+        all.insert("RESETS", report.resets.get());
         all.insert("INJECTED", report.injected.get());
         all
     }

@@ -119,6 +119,7 @@ impl<'a> Style<'a> {
         let name = match (service.protocol, service.mark.unwrap_or_default()) {
             (Protocol::Tcp, _) => named("-t"),
             (Protocol::Udp, _) => named("-u"),
+            (Protocol::Sctp, _) => named("--sctp-service"),
             (Protocol::Mark, mark) if service.address.is_ipv6() => format!("-f {mark} -6"),
             (Protocol::Mark, mark) => format!("-f {mark}"),
         };
@@ -248,6 +249,7 @@ fn upper(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
         Protocol::Mark => "IP",
     }
 }

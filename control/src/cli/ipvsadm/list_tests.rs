@@ -39,6 +39,8 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         flags: BTreeSet::new(),
         persistence: None,
         one_packet: false,
+        no_real_server: crate::model::NoRealServer::Icmp,
+        timeouts: None,
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
         real_servers,
@@ -299,6 +301,34 @@ fn large_numbers_are_scaled_unless_exact() {
 #[test]
 fn timeouts_are_ipvsadms() {
     assert_eq!(timeouts(&Settings::default()), "Timeout (tcp tcpfin udp): 900 120 300\n");
+}
+
+#[test]
+fn sctp_is_listed_and_saved_under_its_own_option() {
+    let names = Names::from_texts("diameter 3868/sctp\ndiameter-over-tcp 3868/tcp\n", "");
+    let sctp = service("sctp:10.10.24.88:3868", Scheduler::Rr, vec![server("10.10.24.21", 3868, (1, 2))]);
+    let before = service("udp:10.10.24.88:3868", Scheduler::Rr, Vec::new());
+    assert_eq!(
+        listed(&NUMERIC, &[sctp.clone(), before]).lines().skip(2).collect::<Vec<_>>(),
+        ["UDP  10.10.24.88:3868 rr", "SCTP 10.10.24.88:3868 rr", "  -> 10.10.24.21:3868             Route   1      1          2         "]
+    );
+    assert_eq!(
+        NUMERIC.rules(&sctp),
+        "-A --sctp-service 10.10.24.88:3868 -s rr\n-a --sctp-service 10.10.24.88:3868 -r 10.10.24.21:3868 -g -w 1\n"
+    );
+    let named = Style { names: Some(&names), ..NUMERIC };
+    assert!(named.rules(&sctp).starts_with("-A --sctp-service 10.10.24.88:diameter -s rr\n"), "{}", named.rules(&sctp));
+    let entry = Connection {
+        protocol: crate::model::Protocol::Sctp,
+        client: "198.51.100.1:1000".parse().unwrap(),
+        virtual_address: "10.10.24.88:3868".parse().unwrap(),
+        server: "10.10.24.21:3868".parse().unwrap(),
+        state: "S-RECEIVED".to_owned(),
+        expires_in: 60.5,
+        in_packets: 3,
+        worker: 0,
+    };
+    assert_eq!(NUMERIC.connection(&entry), "SCTP 01:00  S-RECEIVED  198.51.100.1:1000  10.10.24.88:3868   10.10.24.21:3868\n");
 }
 
 #[test]

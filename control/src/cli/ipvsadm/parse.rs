@@ -15,7 +15,8 @@ use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
 use crate::model::{
-    Method, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec,
+    Method, NoRealServer, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch,
+    ServiceSpec,
 };
 
 /// The most seconds that a timeout may have: 31 days.
@@ -34,7 +35,6 @@ pub(super) struct Line {
     pub(super) mark: Option<u32>,
     /// `-6`: the mark's packets are IPv6.
     ipv6: bool,
-    pub(super) sctp: bool,
     pub(super) scheduler: Option<String>,
     flags: Vec<String>,
     persistence: Persistence,
@@ -67,10 +67,7 @@ impl Line {
         match found.option {
             Opt::Tcp => self.take_service(Protocol::Tcp, text, names)?,
             Opt::Udp => self.take_service(Protocol::Udp, text, names)?,
-            Opt::Sctp => {
-                self.sctp = true;
-                self.take_service(Protocol::Tcp, text, names)?;
-            }
+            Opt::Sctp => self.take_service(Protocol::Sctp, text, names)?,
             Opt::Mark => {
                 self.note(Named::ServiceAddress)?;
                 let bad = || Failure::usage(format_args!("invalid fwmark value `{text}' specified"));
@@ -200,7 +197,7 @@ impl Line {
         if self.service.is_some_and(|service| service.port.unwrap_or(0) == 0) && !self.has(Named::Persistent) {
             return Err(Failure::usage("Zero port specified for non-persistent service"));
         }
-        if self.has(Named::Ops) && self.mark.is_none() && (self.protocol != Protocol::Udp || self.sctp) {
+        if self.has(Named::Ops) && self.mark.is_none() && self.protocol != Protocol::Udp {
             return Err(Failure::usage("One-Packet Scheduling is only for UDP virtual services"));
         }
         Ok(())
@@ -260,6 +257,8 @@ impl Line {
                 flags: self.scheduler_flags()?,
                 persistence: self.persistence()?,
                 one_packet: self.has(Named::Ops),
+                no_real_server: NoRealServer::default(),
+                timeouts: None,
                 real_servers: Vec::new(),
             }),
             Command::EditService => {
@@ -268,6 +267,8 @@ impl Line {
                     flags: Some(self.scheduler_flags()?),
                     persistence: Some(self.persistence()?),
                     one_packet: Some(self.has(Named::Ops)),
+                    // What ipvsadm has no options for stays as it is.
+                    ..ServicePatch::default()
                 };
                 Request::EditService(key, patch)
             }
@@ -404,7 +405,6 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         service: None,
         mark: None,
         ipv6: false,
-        sctp: false,
         scheduler: None,
         flags: Vec::new(),
         persistence: Persistence { timeout: PERSISTENT_TIMEOUT, prefix: None },

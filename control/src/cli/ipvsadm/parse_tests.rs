@@ -171,6 +171,17 @@ fn a_service_can_be_spelled_in_many_ways() {
 }
 
 #[test]
+fn sctp_services_have_real_servers_and_no_one_packet_scheduling() {
+    let Ok(Request::AddService(service)) = request("-A --sctp-service 10.10.24.88:3868 -s rr") else { panic!() };
+    assert_eq!(service.key(), key("sctp:10.10.24.88:3868"));
+    let Ok(Request::AddServer(of, server)) = request("-a --sctp-service [fd00:10::88]:3868 -r [fd00:10::21]:3868") else { panic!() };
+    assert_eq!((of, server.port), (key("sctp:[fd00:10::88]:3868"), Some(3868)));
+    assert_eq!(request("-D --sctp-service 10.10.24.88:3868"), Ok(Request::DeleteService(key("sctp:10.10.24.88:3868"))));
+    let refused = request("-A --sctp-service 10.10.24.88:3868 -o").unwrap_err();
+    assert_eq!((refused.code, refused.text.as_str()), (2, "One-Packet Scheduling is only for UDP virtual services"));
+}
+
+#[test]
 fn the_default_scheduler_is_wlc_and_the_default_weight_1() {
     let Ok(Request::AddService(service)) = request("-A -u 10.10.24.88:domain -o") else { panic!() };
     assert_eq!((service.scheduler, service.one_packet, service.key()), (Scheduler::Wlc, true, key("udp:10.10.24.88:53")));
@@ -262,8 +273,13 @@ fn editing_sets_everything_anew() {
         }
     );
     let edited = request("-E -t 10.10.24.88:80");
-    let patch =
-        ServicePatch { scheduler: Some(Scheduler::Wlc), flags: Some(BTreeSet::new()), persistence: Some(None), one_packet: Some(false) };
+    let patch = ServicePatch {
+        scheduler: Some(Scheduler::Wlc),
+        flags: Some(BTreeSet::new()),
+        persistence: Some(None),
+        one_packet: Some(false),
+        ..ServicePatch::default()
+    };
     assert_eq!(edited, Ok(Request::EditService(key("tcp:10.10.24.88:80"), patch)));
 }
 
@@ -339,7 +355,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ("-A -t 10.10.24.88:80 -s sh -b flag-3", "the scheduler sh does not use the flag flag-3 (-b flag-3)"),
         ("-A -t 10.10.24.88:80 -s mh -b flag-3", "the scheduler mh does not use the flag flag-3 (-b flag-3)"),
         ("-A -t 10.10.24.88:80 -s wlb", "Scheduler or persistence engine not found"),
-        ("-A --sctp-service 10.10.24.88:80", "SCTP services (--sctp-service) are not built yet"),
         ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
         (
             "-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080",

@@ -5,9 +5,7 @@ use super::parse::Line;
 
 /// What in this line is not built yet; `None` when everything is.
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
-    let what = if line.sctp {
-        "SCTP services (--sctp-service) are".to_owned()
-    } else if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
+    let what = if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
     } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
         format!("tunnels of type {kind} (--tun-type {kind}) are")

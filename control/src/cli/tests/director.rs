@@ -146,6 +146,8 @@ fn shown(service: &ServiceSpec) -> Service {
         flags: service.flags.clone(),
         persistence: service.persistence,
         one_packet: service.one_packet,
+        no_real_server: service.no_real_server,
+        timeouts: service.timeouts,
         stats: Stats::default(),
         rates: Rates::default(),
         real_servers: real_servers.collect(),
