@@ -3,10 +3,10 @@
 //! A CRC is linear: changing bits of a message changes its checksum by the checksum of those bits alone, whatever surrounds
 //! them. So the change is the changed bits times a power of x, modulo the polynomial.
 
-/// CRC32c's polynomial (Castagnoli), lowest power in the highest bit.
+/// The polynomial of CRC-32C (Castagnoli), lowest power in the highest bit.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// The product of two polynomials modulo CRC32c's. Cost: at most 32 steps.
+/// The product of two polynomials modulo that one. Cost: at most 32 steps.
 const fn multiply(a: u32, b: u32) -> u32 {
     let (mut product, mut b, mut bit) = (0, b, 1 << 31);
     while bit != 0 {
@@ -48,7 +48,7 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// CRC32c bit by bit, as the standard says it.
+    /// The checksum bit by bit, as the standard says it.
     pub fn plain(bytes: &[u8]) -> [u8; 4] {
         let mut crc = u32::MAX;
         for byte in bytes {
