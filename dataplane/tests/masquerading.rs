@@ -27,6 +27,12 @@ fn web(lab: &mut Lab) {
     }
 }
 
+/// Types of SCTP chunks (RFC 9260 section 3.2).
+const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
+const COOKIE_ECHO: u8 = 10;
+const COOKIE_ACK: u8 = 11;
+
 /// The frame as it leaves us for `mac`.
 fn to(mac: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
     frame[..6].copy_from_slice(&mac);
@@ -105,10 +111,6 @@ eal_test! {
         let mut lab = Lab::new(eal);
         lab.service(0, Sctp, VIP, 3868, RoundRobin, &[server(21).masquerading(3869)]);
         let (vip, rs) = ("10.10.24.88:3868", "10.10.24.21:3869");
-        const INIT: u8 = 1;
-        const INIT_ACK: u8 = 2;
-        const COOKIE_ECHO: u8 = 10;
-        const COOKIE_ACK: u8 = 11;
         for (chunk, comes, state) in
             [(INIT, true, "INIT1"), (INIT_ACK, false, "C-SENT"), (COOKIE_ECHO, true, "C-REPLIED"), (COOKIE_ACK, false, "ESTABLISHED")]
         {
