@@ -3,6 +3,7 @@
 mod form;
 mod marks;
 mod spec;
+mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +19,7 @@ pub use spec::{
     Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
     ServiceTimeouts,
 };
+pub use tunnel::{Tunnel, TunnelChecksum, TunnelType};
 
 /// What a virtual service can be for: a transport protocol, or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -214,6 +216,9 @@ pub struct RealServer {
     pub lower_threshold: u32,
     /// The forwarding method.
     pub method: Method,
+    /// The tunnel, where that is the method.
+    #[serde(default)]
+    pub tunnel: Option<Tunnel>,
     /// The MAC that its frames get, when known.
     pub mac: Option<String>,
     /// The port that its frames leave by.
@@ -407,6 +412,9 @@ pub struct Port {
     pub name: String,
     /// The DPDK device.
     pub device: String,
+    /// Of a VLAN, which is listed as a port after them: its VLAN id, behind the outer one if it has two tags: `100`, `100.300`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<String>,
     /// The driver.
     pub driver: String,
     /// The MAC.
@@ -423,9 +431,9 @@ pub struct Port {
     pub rss: bool,
     /// Addresses from the configuration.
     pub addresses: Vec<String>,
-    /// Frames received.
+    /// Frames that the device received; those of its VLANs count at the port.
     pub rx_packets: u64,
-    /// Frames sent.
+    /// Frames that it sent.
     pub tx_packets: u64,
     /// Frames that the device lost because no worker took them in time.
     pub rx_missed: u64,

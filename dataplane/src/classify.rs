@@ -85,7 +85,6 @@ fn other(frame: &mut Mbuf, packet: &Packet, sight: Sight<'_>, handover: Option<(
         Kind::Arp => answer::arp(frame.data_mut(), our_mac, local),
         Kind::Icmp if local(packet.key.virtual_) => answer::echo_v4(frame.data_mut(), packet, our_mac),
         Kind::Icmpv6 | Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
-        Kind::Fragment if rules.is_service_address(packet.key.virtual_) => Answer::Drop(Verdict::Fragment),
         Kind::Icmp | Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {

@@ -23,6 +23,8 @@ pub enum Fate {
     Kernel,
     /// To be handed to this worker, whose verdict it gets.
     HandOver(u8),
+    /// To be kept until the first fragment of its datagram comes.
+    Hold,
     /// To be freed, counted under this verdict.
     Drop(Verdict),
 }

@@ -57,7 +57,7 @@ pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tra
     }
 }
 
-/// Makes the frame, a request or an ICMP error about a reply, one for `target`; gives the port that it leaves by.
+/// Makes the frame, a request, a fragment of one or an ICMP error about a reply, one for `target`; gives the port that it leaves by.
 fn to_server(frame: &mut Mbuf, packet: &Packet, target: &ServerRules, macs: &[[u8; 6]]) -> Result<u16, Refusal> {
     let Some(hop) = target.next_hop else {
         return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
@@ -72,14 +72,16 @@ fn to_server(frame: &mut Mbuf, packet: &Packet, target: &ServerRules, macs: &[[u
         return Err((Verdict::TooBig, refuses_fragments(data, packet.v4).then_some(Cause::TooBig(hop.mtu))));
     }
     let server = &target.server;
-    if packet.kind == Kind::Flow {
-        let port = server.port_for(packet.key.virtual_port);
-        translate::packet(data, packet, End::Destination, server.address, port)
-    } else {
-        Quote::of(data, packet).and_then(|quote| {
+    match packet.kind {
+        Kind::Flow => {
+            let port = server.port_for(packet.key.virtual_port);
+            translate::packet(data, packet, End::Destination, server.address, port)
+        }
+        Kind::Fragment => translate::later_fragment(data, packet, End::Destination, server.address),
+        _ => Quote::of(data, packet).and_then(|quote| {
             let port = server.port_for(quote.key.virtual_port);
             translate::icmp_error(data, packet.v4, usize::from(packet.l4), quote.l4, End::Destination, server.address, port)
-        })
+        }),
     }
     .ok_or((Verdict::Short, None))?;
     address_frame(data, hop.mac, *mac);

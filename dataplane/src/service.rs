@@ -85,6 +85,34 @@ pub enum Method {
     Masquerading,
 }
 
+/// What stands between the outer IP header of a tunnel and the packet inside (ipvsadm(8), `--tun-type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encapsulation {
+    /// Nothing: IP in IP (RFC 2003, RFC 2473).
+    IpIp,
+    /// A UDP and a GUE header (draft-ietf-intarea-gue).
+    Gue {
+        /// The UDP port of the receiver.
+        port: u16,
+        /// Whether UDP's checksum is there.
+        checksum: bool,
+    },
+    /// A GRE header (RFC 2784).
+    Gre {
+        /// Whether GRE's checksum is there.
+        checksum: bool,
+    },
+}
+
+/// The tunnel to a real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunnel {
+    /// The source of the outer packets: a DIP of the RIP's family.
+    pub source: Address,
+    /// Its type.
+    pub encapsulation: Encapsulation,
+}
+
 /// The schedulers that a worker can run (ipvsadm(8), `-s`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SchedulerKind {
@@ -173,8 +201,8 @@ pub struct RealServer {
     pub port: u16,
     /// How requests reach it.
     pub method: Method,
-    /// Tunnel: the source of the outer packets, a DIP of the RIP's family; `None` for the other methods.
-    pub tunnel_source: Option<Address>,
+    /// The tunnel to it; `None` for the other methods.
+    pub tunnel: Option<Tunnel>,
     /// `true` while it is a member of its service; `false` once removed, when entries may still refer to it.
     pub available: bool,
     /// Its weight; 0 is quiescent: no new connections.

@@ -14,7 +14,7 @@ use crate::parse::Packet;
 use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
 use crate::sctp;
-use crate::service::{Method, NoRealServer, Protocol, ServiceKey};
+use crate::service::{Method, NoRealServer, Protocol, ServerId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -337,6 +337,11 @@ impl Tracker {
     #[inline]
     pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
         self.connections.expire(now, budget, &mut |entry| release(entry, rules));
+    }
+
+    /// The real server of the connection with this key, without counting a packet.
+    pub fn server_of(&self, key: &Key) -> Option<ServerId> {
+        self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
     }
 }
 

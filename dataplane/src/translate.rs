@@ -142,6 +142,12 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, por
     Some(())
 }
 
+/// Translates one end of a later fragment, which has an address and nothing else to translate: the checksum that covers it is in
+/// the first one. `None` as for [`packet`].
+pub fn later_fragment(frame: &mut [u8], packet: &Packet, end: End, address: Address) -> Option<()> {
+    set_address(frame.get_mut(L3..)?, packet.v4, end, address).map(|_| ())
+}
+
 /// Translates an ICMP error and the packet that it quotes (RFC 5508 section 4.2): outside, the `end` of the error; inside the
 /// other end of the quote, for that went the other way.
 ///

@@ -53,7 +53,7 @@ impl Service {
             address: Address::v4(2 + n),
             port: 80,
             method: Method::DirectRouting,
-            tunnel_source: None,
+            tunnel: None,
             available: true,
             weight: *weight,
             thresholds: Thresholds { upper: *upper, lower: 0 },

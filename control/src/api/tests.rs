@@ -56,6 +56,7 @@ impl Api {
         let ports = links().into_iter().map(|link| Port {
             name: link.name,
             device: "net_null0".to_owned(),
+            vlan: None,
             driver: "net_null".to_owned(),
             mac: "02:00:00:00:d0:00".to_owned(),
             link_up: true,

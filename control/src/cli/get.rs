@@ -10,7 +10,7 @@ use super::client::{Client, ClientError};
 use super::connections::{Filter, each_page};
 use super::console::Console;
 use super::ipvsadm::scheduling;
-use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, Worker};
+use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, TunnelType, Worker};
 
 /// How results are shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -57,7 +57,7 @@ fn service_rows(service: &Service) -> Vec<Vec<String>> {
     let servers = service.real_servers.iter().map(|server| {
         vec![
             format!("  -> {}", server.id),
-            method(server.method).to_owned(),
+            method(server),
             server.weight.to_string(),
             state(server.state).to_owned(),
             server.active_connections.to_string(),
@@ -162,7 +162,7 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
         };
         vec![
             port.name.clone(),
-            port.device.clone(),
+            port.vlan.as_ref().map_or_else(|| port.device.clone(), |vlan| format!("VLAN {vlan} of {}", port.device)),
             port.driver.clone(),
             port.mac.clone(),
             link,
@@ -205,11 +205,12 @@ fn verdicts(whose: &str, verdicts: &BTreeMap<String, u64>, console: &mut Console
     }
 }
 
-fn method(method: Method) -> &'static str {
-    match method {
-        Method::DirectRouting => "direct routing",
-        Method::Tunnel => "tunnel",
-        Method::Masquerading => "masquerading",
+fn method(server: &RealServer) -> String {
+    match (server.method, server.tunnel) {
+        (Method::Tunnel, Some(tunnel)) if tunnel.kind != TunnelType::Ipip => format!("tunnel {tunnel}"),
+        (Method::Tunnel, _) => "tunnel".to_owned(),
+        (Method::DirectRouting, _) => "direct routing".to_owned(),
+        (Method::Masquerading, _) => "masquerading".to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use dataplane::stats::TrafficSum;
 
 use super::records::{ServerFields, ServerKey, ServerRecord};
 use super::{Director, Error, Inner, mac};
-use crate::model::{Document, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services};
+use crate::model::{Document, Method, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services, Tunnel};
 
 /// A virtual service's counters, never zeroed, for metrics.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +159,7 @@ impl Inner {
             upper_threshold: record.fields.thresholds.upper,
             lower_threshold: record.fields.thresholds.lower,
             method: record.fields.method,
+            tunnel: (record.fields.method == Method::Tunnel).then_some(record.fields.tunnel),
             mac: record.next_hop.map(|h| mac::format(h.mac)),
             state,
             reason: match state {
@@ -186,6 +187,7 @@ pub(super) fn server_spec(key: &ServerKey, fields: &ServerFields) -> RealServerS
         upper_threshold: fields.thresholds.upper,
         lower_threshold: fields.thresholds.lower,
         method: fields.method,
+        tunnel: Some(fields.tunnel).filter(|tunnel| fields.method == Method::Tunnel && *tunnel != Tunnel::default()),
         mac: fields.mac.map(mac::format),
     }
 }

@@ -1,6 +1,7 @@
 //! What of services and real servers reaches the workers beyond addresses and weights.
 
 use dataplane::address::Address;
+use dataplane::service::{Encapsulation, Tunnel};
 use serde_json::json;
 
 use super::scripted::{Rig, service};
@@ -88,6 +89,9 @@ async fn persistence_reaches_the_workers_and_null_ends_it() {
     rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 0, "timeout": 60}}))).await.unwrap();
     let of_all = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 };
     assert_eq!(rig.workers[0].only_service().persistence, Some(of_all));
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"netmask": "255.0.255.0", "timeout": 60}}))).await.unwrap();
+    let of_some = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 | 0xff00_ff00 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_some), "a mask with gaps");
     rig.director.patch_service(web(), &patch(json!({"persistence": null}))).await.unwrap();
     assert_eq!(rig.workers[0].only_service().persistence, None);
 }
@@ -99,8 +103,22 @@ async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
     rig.director.create_service(&web_spec(&json!([{"address": "192.0.2.7", "method": "tunnel"}, near(22)]))).await.unwrap();
     assert!(rig.director.wanted().borrow().neighbours.contains(&(0, ip("10.10.24.1"))));
     let far = rig.workers[0].real_server("192.0.2.7").unwrap();
-    assert_eq!((far.next_hop.unwrap().mac, far.tunnel_source), (MAC_21, Some(Address::from(ip("10.10.24.10")))));
-    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel_source, None);
+    let ipip = Encapsulation::IpIp;
+    let tunnel = Tunnel { source: Address::from(ip("10.10.24.10")), encapsulation: ipip };
+    assert_eq!((far.next_hop.unwrap().mac, far.tunnel), (MAC_21, Some(tunnel)));
+    let patch = |text| serde_json::from_value::<RealServerPatch>(text).unwrap();
+    let gue = patch(json!({"tunnel": {"type": "gue", "port": 6080, "checksum": "remote"}}));
+    let listed = rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &gue).await.unwrap();
+    assert_eq!(listed.tunnel.unwrap().to_string(), "gue:6080:r+c");
+    let server = rig.workers[0].real_server("192.0.2.7").unwrap();
+    assert_eq!(server.tunnel, Some(Tunnel { encapsulation: Encapsulation::Gue { port: 6080, checksum: true }, ..tunnel }));
+    let kept = rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &patch(json!({"weight": 2}))).await.unwrap();
+    assert_eq!(kept.tunnel, listed.tunnel, "what is left out stays");
+    assert_eq!(rig.director.document().services[0].real_servers[0].tunnel, listed.tunnel);
+    let refused =
+        rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &patch(json!({"tunnel": {"type": "gre", "port": 1}}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel, None);
     rig.director.delete_service(web()).await.unwrap();
     assert!(rig.director.wanted().borrow().neighbours.is_empty());
     // The address of a real server that is gone may be a VIP.

@@ -10,7 +10,9 @@ use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::meter::Meter;
 use super::neighbours::Hop;
-use crate::model::{Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts};
+use crate::model::{
+    Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts, Tunnel,
+};
 
 /// What a real server is the same by, whenever it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,6 +93,8 @@ pub(super) struct ServerFields {
     pub(super) weight: u32,
     pub(super) thresholds: Thresholds,
     pub(super) method: Method,
+    /// What counts where the method is `tunnel`.
+    pub(super) tunnel: Tunnel,
     pub(super) mac: Option<[u8; 6]>,
 }
 
@@ -160,5 +164,11 @@ impl<'a> Accepted<'a> {
 /// The fields of a spec that passed validation; a MAC that cannot be read would count as none.
 pub(super) fn fields(spec: &RealServerSpec) -> ServerFields {
     let thresholds = Thresholds { upper: spec.upper_threshold, lower: spec.lower_threshold };
-    ServerFields { weight: spec.weight, thresholds, method: spec.method, mac: spec.mac.as_deref().and_then(super::mac::parse) }
+    ServerFields {
+        weight: spec.weight,
+        thresholds,
+        method: spec.method,
+        tunnel: spec.tunnel.unwrap_or_default(),
+        mac: spec.mac.as_deref().and_then(super::mac::parse),
+    }
 }

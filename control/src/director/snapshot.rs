@@ -20,7 +20,9 @@ use super::neighbours::Hop;
 use super::places::{Place, Presence};
 use super::records::{ServerKey, ServerRecord, ServiceFields};
 use super::routes::source_towards;
-use crate::model::{Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts};
+use crate::model::{
+    Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
+};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -144,7 +146,7 @@ impl Desired {
             address: Address::from(place.key.address),
             port: if self.keeps_ports(place) { 0 } else { place.key.port },
             method: method_for_workers(record.fields.method),
-            tunnel_source: self.tunnel_source(record),
+            tunnel: self.tunnel(record),
             available,
             weight: record.fields.weight,
             thresholds: record.fields.thresholds,
@@ -160,11 +162,12 @@ impl Desired {
         server.key.service.port == 0 && service.is_some_and(|service| service.record.fields.persistence.is_some())
     }
 
-    /// The DIP that tunnelled packets come from: of the network that they leave to.
-    fn tunnel_source(&self, record: &ServerRecord) -> Option<Address> {
+    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
         let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
-        source_towards(link, neighbour).map(Address::from)
+        let source = Address::from(source_towards(link, neighbour)?);
+        Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }
 
     /// The ways to clients: the networks that we are connected to, and the gateways whose MACs are known.
@@ -302,8 +305,21 @@ fn network_for_workers(network: &IpNet) -> Network {
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.
 fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
+    if let Some(netmask) = persistence.netmask {
+        return worker::Persistence { timeout: persistence.timeout, mask: u128::MAX << 32 | u128::from(netmask.to_bits()) };
+    }
     let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
     worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
+}
+
+/// IPVS leaves a remote checksum to a device that computes one; a packet from a wire has its own, and gets the outer one in full.
+fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
+    let checksum = tunnel.checksum != TunnelChecksum::None;
+    match tunnel.kind {
+        TunnelType::Ipip => worker::Encapsulation::IpIp,
+        TunnelType::Gue => worker::Encapsulation::Gue { port: tunnel.port.unwrap_or_default(), checksum },
+        TunnelType::Gre => worker::Encapsulation::Gre { checksum },
+    }
 }
 
 const fn no_real_server_for_workers(policy: NoRealServer) -> worker::NoRealServer {

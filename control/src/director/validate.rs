@@ -10,7 +10,8 @@ use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{
-    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, ServiceTimeouts, Settings,
+    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, ServiceKey, ServiceSpec, ServiceTimeouts,
+    Settings, Tunnel,
 };
 
 /// The heaviest weight that ipvsadm(8) takes.
@@ -164,7 +165,7 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
     }
-    if let Some(Persistence { timeout, prefix }) = service.persistence {
+    if let Some(Persistence { timeout, prefix, netmask }) = service.persistence {
         if !(1..=MAX_TIMEOUT).contains(&timeout) {
             found.add(at.field("persistence/timeout"), format!("timeout is {timeout} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
         }
@@ -175,21 +176,33 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             let detail = format!("prefix is {prefix}: allowed are {least} to {most} for {family}");
             found.add(at.field("persistence/prefix"), detail);
         }
+        if let Some(netmask) = netmask {
+            let at = at.field("persistence/netmask");
+            if prefix.is_some() {
+                found.add(at, format!("netmask is {netmask} beside a prefix: allowed is one of the two"));
+            } else if service.address.is_ipv6() {
+                found.add(at, format!("netmask is {netmask}: allowed for IPv4 only; for IPv6 give a prefix"));
+            }
+        }
     }
     if !marked && let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
-    if service.one_packet && service.protocol != Protocol::Udp {
+    if service.one_packet && !matches!(service.protocol, Protocol::Udp | Protocol::Mark) {
         found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a connection of TCP or SCTP needs an entry");
     }
     if service.no_real_server == NoRealServer::Reset && !matches!(service.protocol, Protocol::Tcp | Protocol::Mark) {
         found.add(at.field("no_real_server"), "no_real_server is reset: only TCP has resets, allowed are icmp and drop");
     }
     check_timeouts(service, at, found);
-    for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
-        let (name, of) = (flag.as_str(), flag.scheduler().as_str());
-        found
-            .add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
+    for flag in service.flags.iter().filter(|flag| !flag.fits(service.scheduler)) {
+        let (name, scheduler) = (flag.as_str(), service.scheduler.as_str());
+        let allowed = match service.scheduler {
+            Scheduler::Sh => "sh-port and sh-fallback",
+            Scheduler::Mh => "mh-port and mh-fallback",
+            _ => "flag-1, flag-2 and flag-3, which mean nothing to it",
+        };
+        found.add(at.field("flags"), format!("{name} is no flag of the scheduler {scheduler}: allowed are {allowed}"));
     }
     let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
     for (index, server) in service.real_servers.iter().enumerate() {
@@ -230,6 +243,9 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     }
     if server.port == Some(0) && service.port != 0 {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
+    }
+    if server.tunnel.is_some() && server.method != Method::Tunnel {
+        found.add(at.field("tunnel"), "a tunnel is given, but the method is another: allowed with the method tunnel only");
     }
     if let Some(text) = &server.mac {
         match mac::parse(text) {
@@ -297,6 +313,9 @@ fn check_masquerading(service: ServiceKey, server: &RealServerSpec, at: At, link
 
 fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     check_port_is_kept(service, server, "a tunnel", at, found);
+    for (field, detail) in server.tunnel.iter().flat_map(Tunnel::faults) {
+        found.add(at.field(&format!("tunnel/{field}")), detail);
+    }
     check_can_be_routed_to(server, "a tunnel", at, links, found);
 }
 

@@ -1,13 +1,13 @@
 //! Virtual services and real servers as users describe and change them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::form::ServiceForm;
-use super::{Protocol, ServiceKey};
+use super::{Protocol, ServiceKey, Tunnel};
 
 /// A scheduler, by ipvsadm's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -78,6 +78,15 @@ pub enum SchedulerFlag {
     MhFallback,
     /// `mh` looks at the client's port too.
     MhPort,
+    /// The first flag of a scheduler that has no flags: kept and listed, and means nothing, as in IPVS.
+    #[serde(rename = "flag-1")]
+    Flag1,
+    /// The second one.
+    #[serde(rename = "flag-2")]
+    Flag2,
+    /// The third one.
+    #[serde(rename = "flag-3")]
+    Flag3,
 }
 
 impl SchedulerFlag {
@@ -88,14 +97,18 @@ impl SchedulerFlag {
             Self::ShPort => "sh-port",
             Self::MhFallback => "mh-fallback",
             Self::MhPort => "mh-port",
+            Self::Flag1 => "flag-1",
+            Self::Flag2 => "flag-2",
+            Self::Flag3 => "flag-3",
         }
     }
 
-    /// The scheduler that takes it.
-    pub const fn scheduler(self) -> Scheduler {
+    /// Whether `scheduler` takes it.
+    pub const fn fits(self, scheduler: Scheduler) -> bool {
         match self {
-            Self::ShFallback | Self::ShPort => Scheduler::Sh,
-            Self::MhFallback | Self::MhPort => Scheduler::Mh,
+            Self::ShFallback | Self::ShPort => matches!(scheduler, Scheduler::Sh),
+            Self::MhFallback | Self::MhPort => matches!(scheduler, Scheduler::Mh),
+            Self::Flag1 | Self::Flag2 | Self::Flag3 => !matches!(scheduler, Scheduler::Sh | Scheduler::Mh),
         }
     }
 }
@@ -112,11 +125,15 @@ pub struct Persistence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 128)]
     pub prefix: Option<u8>,
+    /// In place of the prefix, for IPv4: a mask of any bits, also one with gaps (`ipvsadm -M 255.0.255.0`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "255.0.255.0")]
+    pub netmask: Option<Ipv4Addr>,
 }
 
 impl Default for Persistence {
     fn default() -> Self {
-        Self { timeout: five_minutes(), prefix: None }
+        Self { timeout: five_minutes(), prefix: None, netmask: None }
     }
 }
 
@@ -240,6 +257,9 @@ pub struct RealServerSpec {
     /// The forwarding method; direct routing when left out.
     #[serde(default)]
     pub method: Method,
+    /// The tunnel's type and what belongs to it, where the method is `tunnel`; `ipip` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -320,6 +340,9 @@ pub struct RealServerPatch {
     /// A new forwarding method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// Another tunnel; with a new method other than `tunnel` there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// A new static MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -332,6 +355,10 @@ impl RealServerPatch {
         server.upper_threshold = self.upper_threshold.unwrap_or(server.upper_threshold);
         server.lower_threshold = self.lower_threshold.unwrap_or(server.lower_threshold);
         server.method = self.method.unwrap_or(server.method);
+        if self.method.is_some_and(|method| method != Method::Tunnel) {
+            server.tunnel = None;
+        }
+        server.tunnel = self.tunnel.or(server.tunnel);
         if self.mac.is_some() {
             server.mac.clone_from(&self.mac);
         }

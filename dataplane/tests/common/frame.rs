@@ -218,3 +218,38 @@ pub fn solicitation(target: &str, bare: bool) -> Vec<u8> {
     }
     message
 }
+
+/// The fragments of an IP packet's frame, whose payloads have these lengths; what is left over goes into the last one.
+pub fn cut(frame: &[u8], id: u32, lengths: &[usize]) -> Vec<Vec<u8>> {
+    let v4 = frame[12] == 8;
+    let payload = if v4 { 34 } else { 54 };
+    let mut at = payload;
+    let mut pieces = Vec::new();
+    for n in 0..=lengths.len() {
+        let end = lengths.get(n).map_or(frame.len(), |length| at + length);
+        pieces.push(piece(frame, id, at - payload, end < frame.len(), &frame[at..end]));
+        at = end;
+    }
+    pieces
+}
+
+/// A fragment of the packet in `frame`, with these bytes at this offset.
+pub fn piece(frame: &[u8], id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
+    let mut out;
+    if frame[12] == 8 {
+        out = frame[..34].to_vec();
+        out[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
+        out[18..20].copy_from_slice(&(id as u16).to_be_bytes());
+        out[20..22].copy_from_slice(&((offset as u16 / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
+        out = mended(out);
+    } else {
+        out = frame[..54].to_vec();
+        out[18..20].copy_from_slice(&(8 + bytes.len() as u16).to_be_bytes());
+        let next = std::mem::replace(&mut out[20], 44);
+        out.extend([next, 0]);
+        out.extend((offset as u16 | u16::from(more)).to_be_bytes());
+        out.extend(id.to_be_bytes());
+    }
+    out.extend(bytes);
+    out
+}

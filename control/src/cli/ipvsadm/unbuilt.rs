@@ -7,8 +7,6 @@ use super::parse::Line;
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
     let what = if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
-    } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
-        format!("tunnels of type {kind} (--tun-type {kind}) are")
     } else if line.has(Named::Pe) {
         "a persistence engine (--pe) is".to_owned()
     } else {

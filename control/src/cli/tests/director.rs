@@ -125,6 +125,7 @@ fn shown(service: &ServiceSpec) -> Service {
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
             method: server.method,
+            tunnel: server.tunnel,
             mac: known.then(|| "02:00:00:00:00:15".to_owned()),
             link: Some("lan".to_owned()),
             state: if known { RealServerState::Ready } else { RealServerState::NoMac },
