@@ -109,7 +109,7 @@ pub fn decide(
 /// Whether a service of ours sends packets like the quoted one.
 fn is_of_service(key: &Key, rules: &Rules) -> bool {
     let service = ServiceKey { protocol: Protocol::of_flow(key.protocol), address: key.virtual_, port: key.virtual_port };
-    rules.find_marked(key).is_some() || rules.is_service_address(key.virtual_) && rules.find(&service).is_some()
+    rules.find_marked(key).is_some() || rules.find(&service).is_some()
 }
 
 /// Whether the message's checksum is right (RFC 792, RFC 4443 section 2.3). One in several segments is taken to be.
