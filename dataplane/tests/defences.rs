@@ -5,7 +5,7 @@ use common::frame::{self, tcp, udp};
 use common::*;
 use dataplane::service::{NoRealServer, Persistence};
 use dataplane::service::{Protocol::*, SchedulerKind::*};
-use dataplane::settings::{Mode, Settings};
+use dataplane::settings::{Mode, Settings, Timeouts};
 use dpdk::eal_test;
 use dpdk::net::checksum;
 
@@ -223,6 +223,61 @@ eal_test! {
             lab.forwarded_to(&if ends == "rst" { flow.rst() } else { flow.fin() });
             assert_eq!(lab.forwarded_to(&flow.syn()) != first, anew, "conn_reuse_mode {mode}, SYN after {ends}");
         }
+    }
+
+    fn a_services_own_timeouts_count_for_its_connections_alone(eal) {
+        let mut lab = Lab::new(eal);
+        lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21)]);
+        lab.timeouts = Some(Timeouts { tcp: 5, tcp_fin: 3, udp: 2 });
+        lab.service(1, Tcp, VIP, 443, RoundRobin, &[server(22)]);
+        lab.service(2, Udp, VIP, 53, RoundRobin, &[server(23)]);
+        let left = |lab: &mut Lab, server: &str| {
+            let row = lab.connections().into_iter().find(|row| row.server.ip().to_string() == server);
+            row.map_or(0, |row| row.expires_in.div_ceil(100))
+        };
+        let (common, own, datagram) = (tcp("198.51.100.1:1", WEB), tcp("198.51.100.1:1", "10.10.24.88:443"), udp("198.51.100.1:1", DNS));
+        for segments in [[common.syn(), own.syn()], [common.ack(), own.ack()], [common.ack(), own.ack()]] {
+            for segment in segments {
+                lab.forwarded_to(&segment);
+            }
+        }
+        assert_eq!([left(&mut lab, "10.10.24.21"), left(&mut lab, "10.10.24.22")], [900, 5]);
+        for _ in 0..3 {
+            lab.forwarded_to(&datagram);
+        }
+        assert_eq!(left(&mut lab, "10.10.24.23"), 2);
+        lab.forwarded_to(&common.fin());
+        lab.forwarded_to(&own.fin());
+        assert_eq!([left(&mut lab, "10.10.24.21"), left(&mut lab, "10.10.24.22")], [120, 3]);
+        // Other settings change those of the service without its own.
+        lab.settings(Settings { timeouts: Timeouts { tcp: 60, tcp_fin: 50, udp: 40 }, ..Settings::default() });
+        lab.forwarded_to(&common.ack());
+        lab.forwarded_to(&own.ack());
+        assert_eq!([left(&mut lab, "10.10.24.21"), left(&mut lab, "10.10.24.22")], [50, 3]);
+        lab.pass_seconds(4);
+        assert_eq!(lab.connections().len(), 1);
+    }
+
+    fn a_removed_server_takes_its_connections_back_whatever_changed_about_it(eal) {
+        let mut lab = lab(eal);
+        let flow = tcp("198.51.100.1:1000", WEB);
+        assert_eq!(lab.forwarded_to(&flow.syn()), 22);
+        lab.forwarded_to(&flow.ack());
+        let others = [server(21), server(22).removed()];
+        for returned in [server(22).weight(0), server(22).weight(7), server(22).thresholds(1, 0), server(22)] {
+            lab.service(0, Tcp, VIP, 80, RoundRobin, &others);
+            lab.expect(&flow.ack(), &["real_server_removed"]);
+            assert_eq!(lab.connections()[0].expires_in, 90_000, "a dropped packet prolongs nothing");
+            lab.service(0, Tcp, VIP, 80, WeightedLeastConnections, &[server(21), returned]);
+            assert_eq!(lab.forwarded_to(&flow.ack()), 22);
+        }
+        // By another method its connections follow it as it is now.
+        lab.service(0, Tcp, VIP, 80, RoundRobin, &others);
+        lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21), server(22).tunnel("10.10.24.22", DIP)]);
+        let out = lab.expect(&flow.ack(), &["forwarded"]).remove(0);
+        assert_eq!((out[5], out[23]), (22, 4), "IP-in-IP");
+        lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21)]);
+        assert_eq!((lab.active(0, 21), lab.active(0, 22)), (0, 1));
     }
 
     fn no_real_server_is_told_as_the_service_says(eal) {

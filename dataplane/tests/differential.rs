@@ -21,8 +21,18 @@ use fuzzing::{Tally, case};
 const CASE: usize = 3_000;
 /// How many frames the slice takes.
 const SLICE: usize = 150_000;
-/// Verdicts for moments so rare that the slice may see none.
-const RARE: [&str; 2] = ["no_buffer", "table_full"];
+/// Verdicts for moments so rare that the slice may see none, and those of fragments, tunnels' routers and several workers, which it has not.
+const RARE: [&str; 9] = [
+    "no_buffer",
+    "table_full",
+    "fragment",
+    "fragment_bad",
+    "fragment_tiny",
+    "fragment_overlap",
+    "fragment_lost",
+    "tunnel_error",
+    "hand_over_full",
+];
 
 fn number(name: &str) -> Option<usize> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))

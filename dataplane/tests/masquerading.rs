@@ -275,6 +275,24 @@ eal_test! {
         assert_eq!(lab.send(&answer)[0][40..42], [0, 0]);
     }
 
+    fn every_fragment_of_a_request_reaches_the_real_server(eal) {
+        let mut lab = Lab::new(eal);
+        web(&mut lab);
+        let whole = udp_of(CLIENT, "10.10.24.88:53", &[7; 56]);
+        let piece = |flags: [u8; 2], data: &[u8]| {
+            let mut frame = [&whole[..34], data].concat();
+            frame[16..18].copy_from_slice(&52_u16.to_be_bytes());
+            frame[20..22].copy_from_slice(&flags);
+            mended(frame)
+        };
+        let (first, later) = (piece([0x20, 0], &whole[34..66]), piece([0, 4], &whole[66..]));
+        let out = [lab.expect(&first, &["forwarded"]), lab.expect(&later, &["forwarded"])].concat();
+        assert!(out.iter().all(|f| f[..6] == server_mac(21) && f[30..34] == [10, 10, 24, 21] && checksum::internet(&f[14..34]) == 0));
+        let datagram = [&out[0][34..], &out[1][34..]].concat();
+        let pseudo = checksum::pseudo_v4([198, 51, 100, 1], [10, 10, 24, 21], 17, 64);
+        assert_eq!(checksum::segment(pseudo, &datagram), 0, "put together, the datagram is right");
+    }
+
     fn methods_are_mixed_in_one_service(eal) {
         let mut lab = Lab::new(eal);
         let servers = [server(21).masquerading(8080), server(22), server(23).tunnel("192.0.2.7", DIP)];

@@ -433,9 +433,10 @@ impl Director {
             let request = Packet { source: client, destination: virtual_, protocol, ..*packet };
             return self.service_of(&request).map(|_| Fate::Drop("unrelated_icmp_error"));
         };
-        let sum = match packet.is_v4() {
-            true => wire::checksum(message),
-            false => wire::checksum_with(packet.source.ip(), packet.destination.ip(), 58, message),
+        let sum = if packet.is_v4() {
+            wire::checksum(message)
+        } else {
+            wire::checksum_with(packet.source.ip(), packet.destination.ip(), 58, message)
         };
         if sum != 0 {
             return Some(Fate::Drop("bad_checksum"));
