@@ -31,10 +31,21 @@ pub const DEPTH: u32 = 1024;
 const MOST_WORKERS: usize = 254;
 /// ICMP errors a second that a worker hands over at most: nobody needs a connection to send them.
 const ERROR_RATE: u32 = 10_000;
+/// First fragments a second that a worker sends around at most without knowing who may have their flow: nobody needs one for that.
+const FRAGMENT_RATE: u32 = 50_000;
 /// Most bytes of a directory.
 const LARGEST_DIRECTORY: usize = 1 << 24;
 /// No worker.
 const NONE: u8 = u8::MAX;
+
+/// How a frame came to a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Came {
+    /// By the device.
+    Received,
+    /// From another worker.
+    FromWorker,
+}
 
 /// Which workers a frame has seen and is to see; travels with it in its tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +70,11 @@ impl Journey {
     /// The port that the frame came by.
     pub fn port(self) -> usize {
         self.port.into()
+    }
+
+    /// How it came to the worker that has it and has not handed it on.
+    pub fn came(self) -> Came {
+        if self.under_way { Came::FromWorker } else { Came::Received }
     }
 
     fn tag(self) -> u32 {
@@ -133,6 +149,7 @@ pub struct HandOver {
     bells: Arc<[CachePadded<AtomicBool>]>,
     directory: Arc<Directory>,
     errors: Limiter,
+    fragments: Limiter,
 }
 
 /// Makes the hand-over among `workers` workers with tables of `connections` entries; for one alone there is none.
@@ -155,6 +172,7 @@ pub fn mesh(workers: usize, connections: u32, seed: [u64; 4]) -> Result<Vec<Opti
             bells: Arc::clone(&bells),
             directory: Arc::clone(&directory),
             errors: Limiter::new(ERROR_RATE, Tick::default()),
+            fragments: Limiter::new(FRAGMENT_RATE, Tick::default()),
         })
         .collect();
     for from in 0..all.len() {
@@ -189,6 +207,12 @@ impl HandOver {
         self.errors.take().then(|| self.elsewhere(journey, hint)).flatten()
     }
 
+    /// As [`elsewhere`](Self::elsewhere) for a first fragment, of which only so many a second are sent around without a hint.
+    pub fn fragment_elsewhere(&mut self, journey: &mut Journey, hint: Option<u8>) -> Option<Fate> {
+        let known = journey.under_way || hint.is_some_and(|hint| hint != self.index);
+        (known || self.fragments.take()).then(|| self.elsewhere(journey, hint)).flatten()
+    }
+
     /// Hands a frame to worker `to`; gives it back when that one has too many to take. Cost: the ring's, and one store.
     pub fn send(&mut self, to: u8, mut frame: Mbuf, journey: Journey) -> Result<(), Mbuf> {
         let to = usize::from(to);
@@ -203,6 +227,7 @@ impl HandOver {
     #[inline]
     pub fn receive(&mut self, now: Tick, burst: &mut Burst) -> usize {
         self.errors.refill(now);
+        self.fragments.refill(now);
         let bell = &self.bells[usize::from(self.index)];
         if !bell.load(Ordering::Relaxed) {
             return 0;

@@ -106,8 +106,8 @@ pub fn decide(
         .or_else(|| of_service.then_some(Fate::Drop(Verdict::UnrelatedError)))
 }
 
-/// Whether a service of ours sends packets like the quoted one.
-fn is_of_service(key: &Key, rules: &Rules) -> bool {
+/// Whether packets with this key are for a service of ours.
+pub(crate) fn is_of_service(key: &Key, rules: &Rules) -> bool {
     let service = ServiceKey { protocol: Protocol::of_flow(key.protocol), address: key.virtual_, port: key.virtual_port };
     rules.find_marked(key).is_some() || rules.find(&service).is_some()
 }

@@ -148,9 +148,7 @@ impl Tracker {
     /// Lets replies find a new connection.
     pub(crate) fn await_replies(&mut self, entry: EntryId, key: &Key, target: &ServerRules) -> bool {
         let reply = reply_key(key, target.server.address, target.server.port_for(key.virtual_port));
-        if let Some(directory) = &self.directory {
-            directory.note(&reply, self.worker);
-        }
+        self.note(&reply);
         self.connections.masquerade(entry, &reply)
     }
 
@@ -171,6 +169,26 @@ impl Tracker {
         }
         count_reply(entry.server(), entry.service(), packet, rules);
         self.packet_out(id, packet, rules, now);
+        Fate::Send(hop.port, Verdict::Forwarded)
+    }
+
+    /// A later fragment of an answer with this key becomes one of the VIP's, and counts as so many bytes of it.
+    ///
+    /// One of a connection that has ended meanwhile is dropped. Cost: that of a reply's lookup.
+    pub(crate) fn reply_fragment(&self, key: &Key, frame: &mut Mbuf, packet: &Packet, bytes: u64, rules: &Rules, macs: &[[u8; 6]]) -> Fate {
+        let Some(id) = self.find_reply(self.connections.hash(key), key, rules) else { return Fate::Drop(Verdict::Fragment) };
+        let entry = self.connections.entry(id);
+        let Some(hop) = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)) else {
+            return Fate::Drop(Verdict::NoNextHop);
+        };
+        let data = frame.data_mut();
+        if let Err(fate) = leave(data, packet, hop, macs) {
+            return fate;
+        }
+        if translate::later_fragment(data, packet, End::Source, entry.key().virtual_).is_none() {
+            return Fate::Drop(Verdict::Short);
+        }
+        for_reply(entry.server(), entry.service(), rules, |traffic| traffic.out_bytes.add(bytes));
         Fate::Send(hop.port, Verdict::Forwarded)
     }
 
@@ -253,13 +271,17 @@ fn leave(frame: &mut [u8], packet: &Packet, hop: NextHop, macs: &[[u8; 6]]) -> R
     Ok(())
 }
 
-/// Counts a packet to a client, unless the real server was removed, as IPVS does.
+/// Counts a packet to a client.
 fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Rules) {
-    let Some(target) = rules.server(server).filter(|target| target.available) else { return };
-    let count = |traffic: &Traffic| {
+    for_reply(server, service, rules, |traffic| {
         traffic.out_packets.add(1);
         traffic.out_bytes.add(u64::from(packet.length));
-    };
+    });
+}
+
+/// Counts with what is the real server's and what is the service's, unless the real server was removed, as IPVS does.
+fn for_reply(server: ServerId, service: ServiceId, rules: &Rules, count: impl Fn(&Traffic)) {
+    let Some(target) = rules.server(server).filter(|target| target.available) else { return };
     count(&target.share.traffic);
     if let Some(service) = rules.service_ref(service) {
         count(&service.traffic);

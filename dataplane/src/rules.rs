@@ -93,6 +93,8 @@ pub struct Rules {
     pub routes: Arc<Routes>,
     /// Masquerading real servers.
     masquerading: u32,
+    /// How many of them have each RIP.
+    masquerading_rips: HashMap<Address, u32>,
     /// Whether a batch took a real server out of its service; for whoever looks to put back.
     pub servers_left: bool,
     /// What this worker's schedulers share.
@@ -121,6 +123,7 @@ impl Rules {
             locals: Arc::new(LocalAddresses::default()),
             routes: Arc::new(Routes::default()),
             masquerading: 0,
+            masquerading_rips: HashMap::with_capacity(2 * empty(servers)),
             servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
             marks: Arc::new(Marks::default()),
@@ -152,9 +155,22 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
-            let is_masquerading = |rules: &Option<ServerRules>| u32::from(rules.as_ref().is_some_and(|s| s.method == Method::Masquerading));
-            self.masquerading += is_masquerading(&new);
-            self.masquerading -= is_masquerading(slot);
+            let masquerading = |rules: &Option<ServerRules>| {
+                rules.as_ref().filter(|rules| rules.method == Method::Masquerading).map(|rules| rules.server.address)
+            };
+            if let Some(rip) = masquerading(&new) {
+                self.masquerading += 1;
+                *self.masquerading_rips.entry(rip).or_default() += 1;
+            }
+            if let Some(rip) = masquerading(slot) {
+                self.masquerading -= 1;
+                if let Some(count) = self.masquerading_rips.get_mut(&rip) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.masquerading_rips.remove(&rip);
+                    }
+                }
+            }
             self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
@@ -257,6 +273,12 @@ impl Rules {
     #[inline]
     pub const fn is_masquerading(&self) -> bool {
         self.masquerading != 0
+    }
+
+    /// Whether this is the RIP of a masquerading real server. Cost: one hash lookup, or a load where there is none.
+    #[inline]
+    pub fn is_masquerading_server(&self, address: Address) -> bool {
+        self.masquerading != 0 && self.masquerading_rips.contains_key(&address)
     }
 
     /// Whether we answer for this address on this port.

@@ -339,6 +339,13 @@ impl Tracker {
         self.connections.expire(now, budget, &mut |entry| release(entry, rules));
     }
 
+    /// Lets other workers find the connection with this key here. Cost: that of [`Directory::note`].
+    pub fn note(&self, key: &Key) {
+        if let Some(directory) = &self.directory {
+            directory.note(key, self.worker);
+        }
+    }
+
     /// The real server of the connection with this key, without counting a packet.
     pub fn server_of(&self, key: &Key) -> Option<ServerId> {
         self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())

@@ -21,8 +21,8 @@ use crate::classify::{Sight, classify, parse_all};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::forward::forward;
-use crate::fragment::Fragments;
-use crate::handover::{HandOver, Journey};
+use crate::fragment::{self, Arrival, Fragments};
+use crate::handover::{Came, HandOver, Journey};
 use crate::icmp_error::{self, Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
@@ -219,10 +219,20 @@ impl Worker {
         } else {
             self.trunk(port, now);
         }
-        while let Some(port) = self.fragments.next_ready(&mut self.lanes.frames) {
-            self.process(usize::from(port), Came::Received, now);
-        }
+        self.let_go(now);
         true
+    }
+
+    /// Fragments whose first one has come go through all stages again.
+    fn let_go(&mut self, now: Tick) {
+        while let Some(Arrival { port, came }) = self.fragments.next_ready(&mut self.lanes.frames) {
+            if came == Came::FromWorker {
+                for (frame, journey) in self.lanes.frames.iter().zip(&mut self.lanes.journeys) {
+                    *journey = HandOver::journey(frame);
+                }
+            }
+            self.process(usize::from(port), came, now);
+        }
     }
 
     /// Frames that other workers handed to this one, for the connections that it has, go through the same stages.
@@ -248,6 +258,7 @@ impl Worker {
                 self.process(port, Came::FromWorker, now);
             }
         }
+        self.let_go(now);
         true
     }
 
@@ -273,7 +284,8 @@ impl Worker {
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
-        self.fragments.place(&mut self.lanes, &self.rules, &self.tracker, now);
+        let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
+        self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });
         self.tunnels.take_notice(&mut self.lanes, port_number, &self.rules, &self.tracker, now);
         let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
         classify(&mut self.lanes, sight, &mut self.handover);
@@ -282,6 +294,7 @@ impl Worker {
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         self.tracker.replies(&mut self.lanes, &self.rules, &self.macs, self.handover.as_ref(), now);
+        self.fragments.pass_on(&mut self.lanes, &self.rules, &mut self.handover);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         self.fragments.learn(&self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
@@ -302,8 +315,8 @@ impl Worker {
     /// Drops fragments whose first one did not come.
     fn give_up_fragments(&mut self, now: Tick) {
         for _ in 0..BURST {
-            let Some((port, frame)) = self.fragments.expired(now) else { return };
-            give_up(self.end.report(), port, frame);
+            let Some((arrival, frame)) = self.fragments.expired(now) else { return };
+            give_up(self.end.report(), arrival, frame);
         }
     }
 
@@ -387,8 +400,8 @@ impl Worker {
                 Fate::Drop(verdict) => (verdict, frame),
                 Fate::Hold => {
                     held += 1;
-                    if let Some((port, frame)) = self.fragments.hold(i, frame, port, now) {
-                        give_up(self.end.report(), port, frame);
+                    if let Some((arrival, frame)) = self.fragments.hold(i, frame, port, journeys[i].came(), now) {
+                        give_up(self.end.report(), arrival, frame);
                     }
                     continue;
                 }
@@ -435,19 +448,14 @@ impl Worker {
     }
 }
 
-/// How frames came to this worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Came {
-    /// By the device.
-    Received,
-    /// From another worker.
-    FromWorker,
-}
-
-/// Drops a fragment that was kept: it counts as received only now that it is decided about.
-fn give_up(report: &WorkerReport, port: u16, fragment: Mbuf) {
+/// Drops a fragment that was kept: it counts as received or taken over only now that it is decided about.
+fn give_up(report: &WorkerReport, Arrival { port, came }: Arrival, fragment: Mbuf) {
     if let (Some(received), Some(verdicts)) = (report.received.get(usize::from(port)), report.verdicts.get(usize::from(port))) {
-        received.add(1);
+        match came {
+            Came::Received => received,
+            Came::FromWorker => &report.taken_over,
+        }
+        .add(1);
         verdicts.add(Verdict::FragmentLost, 1);
     }
     drop(fragment);

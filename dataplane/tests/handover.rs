@@ -1,4 +1,4 @@
-//! Two workers: frames that reach the wrong one find their connection, and every frame is counted once.
+//! Several workers: frames that reach the wrong one find their connection, and every frame is counted once.
 #![allow(clippy::expect_used)]
 
 mod common;
@@ -30,6 +30,7 @@ const CLIENT: &str = "198.51.100.1:1000";
 const WEB: &str = "10.10.24.88:80";
 const DIRECT: &str = "10.10.24.88:81";
 const RS: &str = "10.10.24.21:8080";
+const DNS: &str = "10.10.24.88:53";
 
 struct One {
     worker: Worker,
@@ -38,12 +39,14 @@ struct One {
     tx: Ring,
 }
 
-/// Workers that share a port, with a masquerading service on port 80 and one by direct routing on port 81.
+/// Workers that share a port, with a masquerading service on port 80, one by direct routing on port 81, and one of two real
+/// servers on UDP port 53.
 struct Several {
     workers: Vec<One>,
     pool: Mempool,
     to_kernel: Arc<Ring>,
     service: Arc<ServiceStats>,
+    dns: Arc<ServiceStats>,
     _port: Port,
     _eal: Eal,
 }
@@ -92,17 +95,18 @@ impl Several {
             workers.push(One { worker: Worker::new(config, end).expect("worker"), control, rx, tx });
         }
         let service = Arc::new(ServiceStats::new(count));
-        let mut several = Self { workers, pool, to_kernel, service, _port: port, _eal: eal };
+        let dns = Arc::new(ServiceStats::new(count));
+        let mut several = Self { workers, pool, to_kernel, service, dns, _port: port, _eal: eal };
         several.configure();
         several
     }
 
     fn configure(&mut self) {
-        let server = |id, method, port| {
-            let next_hop = Some(NextHop { port: 0, mac: server_mac(21), mtu: MTU });
+        let server = |id, n, method, port| {
+            let next_hop = Some(NextHop { port: 0, mac: server_mac(n), mtu: MTU });
             Arc::new(RealServer {
                 id: ServerId(id),
-                address: address("10.10.24.21"),
+                address: address(&format!("10.10.24.{n}")),
                 port,
                 method,
                 thresholds: Thresholds::default(),
@@ -113,25 +117,30 @@ impl Several {
                 stats: Arc::new(ServerStats::new(self.workers.len())),
             })
         };
-        let servers = [server(0, Method::Masquerading, 8080), server(1, Method::DirectRouting, 81)];
-        let service = |id: u32, port, stats: &Arc<ServiceStats>| {
-            let of = &servers[id as usize];
-            let member = Member { server: of.id, weight: 1, reachable: true, limited: false, stats: Arc::clone(&of.stats) };
+        let direct = |id, n, port| server(id, n, Method::DirectRouting, port);
+        let servers = [server(0, 21, Method::Masquerading, 8080), direct(1, 21, 81), direct(2, 22, 53), direct(3, 23, 53)];
+        let service = |id: u32, (protocol, port), of: &[Arc<RealServer>], stats: &Arc<ServiceStats>| {
+            let member =
+                |of: &Arc<RealServer>| Member { server: of.id, weight: 1, reachable: true, limited: false, stats: Arc::clone(&of.stats) };
             Arc::new(VirtualService {
                 id: ServiceId(id),
-                key: ServiceKey { protocol: Tcp, address: address(VIP), port },
+                key: ServiceKey { protocol, address: address(VIP), port },
                 scheduler: RoundRobin,
                 one_packet: false,
                 persistence: None,
                 revision: 1,
-                members: vec![member],
+                members: of.iter().map(member).collect(),
                 buckets: Buckets::default(),
                 timeouts: None,
                 no_real_server: NoRealServer::Icmp,
                 stats: Arc::clone(stats),
             })
         };
-        let services = [service(0, 80, &self.service), service(1, 81, &Arc::new(ServiceStats::new(self.workers.len())))];
+        let services = [
+            service(0, (Tcp, 80), &servers[..1], &self.service),
+            service(1, (Tcp, 81), &servers[1..2], &Arc::new(ServiceStats::new(self.workers.len()))),
+            service(2, (Udp, 53), &servers[2..], &self.dns),
+        ];
         let locals = Arc::new(LocalAddresses {
             addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
             vips: [VIP].map(address).into_iter().collect(),
@@ -188,6 +197,13 @@ impl Several {
         take(&self.to_kernel);
         assert_eq!(self.pool.in_use(), 0, "mbufs leaked");
     }
+}
+
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+/// The fragments of a question from this port of the client's.
+fn three(port: u16) -> Vec<Vec<u8>> {
+    cut(&udp_of(&format!("198.51.100.1:{port}"), DNS, &[7; 1000]), port.into(), &[400, 400])
 }
 
 fn take(ring: &Ring) -> Vec<Vec<u8>> {
@@ -266,6 +282,90 @@ eal_test! {
         }
         assert_eq!(mine.len(), DEPTH as usize, "one ring of the bell is heard until the ring is empty");
         assert_eq!(several.flow(), [(1, u64::from(DEPTH), 0), (u64::from(DEPTH) + 64, 0, u64::from(DEPTH))]);
+        several.assert_no_leak();
+    }
+
+    fn fragments_in_any_order_reach_the_real_server_that_another_worker_chose(eal) {
+        let mut several = Several::new(eal, 2);
+        for (port, order) in (2000..).zip(ORDERS.into_iter().cycle().take(24)) {
+            let small = udp_of(&format!("198.51.100.1:{port}"), DNS, &[7; 10]);
+            let chosen = several.send(0, &[small], 1)[0][0][..6].to_vec();
+            let pieces = order.map(|i| three(port)[i].clone());
+            let out = if port < 2012 {
+                several.send(1, &pieces, 4).concat()
+            } else {
+                pieces.into_iter().flat_map(|piece| several.send(1, &[piece], 4).concat()).collect()
+            };
+            assert_eq!(out.iter().map(|frame| frame[..6].to_vec()).collect::<Vec<_>>(), vec![chosen; 3], "{order:?}");
+        }
+        assert_eq!(several.flow(), [(24, 72, 0), (72, 0, 72)]);
+        let sum = several.dns.sum();
+        assert_eq!((sum.connections, sum.in_packets, sum.in_bytes), (24, 48, 24 * (38 + 1028)));
+        several.assert_no_leak();
+    }
+
+    fn the_next_datagram_of_a_flow_goes_to_its_worker_at_once(eal) {
+        let mut several = Several::new(eal, 3);
+        several.send(1, &[udp_of(CLIENT, DNS, &[7; 10])], 1);
+        assert_eq!(several.send(2, &three(1000), 5).concat().len(), 3);
+        assert_eq!(several.flow(), [(0, 3, 3), (1, 3, 0), (3, 0, 3)], "one after the other is asked, and all fragments go the same way");
+        let next = cut(&udp_of(CLIENT, DNS, &[7; 1000]), 9, &[400, 400]);
+        assert_eq!(several.send(2, &next, 5).concat().len(), 3);
+        assert_eq!(several.flow(), [(0, 3, 3), (1, 6, 0), (6, 0, 6)]);
+        assert_eq!(several.dns.sum().connections, 1);
+        several.assert_no_leak();
+    }
+
+    fn a_datagram_of_no_connection_is_scheduled_once(eal) {
+        let mut several = Several::new(eal, 3);
+        for (port, order) in (2000..).zip(ORDERS) {
+            let out = several.send(1, &order.map(|i| three(port)[i].clone()), 5).concat();
+            assert!(out.len() == 3 && out.iter().all(|frame| frame[..6] == out[0][..6]), "{order:?}");
+        }
+        several.flow();
+        let sum = several.dns.sum();
+        assert_eq!((sum.connections, sum.in_packets), (6, 6));
+        several.assert_no_leak();
+    }
+
+    fn fragments_that_wait_at_two_workers_are_counted_once(eal) {
+        let mut several = Several::new(eal, 2);
+        several.send(0, &[udp_of(CLIENT, DNS, &[7; 10])], 1);
+        // The first fragment is lost between the workers: its ring is full.
+        let filler = vec![tcp(RS, CLIENT).ack(); DEPTH as usize];
+        several.send(0, &[tcp(CLIENT, WEB).syn()], 1);
+        for frame in filler.iter().chain(&three(1000)[..1]) {
+            let mut mbuf = several.pool.alloc().expect("an mbuf");
+            mbuf.copy_from(frame).expect("room");
+            several.workers[1].rx.enqueue(mbuf).expect("room in the ring");
+        }
+        for _ in 0..=DEPTH / 64 {
+            several.workers[1].worker.turn(Tick(1000));
+        }
+        assert_eq!(several.verdict(1, Verdict::HandOverFull), 1);
+        several.send(1, &[], 1 + DEPTH as usize / 64);
+        several.send(1, &three(1000)[1..], 3);
+        for seconds in [1, 4] {
+            for one in &mut several.workers {
+                one.worker.turn(Tick(1000).after_seconds(seconds));
+            }
+        }
+        several.flow();
+        assert_eq!(several.verdict(0, Verdict::FragmentLost) + several.verdict(1, Verdict::Fragment), 2);
+        several.assert_no_leak();
+    }
+
+    fn fragments_of_an_answer_find_their_connection_on_another_worker(eal) {
+        let mut several = Several::new(eal, 2);
+        several.send(0, &[tcp(CLIENT, WEB).syn()], 1);
+        for (id, order) in (1..).zip(ORDERS) {
+            let pieces = cut(&tcp(RS, CLIENT).payload(&[5; 900]).ack(), id, &[400, 400]);
+            let out = several.send(1, &order.map(|i| pieces[i].clone()), 4);
+            assert_eq!((out[0].len(), out[1].len()), (3, 0));
+            assert!(out[0].iter().all(|frame| frame[..6] == ROUTER_MAC && frame[26..30] == [10, 10, 24, 88]));
+        }
+        assert_eq!(several.flow(), [(1, 18, 0), (18, 0, 18)]);
+        assert_eq!((several.service.sum().out_packets, several.service.sum().out_bytes), (6, 6 * 940));
         several.assert_no_leak();
     }
 }

@@ -40,6 +40,23 @@ fn to(mac: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// The frame one router later.
+fn one_hop_on(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame[12] == 8 {
+        frame[22] -= 1;
+        return mended(frame);
+    }
+    frame[21] -= 1;
+    frame
+}
+
+/// Fragments from the real server that answer no connection, the first one last.
+fn pieces_of_nothing() -> Vec<Vec<u8>> {
+    let mut pieces = cut(&from_server(udp_of("10.10.24.21:99", CLIENT, &[1; 1000])), 77, &[400, 400]);
+    pieces.reverse();
+    pieces
+}
+
 /// The frame as a real server sends it.
 fn from_server(mut frame: Vec<u8>) -> Vec<u8> {
     frame[6..12].copy_from_slice(&server_mac(21));
@@ -68,14 +85,6 @@ eal_test! {
         let mut lab = Lab::new(eal);
         web(&mut lab);
         for (client, dns, rs) in [(CLIENT, "10.10.24.88:53", "10.10.24.21:53"), (CLIENT6, "[fd00:10::88]:53", "[fd00:10::21]:53")] {
-            let one_hop_on = |mut frame: Vec<u8>| {
-                if frame[12] == 8 {
-                    frame[22] -= 1;
-                    return mended(frame);
-                }
-                frame[21] -= 1;
-                frame
-            };
             assert_eq!(lab.send(&udp(client, dns)), [to(server_mac(21), one_hop_on(udp(client, rs)))]);
             assert_eq!(lab.send(&from_server(udp(rs, client))), [to(ROUTER_MAC, one_hop_on(udp(dns, client)))]);
         }
@@ -291,6 +300,44 @@ eal_test! {
         let datagram = [&out[0][34..], &out[1][34..]].concat();
         let pseudo = checksum::pseudo_v4([198, 51, 100, 1], [10, 10, 24, 21], 17, 64);
         assert_eq!(checksum::segment(pseudo, &datagram), 0, "put together, the datagram is right");
+    }
+
+    fn every_fragment_of_an_answer_comes_from_the_vip_in_any_order(eal) {
+        let mut lab = Lab::new(eal);
+        web(&mut lab);
+        let pairs = [(CLIENT, "10.10.24.88:53", "10.10.24.21:53", 2), (CLIENT6, "[fd00:10::88]:53", "[fd00:10::21]:53", 3)];
+        for (client, dns, rs, id) in pairs {
+            lab.send(&udp(client, dns));
+            let data: Vec<u8> = (0..251).cycle().take(1000).collect();
+            let (sent, wanted) = (from_server(udp_of(rs, client, &data)), udp_of(dns, client, &data));
+            for (ident, order) in (0..).zip([[0, 1, 2], [2, 0, 1], [1, 2, 0]]) {
+                let pieces = cut(&sent, ident, &[400, 400]);
+                let mut out: Vec<_> = order.iter().flat_map(|i| lab.send(&pieces[*i])).collect();
+                let mut wanted: Vec<_> = cut(&wanted, ident, &[400, 400]).into_iter().map(|f| to(ROUTER_MAC, one_hop_on(f))).collect();
+                out.sort();
+                wanted.sort();
+                assert_eq!(out, wanted);
+            }
+            let sum = lab.service_traffic(id);
+            assert_eq!((sum.out_packets, lab.server_stats(id, 21).sum()), (3, sum));
+        }
+        let mut stray = pieces_of_nothing();
+        for frame in &stray {
+            assert!(lab.send(frame).is_empty());
+        }
+        let mut got = lab.kernel();
+        got.sort();
+        stray.sort();
+        assert_eq!(got, stray, "what answers no connection is the kernel's, untouched");
+        lab.assert_no_leak();
+    }
+
+    fn fragments_of_others_are_the_kernels_at_once(eal) {
+        let mut lab = Lab::new(eal);
+        web(&mut lab);
+        let pieces = cut(&udp_of("10.10.24.99:53", CLIENT, &[1; 1000]), 1, &[400, 400]);
+        lab.expect(&pieces[2], &["exception"]);
+        lab.expect(&pieces[0], &["exception"]);
     }
 
     fn methods_are_mixed_in_one_service(eal) {

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::Key;
+use crate::handover::Came;
 use crate::tick::Tick;
 
 /// Fragments that wait, at most: when one more comes, the oldest gives up.
@@ -15,11 +16,20 @@ const CHAINS: usize = 256;
 /// No slot.
 const NONE: u16 = u16::MAX;
 
+/// Where a fragment came from: what it counts under once it is decided about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Index of the port in the configuration's order.
+    pub port: u16,
+    /// Who it came from.
+    pub came: Came,
+}
+
 #[derive(Debug)]
 struct Slot {
     frame: Option<Mbuf>,
     key: Key,
-    port: u16,
+    arrival: Arrival,
     chain: u16,
     /// The next one of the chain: younger.
     next: u16,
@@ -40,7 +50,7 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new() -> Self {
         let key = crate::parse::Packet::NONE.key;
-        let empty = || Slot { frame: None, key, port: 0, chain: 0, next: NONE, until: Tick(0) };
+        let empty = || Slot { frame: None, key, arrival: Arrival { port: 0, came: Came::Received }, chain: 0, next: NONE, until: Tick(0) };
         Self { slots: std::iter::repeat_with(empty).take(MOST).collect(), heads: vec![NONE; CHAINS].into(), first: 0, used: 0 }
     }
 
@@ -50,9 +60,9 @@ impl Held {
         self.used == 0
     }
 
-    /// Keeps a fragment that came by `port` until `until`; gives back one that cannot wait any longer, with its port: the
-    /// oldest when there is no more room, or this one when too many of its datagram wait.
-    pub(super) fn push(&mut self, hash: u64, key: Key, frame: Mbuf, port: u16, until: Tick) -> Option<(u16, Mbuf)> {
+    /// Keeps a fragment until `until`; gives back one that cannot wait any longer: the oldest when there is no more room, or
+    /// this one when too many of its datagram wait.
+    pub(super) fn push(&mut self, hash: u64, key: Key, (arrival, frame): (Arrival, Mbuf), until: Tick) -> Option<(Arrival, Mbuf)> {
         let chain = Self::chain(hash);
         let (mut last, mut alike) = (NONE, 0);
         let mut at = self.heads[usize::from(chain)];
@@ -62,7 +72,7 @@ impl Held {
             at = slot.next;
         }
         if alike >= OF_ONE {
-            return Some((port, frame));
+            return Some((arrival, frame));
         }
         let evicted = if self.used == MOST { self.pop_first() } else { None };
         // The oldest may have been the last of this very chain.
@@ -71,7 +81,7 @@ impl Held {
         }
         let index = (self.first + self.used) % MOST;
         let number = u16::try_from(index).unwrap_or(NONE);
-        self.slots[index] = Slot { frame: Some(frame), key, port, chain, next: NONE, until };
+        self.slots[index] = Slot { frame: Some(frame), key, arrival, chain, next: NONE, until };
         self.used += 1;
         match self.slots.get_mut(usize::from(last)) {
             Some(slot) => slot.next = number,
@@ -81,14 +91,14 @@ impl Held {
     }
 
     /// Takes all fragments of a datagram, oldest first, as far as `into` has room.
-    pub(super) fn take<const N: usize>(&mut self, hash: u64, key: &Key, into: &mut ArrayVec<(u16, Mbuf), N>) {
+    pub(super) fn take<const N: usize>(&mut self, hash: u64, key: &Key, into: &mut ArrayVec<(Arrival, Mbuf), N>) {
         let chain = usize::from(Self::chain(hash));
         let (mut before, mut at) = (NONE, self.heads[chain]);
         while let Some(slot) = self.slots.get_mut(usize::from(at)) {
             let next = slot.next;
             if slot.key == *key && !into.is_full() {
                 if let Some(frame) = slot.frame.take() {
-                    let _ = into.try_push((slot.port, frame));
+                    let _ = into.try_push((slot.arrival, frame));
                 }
                 match self.slots.get_mut(usize::from(before)) {
                     Some(slot) => slot.next = next,
@@ -102,20 +112,20 @@ impl Held {
         self.skip_empty();
     }
 
-    /// Takes the oldest fragment if its time is up, with its port.
-    pub(super) fn expired(&mut self, now: Tick) -> Option<(u16, Mbuf)> {
+    /// Takes the oldest fragment if its time is up.
+    pub(super) fn expired(&mut self, now: Tick) -> Option<(Arrival, Mbuf)> {
         let up = !self.is_empty() && now.has_reached(self.slots[self.first].until);
         if up { self.pop_first() } else { None }
     }
 
     /// Takes the oldest, which is the head of its chain.
-    fn pop_first(&mut self) -> Option<(u16, Mbuf)> {
+    fn pop_first(&mut self) -> Option<(Arrival, Mbuf)> {
         let slot = self.slots.get_mut(self.first)?;
         let taken = slot.frame.take()?;
         self.heads[usize::from(slot.chain)] = slot.next;
-        let port = slot.port;
+        let arrival = slot.arrival;
         self.skip_empty();
-        Some((port, taken))
+        Some((arrival, taken))
     }
 
     /// The oldest slot always holds a fragment.

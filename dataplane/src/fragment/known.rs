@@ -15,6 +15,10 @@ const SETS: usize = 1024;
 pub(super) enum Way {
     /// It went to this real server.
     Server(ServerId),
+    /// It is an answer of a masquerading real server, to the connection that has its ports.
+    Reply,
+    /// It was passed on to this worker, who may have its connection.
+    Passed(u8),
     /// It went to the kernel.
     Kernel,
     /// It was dropped.

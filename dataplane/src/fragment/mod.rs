@@ -2,7 +2,8 @@
 //! nothing is put together (RFC 791, RFC 8200 section 4.5).
 //!
 //! A first fragment is treated as the packet whose ports it has, and remembered. A later one follows it; if it came before it,
-//! it waits. What is remembered and what waits is bounded, and the oldest of it makes way, so that a flood costs others the
+//! it waits. So do those of the answers of masquerading real servers. Where another worker may have the flow of a first
+//! fragment, it is passed on (`trail.rs`), and later ones go the same way. What is remembered and what waits is bounded, and the oldest of it makes way, so that a flood costs others the
 //! fragments that are long under way, and established connections nothing.
 //!
 //! Dropped is what hides a transport header from whoever looks only at first fragments (RFC 1858, RFC 3128), and for IPv6
@@ -12,12 +13,14 @@ mod held;
 mod known;
 mod piece;
 mod ranges;
+mod trail;
 
 use arrayvec::ArrayVec;
 use dpdk::burst::{BURST, Burst};
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::{Hasher, Key};
+use crate::handover::{Came, HandOver, Journey};
 use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, Packet};
 use crate::rules::Rules;
@@ -25,6 +28,7 @@ use crate::service::{Protocol, ServiceKey};
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
+pub use held::Arrival;
 use held::Held;
 use known::{Datagram, Known, Way};
 use piece::Piece;
@@ -43,8 +47,23 @@ pub struct Fragments {
     firsts: ArrayVec<(usize, First), BURST>,
     /// Fragments of this burst that are to wait, by lane.
     waiting: ArrayVec<(usize, u64, Key), BURST>,
-    /// Fragments whose first one has come, with the port that each came by.
-    ready: ArrayVec<(u16, Mbuf), { held::MOST }>,
+    /// Fragments whose first one has come.
+    ready: ArrayVec<(Arrival, Mbuf), { held::MOST }>,
+}
+
+/// What the stage looks at beside the fragments.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The ports' MACs, by port.
+    pub macs: &'a [[u8; 6]],
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The connections.
+    pub tracker: &'a Tracker,
+    /// The way to other workers.
+    pub handover: Option<&'a HandOver>,
+    /// The present.
+    pub now: Tick,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,21 +86,23 @@ impl Fragments {
         }
     }
 
-    /// Stage: decides about every fragment for a VIP. A first one of a flow is one of the flows from here on. Cost without
-    /// fragments and the like: two stores and a comparison a burst.
+    /// Stage: decides about every fragment for a VIP, or from a masquerading real server. A first one of a flow is one of the
+    /// flows from here on. Cost without fragments and the like: two stores and a comparison a burst.
     #[inline]
-    pub fn place(&mut self, lanes: &mut Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+    pub fn place(&mut self, lanes: &mut Lanes, sight: Sight<'_>) {
         self.firsts.clear();
         self.waiting.clear();
         for i in each(lanes.others) {
-            let packet = &mut lanes.packets[i];
-            if packet.kind != Kind::Fragment || !packet.to_us || !rules.is_service_address(packet.key.virtual_) {
+            let Lanes { frames, packets, journeys, .. } = &mut *lanes;
+            let packet = &mut packets[i];
+            if packet.kind != Kind::Fragment || !packet.to_us || !is_ours(&packet.key, sight.rules) {
                 continue;
             }
-            let fate = self.decide(i, lanes.frames[i].data(), packet, rules, now);
+            let fate = self.decide(i, &mut frames[i], packet, &mut journeys[i], sight);
+            let hash = sight.tracker.connections.hash(&packet.key);
             if fate == Fate::Undecided {
                 lanes.flows |= 1 << i;
-                lanes.hashes[i] = tracker.connections.hash(&packet.key);
+                lanes.hashes[i] = hash;
             }
             lanes.others &= !(1 << i);
             lanes.fates[i] = fate;
@@ -90,10 +111,10 @@ impl Fragments {
 
     /// Decides about the fragment in lane `lane`. A first one of a flow becomes that flow and stays undecided; `learn` is to be
     /// told what became of it.
-    fn decide(&mut self, lane: usize, frame: &[u8], packet: &mut Packet, rules: &Rules, now: Tick) -> Fate {
-        match Piece::read(frame, packet) {
-            Ok(piece) if piece.range.0 == 0 => self.first(lane, &piece, frame, packet, now),
-            Ok(piece) => self.later(lane, &piece, packet, rules, now),
+    fn decide(&mut self, lane: usize, frame: &mut Mbuf, packet: &mut Packet, journey: &mut Journey, sight: Sight<'_>) -> Fate {
+        match Piece::read(frame.data(), packet) {
+            Ok(piece) if piece.range.0 == 0 => self.first(lane, &piece, frame.data(), packet, sight.now),
+            Ok(piece) => self.later(lane, &piece, frame, packet, journey, sight),
             Err(verdict) => Fate::Drop(verdict),
         }
     }
@@ -127,7 +148,15 @@ impl Fragments {
         Fate::Kernel
     }
 
-    fn later(&mut self, lane: usize, piece: &Piece, packet: &Packet, rules: &Rules, now: Tick) -> Fate {
+    fn later(
+        &mut self,
+        lane: usize,
+        piece: &Piece,
+        frame: &mut Mbuf,
+        packet: &Packet,
+        journey: &mut Journey,
+        Sight { macs, rules, tracker, handover, now }: Sight<'_>,
+    ) -> Fate {
         let (hash, key) = (self.hasher.hash(&piece.datagram), piece.datagram);
         let Some(known) = self.known.find(hash, &key, now) else {
             let _ = self.waiting.try_push((lane, hash, key));
@@ -148,14 +177,14 @@ impl Fragments {
             // Who puts IPv4 datagrams together decides, and no header is touched.
             Part::New | Part::Known | Part::Overlaps | Part::Unclear => {}
         }
-        let (way, service) = (known.way, known.service);
+        let Datagram { way, service, ports, protocol, .. } = *known;
         if known.ranges.is_complete() {
             self.known.remove(hash, &key);
         }
+        // As if the datagram had come whole: one packet, of which this adds so many bytes.
+        let bytes = (piece.range.1 - piece.range.0) as u64;
         match way {
             Way::Server(server) => {
-                // As if the datagram had come whole: one packet, of which this adds so many bytes.
-                let bytes = (piece.range.1 - piece.range.0) as u64;
                 let service = service.and_then(|id| rules.service_ref(id)).map(|found| &*found.traffic);
                 let share = rules.server(server).map(|target| &target.share.traffic);
                 for traffic in service.map(|t| &**t).into_iter().chain(share) {
@@ -163,6 +192,12 @@ impl Fragments {
                 }
                 Fate::Server(server)
             }
+            Way::Reply => {
+                let key = Key { client_port: ports.0, virtual_port: ports.1, protocol, ..packet.key };
+                tracker.reply_fragment(&key, frame, packet, bytes, rules, macs)
+            }
+            // Whom its first one was to visit, in that order.
+            Way::Passed(to) => handover.and_then(|h| h.elsewhere(journey, Some(to))).unwrap_or(Fate::Drop(Verdict::Fragment)),
             Way::Kernel => Fate::Kernel,
             Way::Dropped | Way::Overlapping => Fate::Drop(Verdict::Fragment),
         }
@@ -184,13 +219,21 @@ impl Fragments {
             let way = match lanes.fates[lane] {
                 Fate::Server(server) => Way::Server(server),
                 Fate::Kernel => Way::Kernel,
-                // An established connection's: it is on its way already.
-                Fate::Send(..) => tracker.server_of(&packet.key).map_or(Way::Dropped, Way::Server),
+                Fate::HandOver(to) => Way::Passed(to),
+                // An established connection's, or an answer to one: it is on its way already.
+                Fate::Send(..) => match tracker.server_of(&packet.key) {
+                    Some(server) => Way::Server(server),
+                    None => Way::Reply,
+                },
                 _ => Way::Dropped,
             };
             let protocol = packet.key.protocol;
             let (key, hash) = (&packet.key, lanes.hashes[lane]);
             let entry = (packet.kind == Kind::Flow).then(|| tracker.connections.find(hash, key)).flatten();
+            if entry.is_some() && lanes.journeys[lane].came() == Came::FromWorker {
+                // The next one need not be sent around.
+                tracker.note(key);
+            }
             let service = match entry {
                 Some(id) => Some(tracker.connections.entry(id).service()),
                 None if packet.kind == Kind::Flow => rules.find_marked(key).or_else(|| {
@@ -209,31 +252,36 @@ impl Fragments {
     }
 
     /// Keeps the frame of lane `lane`, which came by `port` and is to wait; gives back one that cannot wait any longer.
-    pub fn hold(&mut self, lane: usize, frame: Mbuf, port: usize, now: Tick) -> Option<(u16, Mbuf)> {
-        let port = u16::try_from(port).unwrap_or(u16::MAX);
-        let Some(&(_, hash, key)) = self.waiting.iter().find(|waiting| waiting.0 == lane) else { return Some((port, frame)) };
+    pub fn hold(&mut self, lane: usize, frame: Mbuf, port: usize, came: Came, now: Tick) -> Option<(Arrival, Mbuf)> {
+        let arrival = Arrival { port: u16::try_from(port).unwrap_or(u16::MAX), came };
+        let Some(&(_, hash, key)) = self.waiting.iter().find(|waiting| waiting.0 == lane) else { return Some((arrival, frame)) };
         if self.known.find(hash, &key, now).is_some() && !self.ready.is_full() {
             // Its first one is of this very burst.
-            let _ = self.ready.try_push((port, frame));
+            let _ = self.ready.try_push((arrival, frame));
             return None;
         }
-        self.held.push(hash, key, frame, port, now.after_seconds(LIFETIME))
+        self.held.push(hash, key, (arrival, frame), now.after_seconds(LIFETIME))
     }
 
-    /// Puts fragments whose first one has come into `frames`, all of one port, which it gives; `None` when there are none.
+    /// Puts fragments whose first one has come into `frames`, all of one arrival, which it gives; `None` when there are none.
     #[inline]
-    pub fn next_ready(&mut self, frames: &mut Burst) -> Option<u16> {
-        let port = self.ready.first()?.0;
-        let same = self.ready.iter().take(frames.room()).take_while(|ready| ready.0 == port).count();
+    pub fn next_ready(&mut self, frames: &mut Burst) -> Option<Arrival> {
+        let arrival = self.ready.first()?.0;
+        let same = self.ready.iter().take(frames.room()).take_while(|ready| ready.0 == arrival).count();
         for (_, frame) in self.ready.drain(..same) {
             let _ = frames.push(frame);
         }
-        Some(port)
+        Some(arrival)
     }
 
-    /// A fragment that has waited in vain, with the port that it came by. Cost when none waits: one load.
+    /// A fragment that has waited in vain. Cost when none waits: one load.
     #[inline]
-    pub fn expired(&mut self, now: Tick) -> Option<(u16, Mbuf)> {
+    pub fn expired(&mut self, now: Tick) -> Option<(Arrival, Mbuf)> {
         if self.held.is_empty() { None } else { self.held.expired(now) }
     }
+}
+
+/// Whether fragments from and to these addresses are placed: those to a VIP and those of a masquerading real server's answers.
+fn is_ours(key: &Key, rules: &Rules) -> bool {
+    rules.is_service_address(key.virtual_) || (rules.is_masquerading_server(key.client) && !rules.is_own(key.virtual_))
 }
