@@ -58,7 +58,7 @@ struct Server {
     address: Address,
     port: u16,
     method: Method,
-    tunnel_source: Option<Address>,
+    tunnel: Option<Tunnel>,
     available: bool,
     weight: u32,
     last_weight: u32,
@@ -113,8 +113,11 @@ impl World {
         self.finish(batch)
     }
 
-    /// How many connections were scheduled to each real server.
+    /// How many connections were scheduled to each real server, where the reference needs to be told.
     pub fn scheduled(&self) -> Vec<(u32, u64)> {
+        if self.services.values().all(|service| !UNFORESEEN.contains(&service.scheduler)) {
+            return Vec::new();
+        }
         self.server_stats.iter().map(|(id, stats)| (*id, stats.sum().connections)).collect()
     }
 
@@ -275,7 +278,9 @@ impl World {
             3 if server.address.is_v4() == key.address.is_v4() => {
                 let tunnel = server.method == Method::DirectRouting;
                 server.method = if tunnel { Method::Tunnel } else { Method::DirectRouting };
-                server.tunnel_source = tunnel.then(|| address(if server.address.is_v4() { "10.10.24.10" } else { "fd00:10::10" }));
+                let encapsulation = encapsulation(c);
+                let source = address(if server.address.is_v4() { "10.10.24.10" } else { "fd00:10::10" });
+                server.tunnel = tunnel.then_some(Tunnel { source, encapsulation });
             }
             3 => {}
             _ => {
@@ -424,7 +429,7 @@ impl World {
             address: server.address,
             port: server.port,
             method: server.method,
-            tunnel: server.tunnel_source.map(|source| Tunnel { source, encapsulation: Encapsulation::IpIp }),
+            tunnel: server.tunnel,
             available: server.available,
             weight: server.weight,
             thresholds: server.thresholds,
@@ -532,21 +537,33 @@ fn next_hop(c: &mut Choices<'_>, place: u32) -> Option<NextHop> {
     Some(NextHop { port, mac, mtu: c.pick(&[1500, 1500, 1500, 1500, 1280, 1300, 576, 68, 9000]) })
 }
 
+fn encapsulation(c: &mut Choices<'_>) -> Encapsulation {
+    let checksum = c.one_in(2);
+    match c.below(4) {
+        0 | 1 => Encapsulation::IpIp,
+        2 => Encapsulation::Gue { port: 6080, checksum },
+        _ => Encapsulation::Gre { checksum },
+    }
+}
+
 /// A way to reach a real server, with what belongs to it.
-fn method(c: &mut Choices<'_>, key: ServiceKey, n: u32) -> (Method, Address, Option<Address>) {
+fn method(c: &mut Choices<'_>, key: ServiceKey, n: u32) -> (Method, Address, Option<Tunnel>) {
     let v4 = Address::v4(0x0a0a_1815 + n);
     let v6 = Address(address("fd00:10::15").0 + u128::from(n));
     let own_family = if key.address.is_v4() { v4 } else { v6 };
     match c.below(4) {
         0 | 1 => (Method::DirectRouting, own_family, None),
-        2 => (Method::Tunnel, v4, (!c.one_in(12)).then(|| address("10.10.24.10"))),
-        _ => (Method::Tunnel, v6, Some(address("fd00:10::10"))),
+        2 => {
+            let encapsulation = encapsulation(c);
+            (Method::Tunnel, v4, (!c.one_in(12)).then(|| Tunnel { source: address("10.10.24.10"), encapsulation }))
+        }
+        _ => (Method::Tunnel, v6, Some(Tunnel { source: address("fd00:10::10"), encapsulation: encapsulation(c) })),
     }
 }
 
 fn new_server(c: &mut Choices<'_>, key: ServiceKey, n: u32, known: Option<&Server>) -> Server {
-    let (method, address, tunnel_source) = match known {
-        Some(old) => (old.method, old.address, old.tunnel_source),
+    let (method, address, tunnel) = match known {
+        Some(old) => (old.method, old.address, old.tunnel),
         None => method(c, key, n),
     };
     let weight = weight(c);
@@ -555,7 +572,7 @@ fn new_server(c: &mut Choices<'_>, key: ServiceKey, n: u32, known: Option<&Serve
         address,
         port: key.port,
         method,
-        tunnel_source,
+        tunnel,
         available: true,
         weight,
         thresholds: thresholds(c),

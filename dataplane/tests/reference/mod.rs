@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod connections;
+pub mod encapsulation;
 pub mod forward;
 pub mod hashing;
 pub mod limit;
