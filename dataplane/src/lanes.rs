@@ -61,6 +61,8 @@ pub struct Lanes {
     pub tunnelled: u64,
     /// A bit for each lane whose frame the masquerade stage is to send.
     pub masqueraded: u64,
+    /// A bit for each lane with a masqueraded packet that may be longer than the link that it leaves by takes.
+    pub long: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
@@ -86,6 +88,7 @@ impl Lanes {
             missed: 0,
             tunnelled: 0,
             masqueraded: 0,
+            long: 0,
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],

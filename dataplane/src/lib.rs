@@ -9,6 +9,7 @@ pub mod answer;
 pub mod classify;
 pub mod command;
 pub mod connection;
+pub mod cut;
 pub mod defence;
 pub mod established;
 pub mod forward;

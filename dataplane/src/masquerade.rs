@@ -34,7 +34,10 @@ pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tra
         let frame = &mut lanes.frames[i];
         let way = Mbuf::data(frame).get(6..12).and_then(|mac| mac.first_chunk()).map(|mac| Way { port, mac: *mac });
         let sent = match rules.server(server) {
-            Some(target) => to_server(frame, &packet, target, macs),
+            Some(target) => {
+                lanes.long |= u64::from(target.next_hop.is_some_and(|hop| packet.length > hop.mtu)) << i;
+                to_server(frame, &packet, target, macs)
+            }
             None => Err((Verdict::RealServerRemoved, None)),
         };
         lanes.fates[i] = match sent {
@@ -67,8 +70,7 @@ fn to_server(frame: &mut Mbuf, packet: &Packet, target: &ServerRules, macs: &[[u
     if !decrement(data, packet.v4) {
         return Err((Verdict::TtlExpired, Some(Cause::TimeExceeded)));
     }
-    if packet.length > hop.mtu {
-        // As in direct routing, a packet that may be fragmented is dropped: whoever allows that gets no error (RFC 792).
+    if packet.length > hop.mtu && !may_be_cut(data, packet) {
         return Err((Verdict::TooBig, refuses_fragments(data, packet.v4).then_some(Cause::TooBig(hop.mtu))));
     }
     let server = &target.server;
@@ -91,6 +93,12 @@ fn to_server(frame: &mut Mbuf, packet: &Packet, target: &ServerRules, macs: &[[u
 /// Whether the packet must not be fragmented on its way.
 fn refuses_fragments(frame: &[u8], v4: bool) -> bool {
     !v4 || frame.get(L3 + 6).is_some_and(|flags| flags & 0x40 != 0)
+}
+
+/// Whether a packet longer than a link takes can leave in pieces: it allows that and lies in one segment.
+fn may_be_cut(data: &[u8], packet: &Packet) -> bool {
+    let is_request_or_answer = matches!(packet.kind, Kind::Flow | Kind::Fragment);
+    is_request_or_answer && !refuses_fragments(data, packet.v4) && data.len() >= L3 + usize::from(packet.length)
 }
 
 fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
@@ -131,6 +139,7 @@ impl Tracker {
                 owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)))
             };
             if let Some(fate) = decided {
+                lanes.long |= u64::from(matches!(fate, Fate::Send(..))) << i;
                 lanes.fates[i] = fate;
                 lanes.missed &= !(1 << i);
             }
@@ -261,7 +270,7 @@ impl Tracker {
 /// What the real server must be told about its packet, the kernel tells it: it has the addresses for that.
 fn leave(frame: &mut [u8], packet: &Packet, hop: NextHop, macs: &[[u8; 6]]) -> Result<(), Fate> {
     let Some(mac) = macs.get(usize::from(hop.port)) else { return Err(Fate::Drop(Verdict::NoNextHop)) };
-    if packet.length > hop.mtu {
+    if packet.length > hop.mtu && !may_be_cut(frame, packet) {
         return Err(if refuses_fragments(frame, packet.v4) { Fate::Kernel } else { Fate::Drop(Verdict::TooBig) });
     }
     if !decrement(frame, packet.v4) {

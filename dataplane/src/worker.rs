@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! commands -> rx -> parse -> classify -> seek -> established -> what is left: lookup -> track -> replies -> schedule (misses only)
-//!          -> forward -> tunnel -> masquerade -> tx -> expire (bounded)
+//!          -> forward -> tunnel -> masquerade -> cut -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -20,6 +20,7 @@ use dpdk::ring::Ring;
 use crate::classify::{Sight, classify, parse_all};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
+use crate::cut::cut_long;
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
 use crate::handover::{Came, HandOver, Journey};
@@ -300,6 +301,7 @@ impl Worker {
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);
         masquerade(&mut self.lanes, port_number, &self.rules, &mut self.tracker, &self.macs, &mut self.errors);
+        cut_long(&mut self.lanes, &self.rules, &self.sides[port].pool, &mut self.tunnels.later_fragments);
         self.send_icmp_errors(port);
         let held = self.dispatch(port, now);
         self.send_fragments();

@@ -40,6 +40,12 @@ fn to(mac: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// The frame of an IPv4 packet that allows to be fragmented.
+fn may_be_cut(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[20] &= !0x40;
+    mended(frame)
+}
+
 /// The frame one router later.
 fn one_hop_on(mut frame: Vec<u8>) -> Vec<u8> {
     if frame[12] == 8 {
@@ -160,8 +166,43 @@ eal_test! {
             lab.expect(&frame, &["exception"]);
             assert_eq!(lab.kernel(), [frame], "untouched");
         }
-        lab.expect(&tcp(RS, CLIENT).payload(&[0; 1461]).may_be_fragmented().ack(), &["too_big"]);
         assert_eq!(lab.service_traffic(0).out_packets, 0);
+    }
+
+    fn what_may_be_fragmented_is_cut_to_the_link_both_ways(eal) {
+        let mut lab = Lab::new(eal);
+        web(&mut lab);
+        let data: Vec<u8> = (0..251).cycle().take(1800).collect();
+        let (dns, rs) = ("10.10.24.88:53", "10.10.24.21:53");
+        let ways = [
+            (may_be_cut(udp_of(CLIENT, dns, &data)), to(server_mac(21), one_hop_on(udp_of(CLIENT, rs, &data)))),
+            (from_server(may_be_cut(udp_of(rs, CLIENT, &data))), to(ROUTER_MAC, one_hop_on(udp_of(dns, CLIENT, &data)))),
+        ];
+        for (sent, wanted) in ways {
+            assert_eq!(lab.expect(&sent, &["forwarded", "FRAGMENTS"]), cut(&wanted, 0x1234, &[1480]));
+            // A fragment itself is cut with the offset and the flag that it has.
+            lab.send(&piece(&sent, 7, 0, true, &sent[34..434]));
+            let out = lab.expect(&piece(&sent, 7, 400, true, &sent[34..1834]), &["forwarded", "FRAGMENTS"]);
+            let pieces = [piece(&wanted, 7, 400, true, &sent[34..1514]), piece(&wanted, 7, 1880, true, &sent[1514..1834])];
+            assert_eq!(out, pieces);
+        }
+        assert_eq!(lab.service_traffic(2).in_packets, 2, "pieces of our own are not counted");
+        lab.assert_no_leak();
+    }
+
+    fn only_what_options_ask_for_is_in_later_pieces(eal) {
+        let mut lab = Lab::new(eal);
+        web(&mut lab);
+        let plain = may_be_cut(udp_of(CLIENT, "10.10.24.88:53", &[7; 1800]));
+        // Record route, and a router alert, which is for every fragment.
+        let mut frame = [&plain[..34], &[7, 4, 4, 0, 148, 4, 0, 0], &plain[34..]].concat();
+        frame[14] = 0x47;
+        frame[16..18].copy_from_slice(&(28_u16 + 1808).to_be_bytes());
+        let out = lab.expect(&mended(frame), &["forwarded", "FRAGMENTS"]);
+        assert_eq!([&out[0][34..42], &out[1][34..42]], [[7, 4, 4, 0, 148, 4, 0, 0], [1, 1, 1, 1, 148, 4, 0, 0]]);
+        assert!(out.iter().all(|f| checksum::internet(&f[14..42]) == 0 && f.len() <= 14 + 1500));
+        assert_eq!(out[0].len() + out[1].len(), 2 * 42 + 1808);
+        lab.assert_no_leak();
     }
 
     fn a_request_that_cannot_go_on_is_answered(eal) {

@@ -105,6 +105,8 @@ impl Fragments {
                 lanes.hashes[i] = hash;
             }
             lanes.others &= !(1 << i);
+            // The rest of an answer, on its way already.
+            lanes.long |= u64::from(matches!(fate, Fate::Send(..))) << i;
             lanes.fates[i] = fate;
         }
     }

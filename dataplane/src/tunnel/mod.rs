@@ -5,17 +5,15 @@
 //! takes over: DSCP, ECN, TTL and "do not fragment".
 
 mod error;
-mod fragment;
 mod header;
 mod path_mtu;
 
-use arrayvec::ArrayVec;
-use dpdk::burst::BURST;
 use dpdk::mbuf::Mbuf;
 use dpdk::mempool::Mempool;
 use dpdk::net::{EthernetHeader, ether_type};
 use zerocopy::IntoBytes;
 
+use crate::cut::{self, Pieces};
 use crate::forward::{Refusal, decrement};
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
@@ -35,8 +33,8 @@ const LEAST_V6: u16 = 1280;
 pub struct Tunnels {
     next_id: u32,
     id_step: u32,
-    /// Second and later fragments, with the port that each leaves by; the first ones are in their lanes.
-    pub later_fragments: ArrayVec<(u16, Mbuf), BURST>,
+    /// Second and later fragments, also of masqueraded packets; the first ones are in their lanes.
+    pub later_fragments: Pieces,
     /// How long a packet may be on its way to a real server.
     pub paths: PathMtus,
 }
@@ -52,7 +50,7 @@ impl Tunnels {
     /// For worker `index` of `workers`, which share the ids among them (RFC 6864).
     pub fn new(index: usize, workers: usize) -> Self {
         let number = |n| u32::try_from(n).unwrap_or(1);
-        Self { next_id: number(index), id_step: number(workers), later_fragments: ArrayVec::new(), paths: PathMtus::new() }
+        Self { next_id: number(index), id_step: number(workers), later_fragments: Pieces::new(), paths: PathMtus::new() }
     }
 
     /// Stage: every frame that forward left for a tunnel gets its outer headers. `macs` are the ports' own, by port; `pool` is
@@ -131,7 +129,7 @@ impl Tunnels {
         let written = ethernet.write_to_prefix(frame.data_mut()).ok().and_then(|()| outer.write(frame.data_mut(), &inner));
         written.ok_or((Verdict::Short, None))?;
         if !fits {
-            fragment::cut(frame, v4, id, (mtu, hop.port), around.pool, &mut self.later_fragments)?;
+            cut::cut(frame, v4, id, (mtu, hop.port), around.pool, &mut self.later_fragments)?;
         }
         Ok(hop.port)
     }
