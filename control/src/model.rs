@@ -1,6 +1,7 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
 mod form;
+mod health;
 mod marks;
 mod spec;
 
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use form::Family;
+pub use health::{
+    CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via,
+};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
 pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
 
@@ -145,6 +149,8 @@ pub enum RealServerState {
     Overloaded,
     /// Its MAC is not known: it gets nothing.
     NoMac,
+    /// Its check fails.
+    Down,
 }
 
 /// A virtual service as it is.
@@ -173,6 +179,12 @@ pub struct Service {
     /// One-packet scheduling.
     #[serde(default)]
     pub one_packet: bool,
+    /// How its real servers are checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// Whether enough real servers are healthy, where they are checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
     /// Counters.
     pub stats: Stats,
     /// Rates.
@@ -209,6 +221,9 @@ pub struct RealServer {
     pub state: RealServerState,
     /// Why it is not ready, in words.
     pub reason: Option<String>,
+    /// What its checks say, where it is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// Active connections.
     pub active_connections: u32,
     /// All other entries.

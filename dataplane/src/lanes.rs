@@ -20,6 +20,8 @@ pub enum Fate {
     Send(u16, Verdict),
     /// To be handed to the kernel.
     Kernel,
+    /// To be handed to the kernel: a real server's answer to a health check.
+    Answer,
     /// To be freed, counted under this verdict.
     Drop(Verdict),
 }

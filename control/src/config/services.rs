@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::faults::Collector;
+use super::health;
 use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
 use crate::model::{Family, Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
@@ -33,7 +34,7 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
     ("mh-port", SchedulerFlag::MhPort),
     ("mh-fallback", SchedulerFlag::MhFallback),
 ];
-const METHODS: &[(&str, Method)] =
+pub(super) const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 
 pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<ServiceSpec> {
@@ -48,13 +49,13 @@ pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<Se
 }
 
 /// Where the value being read will be in the document.
-struct Place {
-    pointer: String,
+pub(super) struct Place {
+    pub(super) pointer: String,
 }
 
 impl Place {
     /// Remembers where the value of the document's field `field` was given.
-    fn note<'d>(&self, field: &str, item: Item<'d>, faults: &mut Collector<'_>) -> Item<'d> {
+    pub(super) fn note<'d>(&self, field: &str, item: Item<'d>, faults: &mut Collector<'_>) -> Item<'d> {
         faults.place(format!("{}/{field}", self.pointer), item.path.clone(), item.span.clone());
         item
     }
@@ -70,6 +71,7 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
     let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
     let persistence = section.take_section("persistence", faults).map(|section| read_persistence(section, place, faults));
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
+    let health = section.take_section("health", faults).map(|section| health::read(section, place, faults));
     let mut real_servers = Vec::new();
     for mut entry in section.take_sections("real_server", faults) {
         let place = Place { pointer: format!("{}/real_servers/{}", place.pointer, real_servers.len()) };
@@ -88,6 +90,7 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         flags,
         persistence,
         one_packet: one_packet.unwrap_or_default(),
+        health,
         real_servers,
     })
 }
@@ -138,6 +141,7 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
     let (upper, lower) = (threshold("upper_threshold"), threshold("lower_threshold"));
     let method = section.take("method").and_then(|item| place.note("method", item, faults).choice(faults, METHODS));
     let mac = section.take("mac").and_then(|item| place.note("mac", item, faults).text(faults, "a MAC such as \"02:00:00:00:00:15\""));
+    let health = section.take_section("health", faults).map(|section| health::read(section, place, faults));
     Some(RealServerSpec {
         address: address?,
         port,
@@ -146,5 +150,6 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
         lower_threshold: lower.unwrap_or_default(),
         method: method.unwrap_or_default(),
         mac: mac.map(str::to_owned),
+        health,
     })
 }

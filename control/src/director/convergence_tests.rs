@@ -67,6 +67,7 @@ fn real_server((last, weight, fixed): Choice) -> RealServerSpec {
         lower_threshold: 0,
         method: crate::model::Method::DirectRouting,
         mac,
+        health: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::marks::{self, check_marks};
+use super::health_rules::{check_health, check_server_health};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
@@ -36,7 +37,7 @@ impl Findings {
         self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
     }
 
-    fn add_unbuilt(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(super) fn add_unbuilt(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.unbuilt += 1;
         self.add(pointer, detail);
     }
@@ -58,18 +59,24 @@ impl Findings {
 pub(super) struct At {
     service: Option<usize>,
     server: Option<usize>,
+    sorry: bool,
 }
 
 impl At {
     fn service(index: usize) -> Self {
-        Self { service: Some(index), server: None }
+        Self { service: Some(index), ..Self::default() }
     }
 
     fn server(self, index: usize) -> Self {
         Self { server: Some(index), ..self }
     }
 
-    fn field(self, name: &str) -> String {
+    /// The sorry server of this service.
+    pub(super) fn sorry_server(self) -> Self {
+        Self { sorry: true, ..self }
+    }
+
+    pub(super) fn field(self, name: &str) -> String {
         format!("{self}/{name}")
     }
 }
@@ -81,6 +88,9 @@ impl fmt::Display for At {
         }
         if let Some(index) = self.server {
             write!(f, "/real_servers/{index}")?;
+        }
+        if self.sorry {
+            f.write_str("/health/sorry_server")?;
         }
         Ok(())
     }
@@ -162,6 +172,7 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
 }
 
 pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
+    let at_service = at;
     let marked = service.protocol == Protocol::Mark;
     if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
@@ -196,7 +207,9 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             found.add(at.to_string(), format!("real server {} stands twice in virtual service {}", server.address, service.key()));
         }
         check_server(service.key(), server, at, around, found);
+        check_server_health(service.key(), service.health.as_ref(), server, at, around.links(), found);
     }
+    check_health(service, at_service, around, found);
 }
 
 pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {

@@ -40,7 +40,7 @@ struct Running {
 fn start(plans: Vec<LinkPlan>, wanted: Wanted) -> Result<Running, KernelError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (wanted, receiver) = watch::channel(wanted);
-    let (kernel, events) = Kernel::start(plans, receiver)?;
+    let (kernel, events) = Kernel::start(plans, receiver, probes::Probes::new(probes::Networks::default()))?;
     Ok(Running { kernel, events, wanted, runtime })
 }
 

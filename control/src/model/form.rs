@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::health::HealthSpec;
 use super::spec::{Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, is_false};
 use super::{Protocol, ServiceKey};
 
@@ -57,6 +58,9 @@ pub(super) struct ServiceForm {
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     #[serde(default, skip_serializing_if = "is_false")]
     one_packet: bool,
+    /// How its real servers are checked, and what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<HealthSpec>,
     /// The real servers, in the order in which they were added.
     #[serde(default, rename = "real_servers", alias = "real_server")]
     real_servers: Vec<RealServerSpec>,
@@ -89,15 +93,15 @@ impl TryFrom<ServiceForm> for ServiceSpec {
 
     fn try_from(form: ServiceForm) -> Result<Self, String> {
         let ServiceKey { protocol, address, port } = form.key()?;
-        let ServiceForm { scheduler, flags, persistence, one_packet, real_servers, .. } = form;
-        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, real_servers })
+        let ServiceForm { scheduler, flags, persistence, one_packet, health, real_servers, .. } = form;
+        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, health, real_servers })
     }
 }
 
 impl From<ServiceSpec> for ServiceForm {
     fn from(spec: ServiceSpec) -> Self {
         let mark = spec.key().mark();
-        let ServiceSpec { protocol, address, port, scheduler, flags, persistence, one_packet, real_servers } = spec;
+        let ServiceSpec { protocol, address, port, scheduler, flags, persistence, one_packet, health, real_servers } = spec;
         let plain = mark.is_none();
         Self {
             protocol: plain.then_some(protocol),
@@ -109,6 +113,7 @@ impl From<ServiceSpec> for ServiceForm {
             flags,
             persistence,
             one_packet,
+            health,
             real_servers,
         }
     }

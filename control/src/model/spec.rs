@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::form::ServiceForm;
+use super::health::HealthSpec;
 use super::{Protocol, ServiceKey};
 
 /// A scheduler, by ipvsadm's name.
@@ -155,6 +156,8 @@ pub struct ServiceSpec {
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     pub one_packet: bool,
+    /// How its real servers are checked, and what follows.
+    pub health: Option<HealthSpec>,
     /// The real servers, in the order in which they were added.
     pub real_servers: Vec<RealServerSpec>,
 }
@@ -200,6 +203,9 @@ pub struct RealServerSpec {
     /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// How it is checked, where that differs from its service's other real servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -228,6 +234,10 @@ pub struct ServicePatch {
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+    /// New checks in place of those that there were; `null` ends them.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<HealthSpec>)]
+    pub health: Option<Option<HealthSpec>>,
 }
 
 /// Tells a field that is `null` from one that is left out, which serde's default stands for.
@@ -249,6 +259,9 @@ impl ServicePatch {
         }
         service.persistence = self.persistence.unwrap_or(service.persistence);
         service.one_packet = self.one_packet.unwrap_or(service.one_packet);
+        if let Some(health) = &self.health {
+            service.health.clone_from(health);
+        }
     }
 }
 
@@ -271,6 +284,10 @@ pub struct RealServerPatch {
     /// A new static MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// A new check of its own; `null` makes it that of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<HealthSpec>)]
+    pub health: Option<Option<HealthSpec>>,
 }
 
 impl RealServerPatch {
@@ -282,6 +299,9 @@ impl RealServerPatch {
         server.method = self.method.unwrap_or(server.method);
         if self.mac.is_some() {
             server.mac.clone_from(&self.mac);
+        }
+        if let Some(health) = &self.health {
+            server.health.clone_from(health);
         }
     }
 }

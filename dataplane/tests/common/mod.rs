@@ -156,6 +156,7 @@ impl Lab {
         let locals = LocalAddresses {
             addresses: [VIP, VIP6, DIP, "fd00:10::10"].map(|a| (address(a), 1)).into_iter().collect(),
             vips: [VIP, VIP6].map(address).into_iter().collect(),
+            probed: [VIP6].map(address).into_iter().collect(),
             macs: vec![OUR_MAC],
         };
         lab.apply(Batch { locals: Some(Arc::new(locals)), ..Batch::default() });

@@ -260,6 +260,7 @@ impl Line {
                 flags: self.scheduler_flags()?,
                 persistence: self.persistence()?,
                 one_packet: self.has(Named::Ops),
+                health: None,
                 real_servers: Vec::new(),
             }),
             Command::EditService => {
@@ -268,6 +269,7 @@ impl Line {
                     flags: Some(self.scheduler_flags()?),
                     persistence: Some(self.persistence()?),
                     one_packet: Some(self.has(Named::Ops)),
+                    ..ServicePatch::default()
                 };
                 Request::EditService(key, patch)
             }
@@ -285,6 +287,7 @@ impl Line {
                     lower_threshold,
                     method: self.method,
                     mac: None,
+                    health: None,
                 };
                 Request::AddServer(key, spec)
             }
@@ -294,7 +297,7 @@ impl Line {
                     upper_threshold: Some(self.thresholds.0),
                     lower_threshold: Some(self.thresholds.1),
                     method: Some(self.method),
-                    mac: None,
+                    ..RealServerPatch::default()
                 };
                 Request::EditServer(key, self.server(key), patch)
             }

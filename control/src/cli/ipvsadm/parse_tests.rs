@@ -258,12 +258,17 @@ fn editing_sets_everything_anew() {
             upper_threshold: Some(0),
             lower_threshold: Some(0),
             method: Some(Method::DirectRouting),
-            mac: None,
+            ..RealServerPatch::default()
         }
     );
     let edited = request("-E -t 10.10.24.88:80");
-    let patch =
-        ServicePatch { scheduler: Some(Scheduler::Wlc), flags: Some(BTreeSet::new()), persistence: Some(None), one_packet: Some(false) };
+    let patch = ServicePatch {
+        scheduler: Some(Scheduler::Wlc),
+        flags: Some(BTreeSet::new()),
+        persistence: Some(None),
+        one_packet: Some(false),
+        ..ServicePatch::default()
+    };
     assert_eq!(edited, Ok(Request::EditService(key("tcp:10.10.24.88:80"), patch)));
 }
 
