@@ -23,12 +23,11 @@ use crate::model::{MarkRule, ServiceKey, Settings};
 pub(super) struct Touched {
     pub(super) services: BTreeSet<u32>,
     pub(super) servers: BTreeSet<u32>,
+    /// VIPs that came or went, or that checks go to or no longer do.
     pub(super) vips: HashSet<IpAddr>,
     pub(super) hops: HashSet<Hop>,
     pub(super) marks: bool,
     pub(super) settings: bool,
-    /// The VIPs that checks go to.
-    pub(super) locals: bool,
     /// Something that the document shows: the revision grows.
     pub(super) document: bool,
     /// Real servers that were added or must be asked for their MAC: whoever changed them waits a moment for it.

@@ -148,29 +148,21 @@ impl Desired {
     /// Cost: linear in the members.
     pub(super) fn judge(&mut self, id: u32) {
         self.count_probed(id);
+        self.forget_unchecked(id);
         let Some(place) = self.services.place(id) else { return };
-        let (record, key) = (&place.record, place.key);
-        let members = record.members.clone();
-        let sorry = record.sorry;
-        let quorum = self.quorum(record);
+        let (service, key) = (&place.record, place.key);
+        let quorum = self.quorum(service);
         let met = quorum.as_ref().is_none_or(|quorum| quorum.met);
+        let of_sorry = if met { Standing::Out } else { Standing::In };
+        let members = service.members.iter().filter_map(|member| Some((*member, standing(service, self.servers.get(*member)?, met))));
+        let standings: Vec<(u32, Standing)> = members.chain(service.sorry.map(|sorry| (sorry, of_sorry))).collect();
         let mut changed = false;
-        for (member, is_sorry) in members.into_iter().map(|m| (m, false)).chain(sorry.map(|s| (s, true))) {
-            let Some(service) = self.services.get(id) else { return };
-            let Some(server) = self.servers.get(member) else { continue };
-            let standing = if is_sorry {
-                if met { Standing::Out } else { Standing::In }
-            } else {
-                standing(service, server, met)
-            };
-            let checked = self.wanted_check(service, member).is_some();
-            let Some(server) = self.servers.get_mut(member) else { continue };
-            if !checked {
-                server.health = None;
-            }
-            if server.standing != standing {
-                server.standing = standing;
-                self.touched.servers.insert(member);
+        for (server, standing) in standings {
+            if let Some(record) = self.servers.get_mut(server)
+                && record.standing != standing
+            {
+                record.standing = standing;
+                self.touched.servers.insert(server);
                 changed = true;
             }
         }
@@ -190,6 +182,18 @@ impl Desired {
         }
     }
 
+    /// What was found of a real server is forgotten when it is checked no more.
+    fn forget_unchecked(&mut self, id: u32) {
+        let Some(service) = self.services.get(id) else { return };
+        let judged = service.members.iter().filter(|member| self.servers.get(**member).is_some_and(|server| server.health.is_some()));
+        let stale: Vec<u32> = judged.filter(|member| self.wanted_check(service, **member).is_none()).copied().collect();
+        for member in stale {
+            if let Some(server) = self.servers.get_mut(member) {
+                server.health = None;
+            }
+        }
+    }
+
     /// How the healthy real servers of a service compare with its quorum.
     pub(super) fn quorum(&self, record: &ServiceRecord) -> Option<Quorum> {
         let spec = record.fields.health.as_ref()?;
@@ -197,7 +201,8 @@ impl Desired {
         let weight = healthy.map(|server| u64::from(server.fields.weight)).sum();
         let wanted = spec.quorum.unwrap_or(1);
         let hysteresis = spec.quorum_hysteresis.unwrap_or_default();
-        let least = if record.below_quorum { u64::from(wanted) + u64::from(hysteresis) } else { u64::from(wanted.saturating_sub(hysteresis)) };
+        let least =
+            if record.below_quorum { u64::from(wanted) + u64::from(hysteresis) } else { u64::from(wanted.saturating_sub(hysteresis)) };
         let met = weight >= least;
         Some(Quorum { met, weight, wanted, sorry: !met && record.sorry.is_some() })
     }
@@ -217,11 +222,12 @@ impl Desired {
             return;
         }
         if let Some(vip) = vip {
-            self.touched.locals |= count(&mut self.probed, vip);
+            count(&mut self.probed, vip);
         }
         if let Some(old) = old {
-            self.touched.locals |= discount(&mut self.probed, old);
+            discount(&mut self.probed, old);
         }
+        self.touched.vips.extend(vip.into_iter().chain(old));
         if let Some(record) = self.services.get_mut(id) {
             record.probed = vip;
         }
@@ -271,3 +277,6 @@ impl Inner {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,9 +188,7 @@ fn check_question(spec: &HealthSpec, at: At, found: &mut Findings) {
         wrong("host", format!("host is '{host}': expected a host name, with a port if need be"));
     }
     if let Some(method) = spec.method.as_deref()
-        && !(1..=16).contains(&method.len())
-        | method.bytes().any(|byte| !byte.is_ascii_uppercase())
-        | matches!(method, "CONNECT" | "TRACE")
+        && !(1..=16).contains(&method.len()) | method.bytes().any(|byte| !byte.is_ascii_uppercase()) | matches!(method, "CONNECT" | "TRACE")
     {
         wrong("method", format!("method is '{method}': expected an HTTP method in capitals such as GET, HEAD or OPTIONS"));
     }
@@ -236,3 +234,6 @@ fn check_trust(spec: &HealthSpec, at: At, found: &mut Findings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

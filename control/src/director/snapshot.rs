@@ -48,16 +48,16 @@ impl Desired {
         for service in self.touched.services.iter().copied().collect::<Vec<_>>() {
             self.judge(service);
         }
-        let Touched { services, servers, vips, hops, marks, settings, locals, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
-        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !marks && !settings && !locals && !document && !first {
+        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !marks && !settings && !document && !first {
             return None;
         }
         let change = Change {
             number: self.next_change,
             services: services.into_iter().map(|id| (ServiceId(id), self.service_snapshot(id))).collect(),
             servers: servers.into_iter().map(|id| (ServerId(id), self.server_snapshot(id))).collect(),
-            locals: (first || locals || !vips.is_empty()).then(|| Arc::new(self.locals())),
+            locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
             marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::marks::{self, check_marks};
 use super::health_rules::{check_health, check_server_health};
+use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
 use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::listing::server_spec;
 use super::health_rules::check_server_health;
+use super::listing::server_spec;
 use super::records::{Accepted, ServerKey, ServiceFields, fields, sorry_spec};
 use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
 use super::{Committed, Director, Error, Inner, Link};

@@ -40,14 +40,21 @@ pub(super) enum Asker {
     /// Connects only.
     Tcp,
     /// HTTP, in TLS or not.
-    Http { question: Question, body: Option<Regex>, tls: Option<(TlsConnector, ServerName<'static>)> },
+    Http(Box<Conversation>),
+}
+
+/// A request, what the answer must be, and whether there is TLS.
+pub(super) struct Conversation {
+    question: Question,
+    body: Option<Regex>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Asker {
     pub(super) fn new(what: &What) -> Result<Self, String> {
         let http = |question: &Question, tls| {
             let body = question.body.as_deref().map(pattern).transpose()?;
-            Ok(Self::Http { question: question.clone(), body, tls })
+            Ok(Self::Http(Box::new(Conversation { question: question.clone(), body, tls })))
         };
         match what {
             What::Arp => Ok(Self::Arp),
@@ -68,7 +75,8 @@ impl Asker {
     /// Asks `to`, from our address `from` where it is given; the verdict comes by `until`.
     pub(super) async fn ask(&self, from: Option<IpAddr>, to: SocketAddr, until: Instant) -> Result<(), Failure> {
         let stream = connect(from, to, until).await?;
-        let Self::Http { question, body, tls } = self else { return Ok(()) };
+        let Self::Http(conversation) = self else { return Ok(()) };
+        let Conversation { question, body, tls } = conversation.as_ref();
         let Some((connector, name)) = tls else { return converse(stream, question, body.as_ref(), until).await };
         match timeout_at(until, connector.connect(name.clone(), stream)).await {
             Ok(Ok(stream)) => converse(stream, question, body.as_ref(), until).await,
@@ -142,6 +150,7 @@ async fn read(mut body: Incoming, until: Instant) -> Result<Vec<u8>, Failure> {
     Ok(read)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn nonsense(why: hyper::Error) -> Failure {
     // The cause says more than the kind: "invalid HTTP version parsed" and the like.
     let cause = std::error::Error::source(&why).map_or_else(|| why.to_string(), |cause| format!("{why}: {cause}"));

@@ -251,8 +251,29 @@ pub fn merged(service: Option<&HealthSpec>, server: Option<&HealthSpec>) -> Opti
         };
     }
     Some(either!(
-        kind, profile, via, port, interval, interval_down, timeout, jitter, rise, fall, path, host, method, status, body, sni, ca, verify,
-        on_failure, quorum, quorum_hysteresis, panic, sorry_server
+        kind,
+        profile,
+        via,
+        port,
+        interval,
+        interval_down,
+        timeout,
+        jitter,
+        rise,
+        fall,
+        path,
+        host,
+        method,
+        status,
+        body,
+        sni,
+        ca,
+        verify,
+        on_failure,
+        quorum,
+        quorum_hysteresis,
+        panic,
+        sorry_server
     ))
 }
 

@@ -40,7 +40,8 @@ fn system() -> Result<Arc<RootCertStore>, String> {
     if let Some(store) = kept.upgrade() {
         return Ok(store);
     }
-    let store = Arc::new(authorities(SYSTEM).map_err(|why| format!("{SYSTEM} {why}: install ca-certificates, or give ca or verify = false"))?);
+    let store =
+        Arc::new(authorities(SYSTEM).map_err(|why| format!("{SYSTEM} {why}: install ca-certificates, or give ca or verify = false"))?);
     *kept = Arc::downgrade(&store);
     Ok(store)
 }

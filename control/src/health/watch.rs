@@ -24,7 +24,7 @@ pub(super) async fn run(check: Arc<Check>, probes: Probes, mut report: impl FnMu
     loop {
         let begin = Instant::now();
         let result = match &asker {
-            Ok(asker) => once(&check, asker, &probes, begin + check.times.timeout).await,
+            Ok(asker) => Box::pin(once(&check, asker, &probes, begin + check.times.timeout)).await,
             Err(why) => Err(Failure::Unable(why.clone())),
         };
         match result {
@@ -44,7 +44,7 @@ pub(super) async fn run(check: Arc<Check>, probes: Probes, mut report: impl FnMu
 /// From the beginning of one check to that of the next; `chance` is 0 to 100.
 fn pause(times: &Times, hasty: bool, chance: u32) -> Duration {
     let whole = if hasty { times.interval_down } else { times.interval };
-    whole - whole * (u32::from(times.jitter) * chance) / 10_000
+    whole.saturating_sub(whole * (u32::from(times.jitter) * chance) / 10_000)
 }
 
 /// Numbers that differ from check to check.
@@ -72,7 +72,7 @@ async fn once(check: &Check, asker: &Asker, probes: &Probes, until: Instant) -> 
                 return Ok(());
             }
             let asked = asker.ask(Some(*own), SocketAddr::new(probe, *port), until);
-            with_hindsight(asked, check.way.target(), *rip, until).await
+            Box::pin(with_hindsight(asked, check.way.target(), *rip, until)).await
         }
     }
 }

@@ -75,13 +75,7 @@ fn set_up(settings: &mut Sysctls, name: &str) -> Result<(), KernelError> {
 
 /// Sets the TAP up with its addresses, default routes and given neighbours. What is there already stays, so it also
 /// mends an interface that was down. `gateways_before` is how many gateways the ports before this one have.
-pub(super) async fn set(
-    netlink: &Netlink,
-    plan: &LinkPlan,
-    link: u32,
-    gateways_before: u32,
-    probes: &Probes,
-) -> Result<(), KernelError> {
+pub(super) async fn set(netlink: &Netlink, plan: &LinkPlan, link: u32, gateways_before: u32, probes: &Probes) -> Result<(), KernelError> {
     let name = plan.name.as_str();
     netlink.set_up(name, link, true).await?;
     // Neighbour solicitations that no packet asked for (managed entries) leave by a link-local address only.
