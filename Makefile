@@ -15,7 +15,7 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units e2e recordings bench build deps rust clean
+.PHONY: help demo demo-end test lint units e2e recordings bench fuzz build deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
@@ -26,6 +26,7 @@ help:
 	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
 	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
 	@echo "make bench         speed, next to dpdk-testpmd"
+	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
 	@echo "make build         target/release/baton"
 	@echo "make deps          Debian packages that building and testing need"
 	@echo "make clean         removes what was built"
@@ -54,6 +55,12 @@ recordings: build
 bench: build
 	@tests/deps.sh dpdk-dev
 	@$(SUDO) $(PYTHON) tests/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+
+# Needs a nightly compiler and cargo-fuzz; nothing else does. Inputs that reach new branches are kept in dataplane/fuzz/corpus.
+SECONDS ?= 600
+fuzz: deps rust
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; exit 1; }
+	cd dataplane/fuzz && ASAN_OPTIONS=detect_leaks=0 $(CARGO) +nightly fuzz run --fuzz-dir . worker -- -max_total_time=$(SECONDS) -max_len=4096 $(ARGS)
 
 build: deps rust
 	@[ -x target/release/baton ] || echo "Building baton; the first time takes some minutes."

@@ -4,6 +4,7 @@ mod form;
 mod health;
 mod marks;
 mod spec;
+mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +17,11 @@ use utoipa::ToSchema;
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
-pub use spec::{Method, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec};
+pub use spec::{
+    Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
+    ServiceTimeouts,
+};
+pub use tunnel::{Tunnel, TunnelChecksum, TunnelType};
 
 /// What a virtual service can be for: a transport protocol, or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -26,16 +31,19 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
     /// Packets of any protocol that have a mark (`ipvsadm -f`); never a packet's own protocol.
     Mark,
 }
 
 impl Protocol {
-    /// `tcp`, `udp` or `mark`, as in ids.
+    /// `tcp`, `udp`, `sctp` or `mark`, as in ids.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
             Self::Mark => "mark",
         }
     }
@@ -81,7 +89,7 @@ impl fmt::Display for ServiceKey {
 /// Why a text is not a service's id.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N"
+    "'{0}' is not a virtual service's id: expected tcp:ADDRESS:PORT, udp:ADDRESS:PORT or sctp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N"
 )]
 pub struct BadKey(String);
 
@@ -98,6 +106,7 @@ impl FromStr for ServiceKey {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
             _ => return Err(bad()),
         };
         let socket: SocketAddr = rest.parse().map_err(|_| bad())?;
@@ -183,6 +192,12 @@ pub struct Service {
     /// Whether enough real servers are healthy, where they are checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<Quorum>,
+    /// What a client is told whose connection no real server takes.
+    #[serde(default)]
+    pub no_real_server: NoRealServer,
+    /// Timeouts of its own, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<ServiceTimeouts>,
     /// Counters.
     pub stats: Stats,
     /// Rates.
@@ -211,6 +226,9 @@ pub struct RealServer {
     pub lower_threshold: u32,
     /// The forwarding method.
     pub method: Method,
+    /// The tunnel, where that is the method.
+    #[serde(default)]
+    pub tunnel: Option<Tunnel>,
     /// The MAC that its frames get, when known.
     pub mac: Option<String>,
     /// The port that its frames leave by.
@@ -293,12 +311,26 @@ pub struct Services {
 pub struct Settings {
     /// 1: any TCP segment may make an entry.
     pub sloppy_tcp: u8,
+    /// 1: any SCTP packet but ABORT may make an entry.
+    pub sloppy_sctp: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
     pub expire_quiescent_template: u8,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT`.
     pub conn_reuse_mode: u8,
+    /// Ends entries at random, half-open ones and those that few packets used: 0 never, 1 or 2 while the table is short of free places,
+    /// 3 always.
+    pub drop_entry: u8,
+    /// Drops some of the first packets of connections: 0 never, 1 or 2 while the table is short of free places, the more the shorter,
+    /// 3 always, one of `am_droprate`.
+    pub drop_packet: u8,
+    /// Uses the TCP states that keep a SYN in `SYNACK`: 0 never, 1 or 2 while the table is short of free places, 3 always.
+    pub secure_tcp: u8,
+    /// The percentage of a worker's places below which free ones are too few. (The kernel's counts pages of free memory.)
+    pub amemthresh: u8,
+    /// With `drop_packet` 3, every so many-th first packet is dropped; 0 for none.
+    pub am_droprate: u32,
     /// Seconds that `lblc` remembers an unused destination address.
     pub lblc_expiration: u32,
     /// Seconds that `lblcr` remembers an unused destination address, and after which an unchanged set of real servers loses one.
@@ -315,9 +347,15 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sloppy_tcp: 0,
+            sloppy_sctp: 0,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,
+            drop_entry: 0,
+            drop_packet: 0,
+            secure_tcp: 0,
+            amemthresh: 10,
+            am_droprate: 10,
             lblc_expiration: 86_400,
             lblcr_expiration: 86_400,
             timeout_tcp: 900,
@@ -348,6 +386,21 @@ pub struct Worker {
     pub sent: u64,
     /// ICMP errors sent.
     pub icmp_errors: u64,
+    /// TCP resets sent.
+    #[serde(default)]
+    pub resets: u64,
+    /// Entries that nothing had confirmed yet (half open, or of one datagram) and that ended to make room for new connections.
+    #[serde(default)]
+    pub recycled: u64,
+    /// Packets forwarded without an entry because there was no room for one.
+    #[serde(default)]
+    pub without_entry: u64,
+    /// Entries that `drop_entry` ended.
+    #[serde(default)]
+    pub dropped_entries: u64,
+    /// The defences in force: `drop_entry`, `drop_packet`, `secure_tcp`.
+    #[serde(default)]
+    pub defences: Vec<String>,
     /// Second and later fragments of tunnelled packets sent.
     #[serde(default)]
     pub fragments: u64,
@@ -366,6 +419,9 @@ pub struct Port {
     pub name: String,
     /// The DPDK device.
     pub device: String,
+    /// Of a VLAN, which is listed as a port after them: its VLAN id, behind the outer one if it has two tags: `100`, `100.300`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<String>,
     /// The driver.
     pub driver: String,
     /// The MAC.
@@ -382,9 +438,9 @@ pub struct Port {
     pub rss: bool,
     /// Addresses from the configuration.
     pub addresses: Vec<String>,
-    /// Frames received.
+    /// Frames that the device received; those of its VLANs count at the port.
     pub rx_packets: u64,
-    /// Frames sent.
+    /// Frames that it sent.
     pub tx_packets: u64,
     /// Frames that the device lost because no worker took them in time.
     pub rx_missed: u64,

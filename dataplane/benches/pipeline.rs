@@ -102,6 +102,7 @@ impl Bench {
             services: 16,
             servers: 64,
             ports: vec![queues],
+            vlans: Vec::new(),
             idle: Idle::Poll,
             seed: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0x2545_f491_4f6c_dd1d],
         };
@@ -132,7 +133,7 @@ impl Bench {
                 address: Address::v4(0x0a0a_1815 + n),
                 port: 80,
                 method: Method::DirectRouting,
-                tunnel_source: None,
+                tunnel: None,
                 thresholds: Thresholds::default(),
                 available: true,
                 weight: 1,
@@ -151,6 +152,7 @@ impl Bench {
             revision: 1,
             buckets: dataplane::schedule::Buckets::default(),
             members,
+            no_real_server: dataplane::service::NoRealServer::Icmp,
             timeouts: None,
             stats: Arc::new(ServiceStats::new(1)),
         };

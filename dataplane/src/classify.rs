@@ -74,7 +74,6 @@ fn other(frame: &mut Mbuf, packet: &Packet, port: u16, our_mac: [u8; 6], rules: 
             answer::icmpv6(frame, packet, our_mac, local)
         }
         Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
-        Kind::Fragment if rules.is_service_address(packet.key.virtual_) => Answer::Drop(Verdict::Fragment),
         Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {
@@ -120,6 +119,6 @@ fn quoted_key(quote: &[u8], v4: bool) -> Option<Key> {
         }
         (protocol, source, destination, l4) = (*quote.get(6)?, address(8)?, address(24)?, 40);
     }
-    matches!(protocol, 6 | 17).then_some(())?;
+    matches!(protocol, 6 | 17 | 132).then_some(())?;
     Some(Key { client: destination, virtual_: source, client_port: be16(l4 + 2)?, virtual_port: be16(l4)?, protocol })
 }

@@ -142,10 +142,20 @@ pub struct WorkerReport {
     pub half_open: Counter,
     /// Frames received, per port.
     pub received: Vec<Counter>,
-    /// Frames sent, per port: forwarded, answered, ICMP errors, further fragments and the kernel's own.
+    /// Frames sent, per port: forwarded, answered, ICMP errors, resets, further fragments and the kernel's own.
     pub sent: Vec<Counter>,
     /// ICMP errors sent.
     pub icmp_errors: Counter,
+    /// TCP resets sent.
+    pub resets: Counter,
+    /// Tentative entries that ended to make room for new connections.
+    pub recycled: Counter,
+    /// Packets forwarded without an entry because there was no room for one.
+    pub without_entry: Counter,
+    /// Entries that `drop_entry` ended.
+    pub dropped_entries: Counter,
+    /// The defences in force, as bits: 1 `drop_entry`, 2 `drop_packet`, 4 `secure_tcp`.
+    pub defences: Counter,
     /// Second and later fragments of tunnelled packets sent.
     pub fragments: Counter,
     /// Frames from the kernel that were sent on.
@@ -170,6 +180,11 @@ impl WorkerReport {
             received: many(ports),
             sent: many(ports),
             icmp_errors: Counter::default(),
+            resets: Counter::default(),
+            recycled: Counter::default(),
+            without_entry: Counter::default(),
+            dropped_entries: Counter::default(),
+            defences: Counter::default(),
             fragments: Counter::default(),
             injected: Counter::default(),
             verdicts: many(ports),

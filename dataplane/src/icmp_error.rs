@@ -1,4 +1,4 @@
-//! ICMP errors that the director sends to clients: port unreachable, time exceeded, too big.
+//! ICMP errors that the director sends to clients (port unreachable, time exceeded, too big), and what limits them and resets.
 
 use arrayvec::ArrayVec;
 use dpdk::burst::BURST;
@@ -19,6 +19,8 @@ pub enum Cause {
     TimeExceeded,
     /// The packet is longer than this MTU in bytes (RFC 1191 type 3 code 4, RFC 4443 type 2).
     TooBig(u16),
+    /// No real server takes new connections, and the service has a TCP reset tell so; not for [`write`].
+    Reset,
 }
 
 /// An ICMP error is at most this long as an IPv4 packet (RFC 1812 section 4.3.2.3).
@@ -86,7 +88,7 @@ pub fn write(pool: &Mempool, offending: &[u8], packet: &Packet, our_mac: [u8; 6]
 fn v4(ip_out: &mut [u8], icmp: &mut [u8], original: &[u8], cause: Cause) -> Option<()> {
     let (from, _) = Ipv4Header::ref_from_prefix(original).ok()?;
     let (kind, code, mtu) = match cause {
-        Cause::PortUnreachable => (3, 3, 0),
+        Cause::PortUnreachable | Cause::Reset => (3, 3, 0),
         Cause::TimeExceeded => (11, 0, 0),
         Cause::TooBig(mtu) => (3, 4, mtu),
     };
@@ -110,7 +112,7 @@ fn v4(ip_out: &mut [u8], icmp: &mut [u8], original: &[u8], cause: Cause) -> Opti
 fn v6(ip_out: &mut [u8], icmp: &mut [u8], original: &[u8], cause: Cause) -> Option<()> {
     let (from, _) = Ipv6Header::ref_from_prefix(original).ok()?;
     let (kind, code, mtu) = match cause {
-        Cause::PortUnreachable => (1, 4, 0),
+        Cause::PortUnreachable | Cause::Reset => (1, 4, 0),
         Cause::TimeExceeded => (3, 0, 0),
         Cause::TooBig(mtu) => (2, 0, u32::from(mtu)),
     };

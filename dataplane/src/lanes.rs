@@ -22,6 +22,8 @@ pub enum Fate {
     Kernel,
     /// To be handed to the kernel: a real server's answer to a health check.
     Answer,
+    /// To be kept until the first fragment of its datagram comes.
+    Hold,
     /// To be freed, counted under this verdict.
     Drop(Verdict),
 }

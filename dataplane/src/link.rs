@@ -10,6 +10,7 @@ use dpdk::port::{RxQueue, TxQueue};
 use dpdk::ring::Ring;
 
 use crate::verdict::{Verdict, VerdictCounters};
+use crate::vlan::Vlans;
 
 /// What a worker is given of a port.
 #[derive(Debug)]
@@ -29,8 +30,14 @@ pub struct PortQueues {
 }
 
 /// Verdicts of one burst, in the L1 cache; added to the shared counters once a burst.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally([u32; Verdict::COUNT]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; Verdict::COUNT])
+    }
+}
 
 impl Tally {
     /// Counts one frame.
@@ -71,6 +78,8 @@ pub enum Origin {
     Received(Verdict),
     /// An ICMP error, which answers a frame that is counted already.
     IcmpError,
+    /// A TCP reset, which answers a frame that is counted already.
+    Reset,
     /// A second or later fragment of a frame that is counted already.
     Fragment,
 }
@@ -86,6 +95,8 @@ pub struct Outgoing {
     pub sent: u64,
     /// ICMP errors among them.
     pub sent_errors: u64,
+    /// TCP resets among them.
+    pub sent_resets: u64,
     /// Second and later fragments among them.
     pub sent_fragments: u64,
 }
@@ -93,7 +104,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Nothing gathered yet.
     pub fn new(tx: TxQueue) -> Self {
-        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0, sent_fragments: 0 }
+        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0, sent_resets: 0, sent_fragments: 0 }
     }
 
     /// Adds a frame; sends what has gathered when there is no more room.
@@ -133,6 +144,7 @@ impl Outgoing {
             match origin {
                 Origin::Received(verdict) if i >= sent => tally.not_sent(verdict),
                 Origin::IcmpError if i < sent => self.sent_errors += 1,
+                Origin::Reset if i < sent => self.sent_resets += 1,
                 Origin::Fragment if i < sent => self.sent_fragments += 1,
                 _ => {}
             }
@@ -150,4 +162,45 @@ impl Outgoing {
         self.sent += sent;
         sent
     }
+}
+
+/// Adds a frame to those that leave by `port`, which may be a VLAN; gives it back when there is no such way out. Cost for a
+/// port: a comparison.
+#[inline]
+pub fn push_by(
+    outgoing: &mut [Outgoing],
+    vlans: &Vlans,
+    port: u16,
+    mut frame: Mbuf,
+    origin: Origin,
+    tally: &mut Tally,
+) -> Result<(), Mbuf> {
+    let own = usize::from(port) < outgoing.len();
+    let way = if own { Some(port) } else { vlans.tag(port, &mut frame) };
+    match way.and_then(|port| outgoing.get_mut(usize::from(port))) {
+        Some(outgoing) => {
+            outgoing.push(frame, origin, tally);
+            Ok(())
+        }
+        None => Err(frame),
+    }
+}
+
+/// Sends the kernel's frames for a VLAN that wait in `ring`; gives how many the port took.
+pub fn send_tagged_from(outgoing: &mut [Outgoing], vlans: &Vlans, vlan: u16, ring: &Ring) -> u64 {
+    let (mut burst, mut tagged) = (Burst::new(), Burst::new());
+    if ring.dequeue_burst(&mut burst) == 0 {
+        return 0;
+    }
+    let mut way = None;
+    for mut frame in burst.drain(..) {
+        if let Some(port) = vlans.tag(vlan, &mut frame) {
+            way = Some(port);
+            let _ = tagged.push(frame);
+        }
+    }
+    let Some(outgoing) = way.and_then(|port| outgoing.get_mut(usize::from(port))) else { return 0 };
+    let sent = outgoing.tx.send(&mut tagged) as u64;
+    outgoing.sent += sent;
+    sent
 }

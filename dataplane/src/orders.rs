@@ -132,8 +132,7 @@ impl Default for Orders {
 fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
     let protocol = match entry.protocol & !TEMPLATE {
         ip if ip == Protocol::Ip as u8 => Protocol::Ip,
-        tcp if tcp == Protocol::Tcp as u8 => Protocol::Tcp,
-        _ => Protocol::Udp,
+        number => Protocol::of_flow(number),
     };
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();

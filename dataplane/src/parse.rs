@@ -1,10 +1,11 @@
 //! From bytes to a [`Packet`]: every frame is checked once, here, and what follows relies on it.
 
-use dpdk::net::{EthernetHeader, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader, checksum, ether_type, protocol};
+use dpdk::net::{EthernetHeader, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader, checksum, ether_type, protocol};
 use zerocopy::FromBytes;
 
 use crate::address::Address;
 use crate::connection::Key;
+use crate::sctp;
 use crate::verdict::Verdict;
 
 /// Bytes before the IP header: an Ethernet header without tags.
@@ -19,7 +20,7 @@ const MAX_EXTENSION_HEADERS: usize = 8;
 /// What a packet is to the stages that follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A whole TCP segment or UDP datagram: the key has ports.
+    /// A whole TCP segment, UDP datagram or SCTP packet: the key has ports.
     Flow,
     /// An ARP packet; the key means nothing.
     Arp,
@@ -44,7 +45,7 @@ pub struct Packet {
     pub v4: bool,
     /// Whether the frame was sent to our own MAC, not to a group.
     pub to_us: bool,
-    /// TCP's flags byte; 0 for everything else.
+    /// TCP's flags byte; for SCTP what [`sctp::read`] makes of its chunks; 0 for everything else.
     pub tcp_flags: u8,
     /// Offset of the transport header from the start of the frame.
     pub l4: u16,
@@ -222,6 +223,7 @@ pub fn parse(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool) -
         ether_type::IPV4 => ipv4(l3, room, to_us, checksum_bad),
         ether_type::IPV6 => ipv6(l3, room, to_us),
         ether_type::ARP => Ok(Packet { kind: Kind::Arp, to_us, ..Packet::NONE }),
+        ether_type::VLAN | ether_type::QINQ => Err(Verdict::UnknownVlan),
         _ => Err(Verdict::EtherType),
     }
 }
@@ -330,29 +332,42 @@ fn ipv6(l3: &[u8], room: usize, to_us: bool) -> Result<Packet, Verdict> {
     Ok(packet)
 }
 
-/// Walks hop-by-hop, routing and destination options to the transport header (RFC 8200 section 4).
+/// Walks to the transport header, or to a fragment header that has others beside it.
 fn skip_extension_headers(packet: &mut Packet, l3: &[u8]) -> Result<(), Verdict> {
     let end = usize::from(packet.length);
-    let mut at = size_of::<Ipv6Header>();
-    for _ in 0..MAX_EXTENSION_HEADERS {
-        match packet.key.protocol {
-            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {}
-            protocol::FRAGMENT => {
-                packet.kind = Kind::Fragment;
-                break;
-            }
-            _ => break,
-        }
-        let Some(&[next, units]) = l3.get(at..at + 2).and_then(|b| b.first_chunk()) else { return Err(Verdict::Short) };
-        at += 8 + usize::from(units) * 8;
-        if at > end {
-            return Err(Verdict::BadHeaderLength);
-        }
-        packet.key.protocol = next;
+    let (next, at) = extension_headers(l3, packet.key.protocol, size_of::<Ipv6Header>(), end)?;
+    packet.key.protocol = next;
+    if next == protocol::FRAGMENT {
+        packet.kind = Kind::Fragment;
     }
     // `at` is at most `end`, a 16-bit length.
     packet.l4 = u16::try_from(L3 + at).map_err(|_| Verdict::BadLength)?;
     Ok(())
+}
+
+/// Walks hop-by-hop, routing and destination options in `bytes`, from the header `next` at `at` on, up to `end` (RFC 8200
+/// section 4); gives the header that it ended at, and where that is. A fragment header of a packet in one piece is walked
+/// like any other: such packets are what they would be without it (RFC 6946).
+pub(crate) fn extension_headers(bytes: &[u8], mut next: u8, mut at: usize, end: usize) -> Result<(u8, usize), Verdict> {
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        let units = match next {
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => *bytes.get(at + 1).ok_or(Verdict::Short)?,
+            protocol::FRAGMENT => {
+                let Some(Ok((header, _))) = bytes.get(at..).map(Ipv6FragmentHeader::ref_from_prefix) else { return Err(Verdict::Short) };
+                if header.fragment_offset() != 0 || header.more_fragments() {
+                    break;
+                }
+                0
+            }
+            _ => break,
+        };
+        next = *bytes.get(at).ok_or(Verdict::Short)?;
+        at += 8 + usize::from(units) * 8;
+        if at > end {
+            return Err(Verdict::BadHeaderLength);
+        }
+    }
+    Ok((next, at))
 }
 
 #[inline]
@@ -384,6 +399,16 @@ fn transport(packet: &mut Packet, l4: &[u8], length: usize) -> Result<(), Verdic
             packet.kind = Kind::Flow;
             packet.key.client_port = udp.source_port.get();
             packet.key.virtual_port = udp.destination_port.get();
+        }
+        protocol::SCTP => {
+            let whole = l4.get(..length).unwrap_or(l4);
+            let Some((client_port, virtual_port, flags)) = sctp::read(whole) else {
+                return Err(if whole.len() == length { Verdict::BadLength } else { Verdict::Short });
+            };
+            packet.kind = Kind::Flow;
+            packet.tcp_flags = flags;
+            packet.key.client_port = client_port;
+            packet.key.virtual_port = virtual_port;
         }
         protocol::ICMP if packet.v4 => packet.kind = Kind::Icmp,
         protocol::ICMPV6 if !packet.v4 => packet.kind = if matches!(l4.first(), Some(133..=137)) { Kind::Discovery } else { Kind::Icmpv6 },

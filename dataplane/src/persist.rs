@@ -69,9 +69,9 @@ impl Tracker {
             self.connections.renew(template, now, timeout_ticks);
             template
         } else {
-            let flags = if key.protocol == Protocol::Tcp as u8 { 0 } else { flags::NO_HANDSHAKE };
+            let flags = if Protocol::of_flow(key.protocol) == Protocol::Udp { flags::NO_HANDSHAKE } else { 0 };
             let new = NewEntry { server, service, state: State::None, flags, timeout_ticks };
-            self.connections.insert(hash, &of_client, new, now)?
+            self.admit(hash, &of_client, new, None, rules, now)?
         };
         Self::count_template(server, rules, true);
         Ok(Followed { server, template, fresh: known.is_none() })
@@ -94,9 +94,10 @@ impl Tracker {
     }
 
     /// Puts a new entry under the control of its template.
-    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId, state: State) {
+    pub(crate) fn control(&mut self, entry: EntryId, template: EntryId) {
         self.connections.set_template(entry, template);
-        if state == State::Established {
+        let entry = self.connections.entry(entry);
+        if entry.counts_as_active() && !entry.is_half_open() {
             self.connections.assure(template);
         }
     }

@@ -88,6 +88,8 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// Whether a batch took a real server out of its service; for whoever looks to put back.
+    pub servers_left: bool,
     /// What this worker's schedulers share.
     pub memory: Memory,
     marks: Arc<Marks>,
@@ -112,6 +114,7 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
             marks: Arc::new(Marks::default()),
             ways: Ways::new(services, servers, macs),
@@ -142,6 +145,7 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }

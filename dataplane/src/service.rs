@@ -17,6 +17,20 @@ pub enum Protocol {
     Tcp = 6,
     /// UDP (RFC 768).
     Udp = 17,
+    /// SCTP (RFC 9260).
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// The protocol of a flow with this IP protocol number.
+    #[inline]
+    pub const fn of_flow(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            132 => Self::Sctp,
+            _ => Self::Udp,
+        }
+    }
 }
 
 /// What a virtual service is known by on the packet path: protocol, VIP and vport; or a mark, see [`ServiceKey::marked`].
@@ -69,6 +83,34 @@ pub enum Method {
     Tunnel,
     /// Masquerading: addresses and ports are translated in both directions.
     Masquerading,
+}
+
+/// What stands between the outer IP header of a tunnel and the packet inside (ipvsadm(8), `--tun-type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Encapsulation {
+    /// Nothing: IP in IP (RFC 2003, RFC 2473).
+    IpIp,
+    /// A UDP and a GUE header (draft-ietf-intarea-gue).
+    Gue {
+        /// The UDP port of the receiver.
+        port: u16,
+        /// Whether UDP's checksum is there.
+        checksum: bool,
+    },
+    /// A GRE header (RFC 2784).
+    Gre {
+        /// Whether GRE's checksum is there.
+        checksum: bool,
+    },
+}
+
+/// The tunnel to a real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunnel {
+    /// The source of the outer packets: a DIP of the RIP's family.
+    pub source: Address,
+    /// Its type.
+    pub encapsulation: Encapsulation,
 }
 
 /// The schedulers that a worker can run (ipvsadm(8), `-s`).
@@ -159,8 +201,8 @@ pub struct RealServer {
     pub port: u16,
     /// How requests reach it.
     pub method: Method,
-    /// Tunnel: the source of the outer packets, a DIP of the RIP's family; `None` for the other methods.
-    pub tunnel_source: Option<Address>,
+    /// The tunnel to it; `None` for the other methods.
+    pub tunnel: Option<Tunnel>,
     /// `true` while it is a member of its service; `false` once removed, when entries may still refer to it.
     pub available: bool,
     /// Its weight; 0 is quiescent: no new connections.
@@ -197,6 +239,18 @@ pub struct Member {
     pub stats: Arc<ServerStats>,
 }
 
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset (RFC 9293 section 3.10.7.1).
+    Reset,
+}
+
 /// A virtual service with its members in scheduling order: newest first, as IPVS keeps them.
 #[derive(Debug)]
 pub struct VirtualService {
@@ -215,6 +269,8 @@ pub struct VirtualService {
     pub revision: u64,
     /// Members, newest first.
     pub members: Vec<Member>,
+    /// What clients are told when no real server takes new connections.
+    pub no_real_server: NoRealServer,
     /// Whose bucket is whose, for the schedulers that hash; made for this list of members.
     pub buckets: Buckets,
     /// Timeouts of its own, where they differ from the director's.

@@ -27,17 +27,42 @@ pub enum Ttl {
     Decrement,
 }
 
+/// When a defence is in force: 0, 1 or 2, and 3 of the settings that IPVS has for each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Never.
+    #[default]
+    Never,
+    /// While fewer places of the worker's table are free than `amemthresh` says.
+    Automatic,
+    /// Always.
+    Always,
+}
+
 /// Everything that changes how a worker treats packets and that is not a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of their own, as in IPVS")]
 pub struct Settings {
     /// Any TCP segment may make an entry, not only a SYN.
     pub sloppy_tcp: bool,
+    /// Any SCTP packet but ABORT may make an entry, not only INIT.
+    pub sloppy_sctp: bool,
     /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
     pub expire_nodest_conn: bool,
     /// Templates to a real server of weight 0 are not followed; otherwise its known clients still get there.
     pub expire_quiescent_template: bool,
     /// When a SYN on an ended entry is scheduled anew: 0 never, 1 in `TIME_WAIT` and `CLOSE`, with 2 added also in `FIN_WAIT` in direct routing.
     pub conn_reuse_mode: u8,
+    /// Whether entries that few packets used are ended at random, half-open ones first.
+    pub drop_entry: Mode,
+    /// Whether some of the first packets of connections are dropped.
+    pub drop_packet: Mode,
+    /// Whether TCP follows the tables that keep a SYN in `SYNACK`.
+    pub secure_tcp: Mode,
+    /// The percentage of a worker's places below which free ones are too few, 0 to 100.
+    pub amemthresh: u8,
+    /// While `drop_packet` is always in force, every so many-th first packet is dropped; 0 for none.
+    pub am_droprate: u32,
     /// Seconds that `lblc` remembers an unused destination address; 0 to 2 678 400.
     pub lblc_expiration: u32,
     /// Seconds that `lblcr` remembers an unused destination address, and that a set of several real servers must be unchanged before it
@@ -57,9 +82,15 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sloppy_tcp: false,
+            sloppy_sctp: false,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             conn_reuse_mode: 1,
+            drop_entry: Mode::Never,
+            drop_packet: Mode::Never,
+            secure_tcp: Mode::Never,
+            amemthresh: 10,
+            am_droprate: 10,
             lblc_expiration: 86_400,
             lblcr_expiration: 86_400,
             timeouts: Timeouts::default(),

@@ -52,6 +52,19 @@ pub enum Table {
     SecureInputOnly = 5,
 }
 
+impl Table {
+    /// The table for a client's packets, where answers pass the director or do not (`no_output`), and `secure_tcp` is in force or not.
+    #[inline]
+    pub const fn of_client(no_output: bool, secure: bool) -> Self {
+        match (no_output, secure) {
+            (false, false) => Self::Input,
+            (true, false) => Self::InputOnly,
+            (false, true) => Self::SecureInput,
+            (true, true) => Self::SecureInputOnly,
+        }
+    }
+}
+
 /// The FIN flag of a TCP header (RFC 9293, 3.1), as are the next three.
 pub const FIN: u8 = 0x01;
 /// The SYN flag.

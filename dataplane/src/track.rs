@@ -1,12 +1,17 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
+use crate::address::Address;
+use crate::command::WorkerReport;
 use crate::connection::entry::flags;
-use crate::connection::{ConnectionTable, Entry, EntryId, Key, NewEntry};
+use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
+use crate::defence::Defence;
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes, each};
 use crate::parse::Packet;
+use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
-use crate::service::{Protocol, ServerId, ServiceKey};
+use crate::sctp;
+use crate::service::{NoRealServer, Protocol, ServerId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -24,12 +29,47 @@ pub struct Tracker {
     pub connections: ConnectionTable,
     /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
     disturbed: bool,
+    pub(crate) defence: Defence,
+    pub(crate) overflow: Overflow,
+    pub(crate) counts: Counts,
+    /// What the client is told whose packet no real server takes.
+    refusal: Option<Cause>,
+}
+
+/// What happened to the table since it was last told.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) recycled: u64,
+    pub(crate) without_entry: u64,
+    pub(crate) dropped_entries: u64,
 }
 
 impl Tracker {
     /// A tracker over an empty table.
     pub fn new(worker: usize, connections: ConnectionTable) -> Self {
-        Self { worker, connections, disturbed: false }
+        // The table's hash is keyed with a secret, and so is what is made from it.
+        let nothing = Key { client: Address(0), virtual_: Address(0), client_port: 0, virtual_port: 0, protocol: 0 };
+        let defence = Defence::new(connections.hash(&nothing));
+        Self { worker, connections, disturbed: false, defence, overflow: Overflow::default(), counts: Counts::default(), refusal: None }
+    }
+
+    /// After commands: the defences go by new settings, and connections of removed real servers end if they are to.
+    pub fn rules_changed(&mut self, rules: &mut Rules, now: Tick) {
+        self.defence.check_soon(rules.version, now);
+        if std::mem::take(&mut rules.servers_left) && rules.settings.expire_nodest_conn {
+            self.defence.walk();
+        }
+    }
+
+    /// Publishes what happened to the table. Cost: a comparison when nothing did.
+    pub fn report(&mut self, report: &WorkerReport) {
+        let Counts { recycled, without_entry, dropped_entries } = std::mem::take(&mut self.counts);
+        if recycled | without_entry | dropped_entries != 0 {
+            report.recycled.add(recycled);
+            report.without_entry.add(without_entry);
+            report.dropped_entries.add(dropped_entries);
+        }
+        report.defences.set(self.defence.in_force());
     }
 
     /// Stage: finds the entry of every flow that is left.
@@ -72,8 +112,10 @@ impl Tracker {
                 Some(fate) if fate != Fate::Undecided => fate,
                 _ => self.first_packet(hash, &packet, rules, now),
             };
-            if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer) {
-                errors.ask(i, Cause::PortUnreachable);
+            if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer)
+                && let Some(cause) = self.refusal.take()
+            {
+                errors.ask(i, cause);
             }
         }
     }
@@ -117,8 +159,12 @@ impl Tracker {
             count_packet(&service.traffic, packet);
             timeouts = service.timeouts.as_ref().unwrap_or(timeouts);
         }
+        if entry.protocol == Protocol::Sctp as u8 {
+            return self.sctp_packet(id, packet, target, now);
+        }
         if entry.protocol != Protocol::Tcp as u8 {
             self.connections.touch(id, now, timeouts.udp * Tick::PER_SECOND);
+            self.connections.confirm(id);
             return;
         }
         let old = entry.state();
@@ -127,13 +173,13 @@ impl Tracker {
             self.connections.touch(id, now, timeouts.tcp * Tick::PER_SECOND);
             return;
         }
-        let table = if entry.flags & flags::NO_OUTPUT != 0 { Table::InputOnly } else { Table::Input };
+        let table = Table::of_client(entry.flags & flags::NO_OUTPUT != 0, self.defence.secure);
         let new = tcp::next(table, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
         if new != old {
             self.connections.set_state(id, new, now, timeout);
-            recount(&target.share, old, new);
+            recount(&target.share, old.counts_as_active(), new.counts_as_active());
             if new == State::Established
                 && let Some(template) = self.connections.template(id)
             {
@@ -142,12 +188,36 @@ impl Tracker {
         }
     }
 
+    /// Moves the state of an SCTP association, of which a packet is counted already, and restarts its timer.
+    #[inline(never)]
+    fn sctp_packet(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, now: Tick) {
+        let entry = self.connections.entry(id);
+        let table = if entry.flags & flags::NO_OUTPUT != 0 { sctp::Table::InputOnly } else { sctp::Table::Input };
+        let was_active = entry.counts_as_active();
+        let new = sctp::next(table, entry.association(), sctp::event(packet.tcp_flags));
+        let timeout = new.timeout() * Tick::PER_SECOND;
+        self.connections.touch(id, now, timeout);
+        self.connections.set_state_value(id, new as u8, now, timeout);
+        let is_active = new == sctp::State::Established;
+        recount(&target.share, was_active, is_active);
+        if is_active
+            && !was_active
+            && let Some(template) = self.connections.template(id)
+        {
+            self.connections.assure(template);
+        }
+    }
+
     /// Schedules the first packet of a connection.
     #[inline(never)]
     fn first_packet(&mut self, hash: u64, packet: &Packet, rules: &mut Rules, now: Tick) -> Fate {
         let key = &packet.key;
-        let protocol = if key.protocol == Protocol::Tcp as u8 { Protocol::Tcp } else { Protocol::Udp };
-        let sloppy = rules.settings.sloppy_tcp;
+        let protocol = Protocol::of_flow(key.protocol);
+        let sloppy = match protocol {
+            Protocol::Tcp => rules.settings.sloppy_tcp,
+            Protocol::Sctp => rules.settings.sloppy_sctp,
+            Protocol::Udp | Protocol::Ip => true,
+        };
         let default_timeouts = rules.settings.timeouts;
         if rules.is_own(key.client) {
             let answer = rules.answers_check(key.client, key.virtual_);
@@ -155,14 +225,24 @@ impl Tracker {
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
         let Some(id) = rules.find_marked(key).or_else(|| rules.find(&service_key)) else { return Fate::Kernel };
+        if packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0) {
+            if self.overflow.is_in_force(now) {
+                return self.forward_without_entry(hash, packet, id, false, rules, now);
+            }
+            return Fate::Kernel;
+        }
+        if self.defence.drops_packet() {
+            return Fate::Drop(Verdict::DropPacket);
+        }
         if key.client_port == FTP_DATA {
             return Fate::Kernel;
         }
-        if protocol == Protocol::Tcp && (packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0)) {
-            return Fate::Kernel;
-        }
         let Some(found) = rules.service_ref(id) else { return Fate::Kernel };
+        self.refusal = refusal(found.service.no_real_server, protocol);
         let followed = match found.service.persistence.map(|persistence| self.persistent(key, id, persistence, rules, now)) {
+            Some(Err(Verdict::TableFull)) => {
+                return self.forward_without_entry(hash, packet, id, true, rules, now);
+            }
             Some(Err(verdict)) => return Fate::Drop(verdict),
             Some(Ok(followed)) => Some(followed),
             None => None,
@@ -176,16 +256,22 @@ impl Tracker {
         let (share, traffic) = (&target.share, &found.traffic);
         if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
-            let (state, seconds) = if protocol == Protocol::Tcp {
-                let state = tcp::next(Table::InputOnly, State::None, packet.tcp_flags);
-                (state, state.timeout(timeouts))
-            } else {
-                (State::None, timeouts.udp)
+            let association = sctp::next(sctp::Table::InputOnly, sctp::State::None, sctp::event(packet.tcp_flags));
+            let (state, seconds) = match protocol {
+                Protocol::Tcp => {
+                    let state = tcp::next(Table::of_client(true, self.defence.secure), State::None, packet.tcp_flags);
+                    (state, state.timeout(timeouts))
+                }
+                Protocol::Udp | Protocol::Ip => (State::None, timeouts.udp),
+                Protocol::Sctp => (State::None, association.timeout()),
             };
             let timeout_ticks = seconds * Tick::PER_SECOND;
             let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
-            match self.connections.insert(hash, key, new, now) {
+            match self.admit(hash, key, new, followed.map(|f| f.template), rules, now) {
                 Ok(entry) => {
+                    if protocol == Protocol::Sctp {
+                        self.connections.set_state_value(entry, association as u8, now, timeout_ticks);
+                    }
                     if self.connections.entry(entry).counts_as_active() {
                         share.active.increment();
                     } else {
@@ -193,12 +279,15 @@ impl Tracker {
                     }
                     target.connection_came();
                     if let Some(followed) = followed {
-                        self.control(entry, followed.template, state);
+                        self.control(entry, followed.template);
                     }
                 }
                 Err(error) => {
                     if let Some(followed) = followed.filter(|f| f.fresh) {
                         self.end(followed.template, rules);
+                    }
+                    if error == InsertError::TableFull {
+                        return self.forward_without_entry(hash, packet, id, true, rules, now);
                     }
                     return Fate::Drop(error.into());
                 }
@@ -234,10 +323,19 @@ impl Tracker {
     }
 }
 
+/// What a client is told whose packet no real server takes.
+fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
+    match policy {
+        NoRealServer::Drop => None,
+        NoRealServer::Reset if protocol == Protocol::Tcp => Some(Cause::Reset),
+        NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
+    }
+}
+
 /// Moves a connection between its real server's counts.
 #[inline(never)]
-fn recount(share: &ServerShare, old: State, new: State) {
-    match (old.counts_as_active(), new.counts_as_active()) {
+fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
+    match (was_active, is_active) {
         (false, true) => {
             share.inactive.decrement();
             share.active.increment();
@@ -272,14 +370,15 @@ fn release(entry: &Entry, rules: &Rules) {
     }
 }
 
-/// Whether a SYN on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl); never on one made through a template.
+/// Whether a SYN or an INIT on this entry begins a new connection (`conn_reuse_mode`, ipvs-sysctl); never on one made through a template.
 fn ended(entry: &Entry, mode: u8) -> bool {
     if entry.flags & flags::CONTROLLED != 0 {
         return false;
     }
-    match entry.state() {
-        State::TimeWait | State::Close => mode != 0,
-        State::FinWait => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
+    match (Protocol::of_flow(entry.protocol), entry.state()) {
+        (Protocol::Tcp, State::TimeWait | State::Close) => mode != 0,
+        (Protocol::Tcp, State::FinWait) => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
+        (Protocol::Sctp, _) => mode != 0 && entry.association() == sctp::State::Closed,
         _ => false,
     }
 }

@@ -35,8 +35,10 @@ verdicts! {
     NotOurMac => "not_our_mac",
     /// Its source MAC is one of ours: a loop.
     OwnMacSource => "own_mac_source",
-    /// Neither IPv4, IPv6 nor ARP, or a VLAN tag on a port without VLANs.
+    /// Neither IPv4, IPv6 nor ARP.
     EtherType => "ether_type",
+    /// A VLAN tag, or a number of them, that the port has no VLAN for.
+    UnknownVlan => "unknown_vlan",
     /// The version in the IP header is not that of the ether type.
     BadVersion => "bad_version",
     /// IHL below 5, or a TCP data offset below 5 or past the end.
@@ -55,9 +57,17 @@ verdicts! {
     BadNeighbourMessage => "bad_neighbour_message",
     /// A question to the whole link about an address that is not ours.
     NotForUs => "not_for_us",
-    /// A fragment that we could not place.
+    /// A later fragment of a packet whose first one was dropped.
     Fragment => "fragment",
-    /// No real server takes new connections; the client gets ICMP port unreachable, rate limited.
+    /// A fragment that is empty, reaches past 65535 bytes, or is cut where fragments may not be (RFC 791, RFC 8200 section 4.5).
+    FragmentBad => "fragment_bad",
+    /// A first fragment without the whole transport header, or a later one that lies in it (RFC 1858, RFC 3128).
+    FragmentTiny => "fragment_tiny",
+    /// A fragment that overlaps another or is there twice (IPv6, RFC 5722), or a second first one with another header.
+    FragmentOverlap => "fragment_overlap",
+    /// A later fragment whose first one did not come in time.
+    FragmentLost => "fragment_lost",
+    /// No real server takes new connections; the client gets ICMP port unreachable, rate limited, or what its service says.
     NoRealServer => "no_real_server",
     /// The entry's real server was removed (`expire_nodest_conn` 0).
     RealServerRemoved => "real_server_removed",
@@ -65,15 +75,19 @@ verdicts! {
     NoNextHop => "no_next_hop",
     /// The TTL or hop limit ran out; the client gets ICMP time exceeded, rate limited.
     TtlExpired => "ttl_expired",
+    /// An ICMP error that says how long a packet through one of our tunnels may be: taken notice of, not sent on.
+    TunnelError => "tunnel_error",
     /// Longer than the link to the real server takes; the client gets "fragmentation needed" or "packet too big".
     TooBig => "too_big",
     /// The frame would have gone back to a MAC of our own.
     WouldLoop => "would_loop",
     /// No buffer was left for a fragment of it, or no room in front of it for a tunnel's header.
     NoBuffer => "no_buffer",
-    /// The connection table is full.
+    /// The first packet of a connection, given up by `drop_packet`.
+    DropPacket => "drop_packet",
+    /// The connection table is full of connections in use.
     TableFull => "table_full",
-    /// The share of the table for half-open connections is full.
+    /// The share of the table for half-open connections is full of those that cannot make room.
     HalfOpenLimit => "half_open_limit",
     /// More frames for the kernel than the limit allows.
     ExceptionRate => "exception_rate",
@@ -103,8 +117,14 @@ impl Verdict {
 }
 
 /// Verdict counters of one worker on one port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VerdictCounters([Counter; Verdict::COUNT]);
+
+impl Default for VerdictCounters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
 
 impl VerdictCounters {
     /// Counts `n` frames with this verdict; only the owning worker may call it.

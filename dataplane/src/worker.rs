@@ -10,26 +10,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dpdk::burst::Burst;
+use dpdk::burst::{BURST, Burst};
 use dpdk::clock;
+use dpdk::mbuf::Mbuf;
 use dpdk::mempool::Mempool;
 use dpdk::port::RxQueue;
 use dpdk::ring::Ring;
 
 use crate::classify::{classify, parse_all};
-use crate::command::WorkerEnd;
+use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::forward::forward;
-use crate::icmp_error::{self, IcmpErrors};
+use crate::fragment::Fragments;
+use crate::icmp_error::{self, Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
-use crate::link::{Origin, Outgoing, PortQueues, Tally};
+use crate::link::{Origin, Outgoing, PortQueues, Tally, push_by, send_tagged_from};
 use crate::orders::Orders;
+use crate::reset;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::tunnel::Tunnels;
 use crate::verdict::Verdict;
+use crate::vlan::{VlanQueues, Vlans};
 
 /// What a worker does when no frame has come for a while.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,6 +62,8 @@ pub struct WorkerConfig {
     pub servers: u32,
     /// Its queues, in the order of the ports in the configuration.
     pub ports: Vec<PortQueues>,
+    /// VLANs on them, which count as ports after these.
+    pub vlans: Vec<VlanQueues>,
     /// What it does without traffic.
     pub idle: Idle,
     /// Secret of the connection table's hash: random, another one for each worker.
@@ -72,6 +78,7 @@ pub struct Worker {
     rules: Rules,
     tracker: Tracker,
     tunnels: Tunnels,
+    fragments: Fragments,
     errors: IcmpErrors,
     kernel: Limiter,
     /// Answers to the kernel's own questions (ARP, neighbour discovery) have a share that a flood of other frames cannot use up.
@@ -80,14 +87,16 @@ pub struct Worker {
     lanes: Lanes,
     tally: Tally,
     macs: Vec<[u8; 6]>,
-    receivers: Vec<Receiver>,
+    receivers: Vec<RxQueue>,
     outgoing: Vec<Outgoing>,
+    vlans: Vlans,
+    sides: Vec<Side>,
     idle: Idle,
 }
 
+/// What every port and VLAN has.
 #[derive(Debug)]
-struct Receiver {
-    rx: RxQueue,
+struct Side {
     pool: Mempool,
     to_kernel: Arc<Ring>,
     from_kernel: Option<Arc<Ring>>,
@@ -111,13 +120,19 @@ impl Worker {
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
         let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
         let start = Tick::default();
-        let macs: Vec<_> = config.ports.iter().map(|port| port.mac).collect();
+        let of_port = |vlan: &VlanQueues| config.ports.get(usize::from(vlan.port));
+        // A VLAN of a port that there is not would be one of no port's frames.
+        let vlan_macs = config.vlans.iter().filter_map(|vlan| of_port(vlan).map(|port| port.mac));
+        let macs: Vec<_> = config.ports.iter().map(|port| port.mac).chain(vlan_macs).collect();
+        let pools: Vec<_> = config.vlans.iter().filter_map(|vlan| of_port(vlan).map(|port| port.pool.clone())).collect();
+        let vlans = Vlans::new(config.ports.len(), config.vlans.iter().map(|vlan| (vlan.port, vlan.tags)).collect());
         let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed);
         let mut worker = Self {
             end,
             orders: Orders::new(),
             tracker: Tracker::new(config.index, connections),
             tunnels: Tunnels::new(config.index, config.workers),
+            fragments: Fragments::new(config.seed),
             errors: IcmpErrors::new(Limiter::new(rules.settings.icmp_error_rate, start)),
             kernel: Limiter::new(rules.settings.exception_rate, start),
             kernel_neighbours: Limiter::new(KERNEL_NEIGHBOUR_RATE, start),
@@ -128,11 +143,17 @@ impl Worker {
             macs,
             receivers: Vec::new(),
             outgoing: Vec::new(),
+            vlans,
+            sides: Vec::new(),
             idle: config.idle,
         };
         for port in config.ports {
-            worker.receivers.push(Receiver { rx: port.rx, pool: port.pool, to_kernel: port.to_kernel, from_kernel: port.from_kernel });
+            worker.receivers.push(port.rx);
             worker.outgoing.push(Outgoing::new(port.tx));
+            worker.sides.push(Side { pool: port.pool, to_kernel: port.to_kernel, from_kernel: port.from_kernel });
+        }
+        for (vlan, pool) in config.vlans.into_iter().zip(pools) {
+            worker.sides.push(Side { pool, to_kernel: vlan.to_kernel, from_kernel: vlan.from_kernel });
         }
         Ok(worker)
     }
@@ -165,6 +186,7 @@ impl Worker {
         if worked {
             self.errors.limiter.set_rate(self.rules.settings.icmp_error_rate);
             self.kernel.set_rate(self.rules.settings.exception_rate);
+            self.tracker.rules_changed(&mut self.rules, now);
         }
         self.errors.limiter.refill(now);
         self.kernel.refill(now);
@@ -173,7 +195,12 @@ impl Worker {
         for port in 0..self.receivers.len() {
             worked |= self.burst(port, now);
         }
+        for vlan in self.receivers.len()..self.sides.len() {
+            worked |= self.inject(vlan);
+        }
+        self.give_up_fragments(now);
         self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
+        worked |= self.tracker.defend(&self.rules, now);
         self.rules.memory.sweep(now);
         self.report();
         worked
@@ -182,39 +209,78 @@ impl Worker {
     /// One burst of one port through all stages.
     fn burst(&mut self, port: usize, now: Tick) -> bool {
         let injected = self.inject(port);
-        let receiver = &mut self.receivers[port];
-        let received = receiver.rx.receive(&mut self.lanes.frames);
-        if received == 0 {
+        if self.receivers[port].receive(&mut self.lanes.frames) == 0 {
             return injected;
         }
+        if self.vlans.is_empty() {
+            self.process(port, now);
+        } else {
+            self.trunk(port, now);
+        }
+        while let Some(port) = self.fragments.next_ready(&mut self.lanes.frames) {
+            self.process(usize::from(port), now);
+        }
+        true
+    }
+
+    /// What a port with VLANs received, a VLAN after the other.
+    #[inline(never)]
+    fn trunk(&mut self, port: usize, now: Tick) {
+        self.vlans.sort(u16::try_from(port).unwrap_or(u16::MAX), &mut self.lanes.frames);
+        if !self.lanes.is_empty() {
+            self.process(port, now);
+        }
+        while let Some(vlan) = self.vlans.next(&mut self.lanes.frames) {
+            self.process(usize::from(vlan), now);
+        }
+    }
+
+    /// The frames in the lanes, which came by `port`, through all stages.
+    fn process(&mut self, port: usize, now: Tick) {
+        let taken = self.lanes.len();
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
+        self.fragments.place(&mut self.lanes, &self.rules, &self.tracker, now);
+        self.tunnels.take_notice(&mut self.lanes, port_number, &self.rules, &self.tracker, now);
         classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
+        self.fragments.learn(&self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
-        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.receivers[port].pool, &mut self.errors);
+        self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);
         self.send_icmp_errors(port);
-        self.dispatch(port);
+        let held = self.dispatch(port, now);
         self.send_fragments();
         let report = self.end.report();
-        report.received[port].add(received as u64);
+        report.received[port].add((taken - held) as u64);
         self.tally.publish(&report.verdicts[port]);
-        true
     }
 
-    /// Answers the frames that drew an ICMP error, on the port they came by, before they are freed.
+    /// Drops fragments whose first one did not come.
+    fn give_up_fragments(&mut self, now: Tick) {
+        for _ in 0..BURST {
+            let Some((port, frame)) = self.fragments.expired(now) else { return };
+            give_up(self.end.report(), port, frame);
+        }
+    }
+
+    /// Answers the frames that drew an ICMP error or a reset, on the port they came by, before they are freed.
     fn send_icmp_errors(&mut self, port: usize) {
         for (lane, cause) in self.errors.take() {
             let offending = self.lanes.frames[lane].data();
-            if let Some(frame) = icmp_error::write(&self.receivers[port].pool, offending, &self.lanes.packets[lane], self.macs[port], cause)
-            {
-                self.outgoing[port].push(frame, Origin::IcmpError, &mut self.tally);
+            let (pool, packet, our_mac) = (&self.sides[port].pool, &self.lanes.packets[lane], self.macs[port]);
+            let (answer, origin) = match cause {
+                Cause::Reset => (reset::write(pool, offending, packet, our_mac), Origin::Reset),
+                cause => (icmp_error::write(pool, offending, packet, our_mac, cause), Origin::IcmpError),
+            };
+            if let Some(frame) = answer {
+                let port = u16::try_from(port).unwrap_or(u16::MAX);
+                let _ = push_by(&mut self.outgoing, &self.vlans, port, frame, origin, &mut self.tally);
             }
         }
     }
@@ -225,35 +291,33 @@ impl Worker {
             return;
         }
         for (port, frame) in self.tunnels.later_fragments.drain(..) {
-            if let Some(outgoing) = self.outgoing.get_mut(usize::from(port)) {
-                outgoing.push(frame, Origin::Fragment, &mut self.tally);
-            }
+            let _ = push_by(&mut self.outgoing, &self.vlans, port, frame, Origin::Fragment, &mut self.tally);
         }
         for outgoing in &mut self.outgoing {
             outgoing.flush(&mut self.tally);
         }
     }
 
-    /// Every frame goes where it was decided to go and is counted.
-    fn dispatch(&mut self, port: usize) {
-        let receiver = &mut self.receivers[port];
+    /// Every frame goes where it was decided to go and is counted; gives how many are kept, and not yet counted.
+    fn dispatch(&mut self, port: usize, now: Tick) -> usize {
+        let side = &self.sides[port];
         // Nearly every burst leaves as it came: all to real servers, by one port.
-        let port = self.lanes.leaves_whole();
+        let whole = self.lanes.leaves_whole();
         let Lanes { frames, packets, fates, .. } = &mut self.lanes;
-        if let Some(outgoing) = port.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
+        if let Some(outgoing) = whole.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
-            return;
+            return 0;
         }
         let mut dropped = Burst::new();
+        let mut held = 0;
         for (i, frame) in frames.drain(..).enumerate() {
             let refused = match fates[i] {
                 Fate::Send(out, verdict) => {
-                    if let Some(outgoing) = self.outgoing.get_mut(usize::from(out)) {
-                        outgoing.push(frame, Origin::Received(verdict), &mut self.tally);
-                        continue;
+                    match push_by(&mut self.outgoing, &self.vlans, out, frame, Origin::Received(verdict), &mut self.tally) {
+                        Ok(()) => continue,
+                        Err(frame) => (Verdict::NoNextHop, frame),
                     }
-                    (Verdict::NoNextHop, frame)
                 }
                 Fate::Kernel | Fate::Answer => {
                     let limiter = if fates[i] == Fate::Answer {
@@ -264,7 +328,7 @@ impl Worker {
                         &mut self.kernel
                     };
                     if limiter.take() {
-                        match receiver.to_kernel.enqueue(frame) {
+                        match side.to_kernel.enqueue(frame) {
                             Ok(()) => {
                                 self.tally.count(Verdict::Exception);
                                 continue;
@@ -276,6 +340,13 @@ impl Worker {
                     }
                 }
                 Fate::Drop(verdict) => (verdict, frame),
+                Fate::Hold => {
+                    held += 1;
+                    if let Some((port, frame)) = self.fragments.hold(i, frame, port, now) {
+                        give_up(self.end.report(), port, frame);
+                    }
+                    continue;
+                }
                 // Every stage before has decided: a frame without a fate has no real server to go to.
                 Fate::Undecided | Fate::Server(_) => (Verdict::NoNextHop, frame),
             };
@@ -286,12 +357,16 @@ impl Worker {
         for outgoing in &mut self.outgoing {
             outgoing.flush(&mut self.tally);
         }
+        held
     }
 
     /// Sends what the kernel has for this port.
     fn inject(&mut self, port: usize) -> bool {
-        let Some(ring) = &self.receivers[port].from_kernel else { return false };
-        let sent = self.outgoing[port].send_from(ring);
+        let Some(ring) = &self.sides[port].from_kernel else { return false };
+        let sent = match self.outgoing.get_mut(port) {
+            Some(outgoing) => outgoing.send_from(ring),
+            None => send_tagged_from(&mut self.outgoing, &self.vlans, u16::try_from(port).unwrap_or(u16::MAX), ring),
+        };
         if sent != 0 {
             self.end.report().injected.add(sent);
         }
@@ -305,10 +380,21 @@ impl Worker {
         report.version.set(self.rules.version);
         report.connections.set(u64::from(self.tracker.connections.len()));
         report.half_open.set(u64::from(self.tracker.connections.half_open()));
+        self.tracker.report(report);
         for (port, outgoing) in self.outgoing.iter_mut().enumerate() {
             report.sent[port].add(std::mem::take(&mut outgoing.sent));
             report.icmp_errors.add(std::mem::take(&mut outgoing.sent_errors));
+            report.resets.add(std::mem::take(&mut outgoing.sent_resets));
             report.fragments.add(std::mem::take(&mut outgoing.sent_fragments));
         }
     }
+}
+
+/// Drops a fragment that was kept: it counts as received only now that it is decided about.
+fn give_up(report: &WorkerReport, port: u16, fragment: Mbuf) {
+    if let (Some(received), Some(verdicts)) = (report.received.get(usize::from(port)), report.verdicts.get(usize::from(port))) {
+        received.add(1);
+        verdicts.add(Verdict::FragmentLost, 1);
+    }
+    drop(fragment);
 }

@@ -38,6 +38,7 @@ fn service(scheduler: SchedulerKind, weights: &[u32], revision: u64) -> VirtualS
         persistence: None,
         revision,
         members: members.collect(),
+        no_real_server: dataplane::service::NoRealServer::Icmp,
         buckets: Buckets::new(scheduler, false, &seats),
         timeouts: None,
         stats: Arc::new(ServiceStats::new(1)),

@@ -136,3 +136,25 @@ def test_zeroed_counters_start_again(classic):
     classic.director.ipvsadm("-Z")
     assert classic.director.api.service(f"tcp:{VIP}:80")["stats"]["connections"] == 0
     assert len(classic.director.api.connections()) == 3
+
+
+def test_connection_outlives_the_service_that_is_removed_and_added_again(classic):
+    """The new service has the same real servers at other weights, and another scheduler."""
+    configure(classic, VIP)
+    with connect(classic.client, VIP) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
+        connection.recv(65536)
+        [before] = classic.director.api.connections()
+        classic.director.ipvsadm(f"-D -t {VIP}:80")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: lab\r\n\r\n")
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(65536)
+        assert classic.director.api.counters()["real_server_removed"] > 0
+        configure(classic, VIP, "wlc", (0, 0, 0))
+        connection.settimeout(5)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200"), "TCP sends what was dropped once more"
+        [after] = classic.director.api.connections()
+        assert after["server"] == before["server"] and after["state"] == "ESTABLISHED"
+        server = classic.director.api.real_server(f"tcp:{VIP}:80", after["server"])
+        assert (server["active_connections"], server["weight"]) == (1, 0)

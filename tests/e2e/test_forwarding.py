@@ -98,7 +98,7 @@ def test_every_frame_is_accounted_for_under_load(classics):
     counters = classics.director.api.settled_counters()
     assert sum(verdicts(counters).values()) == counters["received"]
     assert counters["sent"] == counters["forwarded"] + counters.get("answered", 0) + sum(
-        counters.get(name, 0) for name in ("injected", "icmp_errors", "fragments"))
+        counters.get(name, 0) for name in ("injected", "icmp_errors", "resets", "fragments"))
 
 
 def test_counters_of_the_service_are_those_of_its_real_servers(classic):

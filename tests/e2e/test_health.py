@@ -107,3 +107,154 @@ def test_service_without_health_is_as_before(classic):
         assert DIP in classic.director.run("baton get ports")
     finally:
         classic.lab.prepare()
+
+
+def test_wrong_status_body_and_tls_are_told_apart(served, tmp_path):
+    victim, other, _ = served.servers
+    certificate(victim)
+    secure = secure_server(victim, 8443)
+    try:
+        for health_spec, reason in [
+            ({"type": "http", "status": "204"}, "answers with the wrong status, 200"),
+            ({"type": "http", "path": "/nowhere"}, "answers with the wrong status, 404"),
+            ({"type": "http", "body": f"^{other.name}$"}, "body that does not match"),
+            ({"type": "https"}, "TLS: "),
+            ({"type": "http", "port": 81}, "refuses connections"),
+            ({"type": "https", "port": 8443, "sni": "shop.example", "verify": False, "body": "^"}, None),
+            ({"type": "https", "port": 8443, "sni": "shop.example", "ca": str(victim.folder / "ca.pem")}, None),
+            ({"type": "https", "port": 8443, "sni": "wrong.example", "ca": str(victim.folder / "ca.pem")}, "TLS: invalid peer certificate"),
+        ]:
+            only = {"real_servers": [{"address": victim.address}]}
+            service(served, {**health_spec, "interval": "200ms", "timeout": "2s"}, **only)
+            seen = becomes(served, victim, "down" if reason else "up", 5)
+            assert (reason or "") in (seen.get("reason") or ""), (health_spec, seen)
+            served.director.clear()
+    finally:
+        secure.terminate()
+        secure.wait()
+
+
+def certificate(host):
+    """A certificate for shop.example that is its own authority."""
+    host.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=shop.example",
+              "-addext", "subjectAltName=DNS:shop.example", "-addext", "basicConstraints=critical,CA:FALSE",
+              "-keyout", host.folder / "key.pem", "-out", host.folder / "ca.pem"])
+
+
+SECURE = """
+import http.server, ssl, sys
+server = http.server.HTTPServer(("0.0.0.0", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2] + "/ca.pem", sys.argv[2] + "/key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def secure_server(host, port):
+    """A web server with TLS."""
+    return host.start(["/usr/bin/python3", "-I", "-c", SECURE, port, host.folder], cwd=host.folder)
+
+
+HOSTILE = """
+import socket, sys, threading, time
+def headers(s):
+    s.recv(4096); s.sendall(b"HTTP/1.1 200 OK\\r\\n")
+    while True: s.sendall(b"x-more: " + b"y" * 1000 + b"\\r\\n")
+def slow(s):
+    for b in b"HTTP/1.1 200 OK\\r\\nserver: as slow as can be\\r\\n\\r\\n": s.sendall(bytes([b])); time.sleep(1)
+def huge(s):
+    s.recv(4096); s.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 4294967296\\r\\n\\r\\n")
+    while True: s.sendall(b"z" * 65536)
+def garbage(s):
+    s.sendall(bytes(range(256)) * 64)
+def serve(port, work):
+    l = socket.create_server(("0.0.0.0", port))
+    def one(s):
+        try: work(s)
+        except OSError: pass
+        s.close()
+    while True: threading.Thread(target=one, args=(l.accept()[0],), daemon=True).start()
+for port, work in ((9001, headers), (9002, slow), (9003, huge), (9004, garbage)):
+    threading.Thread(target=serve, args=(port, work), daemon=True).start()
+time.sleep(600)
+"""
+
+
+def test_hostile_answers_cost_no_memory_and_no_time(served):
+    victim = served.servers[0]
+    hostile = victim.start(["/usr/bin/python3", "-I", "-c", HOSTILE])
+    try:
+        time.sleep(0.5)
+        before = served.director.memory_kib()
+        for port, reason in [(9001, "something else than HTTP"), (9002, "no whole answer in time"), (9003, "body that does not match"),
+                             (9004, "something else than HTTP")]:
+            check = {"type": "http", "port": port, "body": "never", "interval": "100ms", "timeout": "300ms"}
+            service(served, check, real_servers=[{"address": victim.address}])
+            assert reason in becomes(served, victim, "down", 5)["reason"]
+            time.sleep(1)
+            served.director.clear()
+        assert served.director.memory_kib() - before < 16 << 10
+    finally:
+        hostile.terminate()
+        hostile.wait()
+
+
+def test_sorry_server_answers_while_all_others_are_down(served):
+    first, second, sorry = served.servers
+    service(served, {"type": "tcp", "interval": "100ms", "timeout": "200ms", "sorry_server": {"address": sorry.address}},
+            real_servers=[{"address": first.address}, {"address": second.address}])
+    for server in (first, second):
+        becomes(served, server, "up", 5)
+    assert counted(served, count_servers(served.client, VIP, 4)) == [2, 2, 0]
+    for server in (first, second):
+        server.ip(f"address del {VIP}/32 dev lo")
+    for server in (first, second):
+        becomes(served, server, "down", 5)
+    assert counted(served, count_servers(served.client, VIP, 4)) == [0, 0, 4]
+    assert served.director.api.service(KEY)["quorum"] == {"met": False, "weight": 0, "wanted": 1, "sorry": True}
+    served.lab.prepare()
+    for server in (first, second):
+        becomes(served, server, "up", 5)
+    assert counted(served, count_servers(served.client, VIP, 4)) == [2, 2, 0]
+
+
+def test_fast_profile_acts_within_moments(served):
+    service(served, {"type": "tcp", "profile": "fast"})
+    all_up(served)
+    victim = served.servers[2]
+    victim.ip("link set eth0 down")
+    try:
+        seen = becomes(served, victim, "down", 3)
+        assert "no answer" in seen["reason"] or "no MAC" in seen["reason"]
+    finally:
+        victim.ip("link set eth0 up")
+        victim.ip(f"route replace default via 10.10.24.1")
+        victim.ip(f"address add {victim.address6}/64 dev eth0 nodad")
+        victim.ip("route replace default via fd00:10::1")
+    becomes(served, victim, "up", 10)
+
+
+def test_check_goes_through_the_tunnel(served):
+    victim = served.servers[0]
+    victim.ip("link add ipip0 type ipip local any remote any")
+    victim.ip("link set ipip0 up")
+    for device in ("all", "ipip0", "tunl0"):
+        victim.sysctl(f"net.ipv4.conf.{device}.rp_filter", 0)
+    try:
+        service(served, {"type": "http", "interval": "100ms"}, real_servers=[{"address": victim.address, "method": "tunnel"}])
+        becomes(served, victim, "up", 5)
+        victim.ip("link set ipip0 down")
+        victim.ip("link set tunl0 down")
+        assert "RIP answers, VIP does not" in becomes(served, victim, "down", 5)["reason"]
+    finally:
+        victim.ip("link del ipip0")
+
+
+def test_checks_outlive_a_restart(served):
+    service(served, {"type": "tcp", "interval": "100ms", "on_failure": "quiesce"})
+    all_up(served)
+    served.director.stop()
+    served.director.start()
+    all_up(served)
+    assert served.director.api.service(KEY)["health"] == {"type": "tcp", "interval": "100ms", "on_failure": "quiesce"}

@@ -22,7 +22,7 @@ WRONG = [
     ("not our mac, ipv6", tcp(CLIENT6, VIP6, link={"destination": STRANGER}), "not_our_mac"),
     ("our own mac as source", tcp(CLIENT, VIP, link={"source": frames.DIRECTOR_MAC}), "own_mac_source"),
     ("unknown ether type", ethernet(0x88B5, bytes(46)), "ether_type"),
-    ("vlan tag", ethernet(0x8100, b"\0\7\x08\0" + ip(CLIENT, VIP, 6, SEGMENT)), "ether_type"),
+    ("vlan tag", ethernet(0x8100, b"\0\7\x08\0" + ip(CLIENT, VIP, 6, SEGMENT)), "unknown_vlan"),
     ("802.3 length instead of a type", ethernet(46, bytes(46)), "ether_type"),
     ("version 6 in ipv4", tcp(CLIENT, VIP, version=6), "bad_version"),
     ("version 4 in ipv6", tcp(CLIENT6, VIP6, version=4), "bad_version"),

@@ -31,7 +31,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-NO_VERDICTS = ("received", "sent", "icmp_errors", "fragments", "injected")
+NO_VERDICTS = ("received", "sent", "icmp_errors", "resets", "fragments", "injected")
 
 
 def verdicts(counters):

@@ -140,3 +140,20 @@ class Wire(Lab):
         self.link(self.director, "d0", self.peer, "p0", mac=WIRE_DIRECTOR_MAC, other_mac=WIRE_PEER_MAC)
         self.peer.sysctl("net.ipv4.conf.p0.arp_ignore", 8)
         self.device = "net_af_packet0,iface=d0"
+
+
+class TapWire(Lab):
+    """As Wire, on a TAP that DPDK makes: its kernel side, d0 on the director's host, is the far end, once the director runs. Here the kernel does
+    not put fragments together before DPDK sees them, as it does for net_af_packet."""
+
+    def build(self):
+        self.director = self.host("director")
+        self.director.sysctl("net.ipv4.conf.default.arp_ignore", 8)
+        self.device = f"net_tap0,iface=d0,mac={WIRE_DIRECTOR_MAC}"
+
+    def quieten(self):
+        """Keeps the kernel from answering on the far end."""
+        self.director.plain("d0")
+        self.director.sysctl("net.ipv6.conf.d0.disable_ipv6", 1)
+        self.director.sysctl("net.ipv4.conf.d0.arp_ignore", 8)
+        self.director.ip("link set d0 address 0e:10:10:10:10:11 up")

@@ -7,11 +7,24 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from lab import Director, Wire, config_text  # noqa: E402
+from lab import Director, TapWire, Wire, config_text  # noqa: E402
 from lab.host import inside  # noqa: E402
 from marks import with_our_own_rules  # noqa: E402
 from player import Player, packet_socket  # noqa: E402
 from recordings import LATER  # noqa: E402
+
+
+# The neighbourhood must answer before the director looks for its gateway.
+RESET = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null && baton marks clear"
+SETTING = "baton settings set {name}={value} >/dev/null"
+
+
+def shell_on(host):
+    """What runs a line on a host and returns all that it printed."""
+    def shell(line):
+        done = host.run(line, check=False)
+        return done.stdout + done.stderr
+    return shell
 
 
 @pytest.fixture(scope="session")
@@ -20,16 +33,22 @@ def player():
     with Wire() as lab:
         with inside(lab.peer.namespace):
             wire = packet_socket("p0")
-
-        def shell(line):
-            done = lab.director.run(line, check=False)
-            return done.stdout + done.stderr
-
-        # The neighbourhood must answer before the director looks for its gateway.
-        reset = "ipvsadm -C && baton connections flush --yes >/dev/null && baton settings reset >/dev/null && baton marks clear"
-        player = Player(wire, shell, "baton settings set {name}={value} >/dev/null", reset, translate=with_our_own_rules)
+        player = Player(wire, shell_on(lab.director), SETTING, RESET, translate=with_our_own_rules)
         with Director(lab.director, config_text(lab.device, ttl="decrement")):
             yield player
+        player.close()
+        wire.close()
+
+
+@pytest.fixture(scope="session")
+def player_of_fragments():
+    """The same on a TAP, which leaves fragments as they are."""
+    with TapWire() as lab, Director(lab.director, config_text(lab.device, ttl="decrement")):
+        lab.quieten()
+        with inside(lab.director.namespace):
+            wire = packet_socket("d0")
+        player = Player(wire, shell_on(lab.director), SETTING, RESET, translate=with_our_own_rules)
+        yield player
         player.close()
         wire.close()
 

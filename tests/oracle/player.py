@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 
-from recordings import OPTIONS_UNTOUCHED, canonical, checksum, same_text, without_options
+from recordings import OPTIONS_UNTOUCHED, canonical, checksum, is_fragment, same_text, without_options
 
 LAST_OCTETS = frozenset((1, 21, 22, 23, 24))
 PREFIX6 = bytes.fromhex("fd000010000000000000000000000000")[:15]
@@ -96,7 +96,15 @@ class Player:
         for name, value in scenario.get("sysctl", {}).items():
             self._run(self._setting.format(name=name, value=value))
         differences = []
+        # Consecutive fragments count as one step: what came out of them all.
+        fragments = None
         for number, step in enumerate(scenario["steps"]):
+            if "pkt" in step and is_fragment(bytes.fromhex(step["pkt"])):
+                fragments = self._fragment(step, fragments)
+                continue
+            if fragments:
+                differences.append(_of_fragments(number - 1, fragments))
+                fragments = None
             if "cmd" in step:
                 difference = self._command(scenario["name"], number, step)
             elif "sleep" in step:
@@ -104,9 +112,10 @@ class Player:
                 difference = None
             else:
                 difference = self._frame(scenario["name"], number, step)
-            if difference:
-                differences.append(difference)
-        return differences
+            differences.append(difference)
+        if fragments:
+            differences.append(_of_fragments(len(scenario["steps"]) - 1, fragments))
+        return [difference for difference in differences if difference]
 
     def _run(self, line):
         said = self._shell(line)
@@ -118,22 +127,36 @@ class Player:
         here = self._shell(self._translate(command))
         return None if same_text(command, here, kernel) else Difference(number, command, kernel, here)
 
-    def _frame(self, name, number, step):
-        kernel = [canonical(bytes.fromhex(frame), self._ttl) for frame in step["out"]]
+    def _send(self, packet, wanted):
+        """Sends a frame; returns what comes out, at least `wanted` frames if they come."""
         with self._arrived:
             self._inbox.clear()
-        self._wire.send(bytes.fromhex(step["pkt"]))
-        until = time.monotonic() + (ANSWER_TIME if kernel else SILENCE)
+        self._wire.send(packet)
+        until = time.monotonic() + (ANSWER_TIME if wanted else SILENCE)
         with self._arrived:
-            while (left := until - time.monotonic()) > 0 and (not kernel or len(self._inbox) < len(kernel)):
+            while (left := until - time.monotonic()) > 0 and (not wanted or len(self._inbox) < wanted):
                 self._arrived.wait(left)
-        if kernel:
+        if wanted:
             time.sleep(0.001)
         with self._arrived:
-            here = [canonical(frame, self._ttl) for frame in self._inbox]
+            return [canonical(frame, self._ttl) for frame in self._inbox]
+
+    def _fragment(self, step, before):
+        kernel, here = before or ([], [])
+        kernel = kernel + [canonical(bytes.fromhex(frame), self._ttl) for frame in step["out"]]
+        return kernel, here + self._send(bytes.fromhex(step["pkt"]), max(0, len(kernel) - len(here)))
+
+    def _frame(self, name, number, step):
+        kernel = [canonical(bytes.fromhex(frame), self._ttl) for frame in step["out"]]
+        here = self._send(bytes.fromhex(step["pkt"]), len(kernel))
         if (name, step.get("note")) in OPTIONS_UNTOUCHED:
             kernel, here = list(map(without_options, kernel)), list(map(without_options, here))
         return None if here == kernel else Difference(number, step.get("note", "frame"), kernel, here)
+
+
+def _of_fragments(number, fragments):
+    kernel, here = map(sorted, fragments)
+    return None if here == kernel else Difference(number, "all fragments", kernel, here)
 
 
 def _mac(last):

@@ -18,9 +18,7 @@ FILES = ("base.json", "more.json")
 
 # Scenarios that wait for what the director cannot do yet, and what that is. Everything else in the files is played.
 LATER = {
-    "tun-gue-gre": "tunnels of types gue and gre",
     **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
-    "udp-fragments": "fragments",
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a
@@ -29,7 +27,7 @@ OPTIONS_UNTOUCHED = {("malformed", "ip options RR")}
 
 # Seconds by which the time left of an entry may differ: the recorder took longer from step to step than we do.
 PACE = 10
-TUNNELS = 4, 41
+TUNNELS = 4, 17, 41, 47
 OWN = bytes([10, 10, 24, 88]), bytes([10, 10, 24, 10])
 OWN6_PREFIX, OWN6_LAST = bytes.fromhex("fd0000100000"), (0x88, 0x10)
 
@@ -51,7 +49,7 @@ def checksum(data):
 def canonical(frame, ttl="decrement"):
     """What must be equal of a frame, as a tuple.
 
-    Left out: padding, IP ids that a director makes up, how much an ICMP error quotes, and which of our addresses an IPv6 tunnel comes from (the
+    Left out: padding, IP ids and UDP source ports that a director makes up, how much an ICMP error quotes, and which of our addresses an IPv6 tunnel comes from (the
     kernel takes the one that it was given last, be it a VIP).
     """
     return _canonical4(frame, ttl) if frame[12:14] == b"\x08\0" else _canonical6(frame, ttl)
@@ -74,9 +72,17 @@ def _canonical4(frame, ttl):
             return (*ends, "reset", *addresses, data[:12].hex(), data[13], right)
         if protocol in TUNNELS:
             ip = ip[:4] + bytes(2) + ip[6:10] + bytes(2) + ip[12:]
+            data = data if protocol != 17 else _without_source_port(source + destination, data)
     if ttl == "preserve":
         ip = ip[:8] + b"\0" + ip[9:10] + b"\0\0" + ip[12:]
     return (*ends, "forwarded", ip.hex(), data.hex(), right)
+
+
+def _without_source_port(addresses, datagram):
+    """A datagram without its source port, and with a word on its checksum in the place of that."""
+    pseudo = addresses + struct.pack("!HH", 17, len(datagram))
+    word = b"none" if datagram[6:8] == bytes(2) else b"good" if checksum(pseudo + datagram) == 0 else b"bad "
+    return datagram[2:6] + word + datagram[8:]
 
 
 def _canonical6(frame, ttl):
@@ -94,6 +100,19 @@ def _canonical6(frame, ttl):
             source = b"one of ours"
     limit = "" if ttl == "preserve" else frame[21:22].hex()
     return (*ends, "forwarded6", frame[14:21].hex() + limit, source.hex(), destination.hex(), data.hex())
+
+
+def is_fragment(frame):
+    """Whether a frame is a fragment. The kernel puts datagrams together and takes them apart again where the director sends each fragment on at
+    once, so what comes out is the same, but not the moment."""
+    if frame[12:14] == b"\x08\0":
+        return int.from_bytes(frame[20:22], "big") & 0x3FFF != 0
+    return frame[12:14] == b"\x86\xdd" and frame[20] == 44
+
+
+def has_fragments(scenario):
+    """Whether a scenario sends fragments."""
+    return any("pkt" in step and is_fragment(bytes.fromhex(step["pkt"])) for step in scenario["steps"])
 
 
 def without_options(form):

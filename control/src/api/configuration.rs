@@ -19,6 +19,9 @@ pub struct SettingsPatch {
     pub sloppy_tcp: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
+    pub sloppy_sctp: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
     pub expire_nodest_conn: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
@@ -26,6 +29,21 @@ pub struct SettingsPatch {
     /// 0 to 7.
     #[schema(maximum = 7)]
     pub conn_reuse_mode: Option<u8>,
+    /// 0 to 3.
+    #[schema(maximum = 3)]
+    pub drop_entry: Option<u8>,
+    /// 0 to 3.
+    #[schema(maximum = 3)]
+    pub drop_packet: Option<u8>,
+    /// 0 to 3.
+    #[schema(maximum = 3)]
+    pub secure_tcp: Option<u8>,
+    /// Percent, 0 to 100.
+    #[schema(maximum = 100)]
+    pub amemthresh: Option<u8>,
+    /// 0 to 2147483647.
+    #[schema(maximum = 2_147_483_647)]
+    pub am_droprate: Option<u32>,
     /// Seconds, 0 to 2678400.
     #[schema(maximum = 2_678_400)]
     pub lblc_expiration: Option<u32>,
@@ -47,9 +65,15 @@ impl SettingsPatch {
     fn apply(self, settings: &mut Settings) {
         *settings = Settings {
             sloppy_tcp: self.sloppy_tcp.unwrap_or(settings.sloppy_tcp),
+            sloppy_sctp: self.sloppy_sctp.unwrap_or(settings.sloppy_sctp),
             expire_nodest_conn: self.expire_nodest_conn.unwrap_or(settings.expire_nodest_conn),
             expire_quiescent_template: self.expire_quiescent_template.unwrap_or(settings.expire_quiescent_template),
             conn_reuse_mode: self.conn_reuse_mode.unwrap_or(settings.conn_reuse_mode),
+            drop_entry: self.drop_entry.unwrap_or(settings.drop_entry),
+            drop_packet: self.drop_packet.unwrap_or(settings.drop_packet),
+            secure_tcp: self.secure_tcp.unwrap_or(settings.secure_tcp),
+            amemthresh: self.amemthresh.unwrap_or(settings.amemthresh),
+            am_droprate: self.am_droprate.unwrap_or(settings.am_droprate),
             lblc_expiration: self.lblc_expiration.unwrap_or(settings.lblc_expiration),
             lblcr_expiration: self.lblcr_expiration.unwrap_or(settings.lblcr_expiration),
             timeout_tcp: self.timeout_tcp.unwrap_or(settings.timeout_tcp),

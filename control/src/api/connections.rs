@@ -74,7 +74,7 @@ impl Reader {
             service: self.read::<ServiceKey>(
                 "service",
                 service,
-                "tcp:ADDRESS:PORT or udp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N",
+                "tcp:ADDRESS:PORT, udp:ADDRESS:PORT or sctp:ADDRESS:PORT, an IPv6 address in brackets; mark:N or mark6:N",
             ),
             client: self.read::<IpAddr>("client", client, address),
             server: self.read::<IpAddr>("server", server, address),

@@ -141,6 +141,17 @@ impl Scrape {
         out.gauges("worker_half_open_connections", "Half-open connection entries", rows(|w| w.half_open))?;
         out.gauges("worker_connections_capacity", "Connection entries that the worker can hold", rows(|w| w.capacity))?;
         out.counters("icmp_errors", "ICMP errors sent", rows(|w| w.icmp_errors))?;
+        out.counters("resets", "TCP resets sent", rows(|w| w.resets))?;
+        out.counters("entries_recycled", "Unconfirmed entries that ended to make room for new connections", rows(|w| w.recycled))?;
+        out.counters("entries_dropped", "Entries that drop_entry ended", rows(|w| w.dropped_entries))?;
+        out.counters("frames_without_entry", "Packets forwarded without an entry for want of room", rows(|w| w.without_entry))?;
+        let defences = self.workers.iter().flat_map(|w| {
+            ["drop_entry", "drop_packet", "secure_tcp"].map(|name| {
+                let labels = [("worker", w.id.to_string()), ("defence", name.to_owned())];
+                (labels, u64::from(w.defences.iter().any(|in_force| in_force == name)))
+            })
+        });
+        out.gauges("worker_defence", "Whether the defence is in force", defences)?;
         out.counters("fragments", "Second and later fragments of tunnelled packets sent", rows(|w| w.fragments))?;
         out.counters("frames_injected", "Frames of the kernel's that were sent on", rows(|w| w.injected))?;
         let cycles = |which: usize| self.cycles.iter().enumerate().map(move |(id, c)| ([("worker", id.to_string())], c[which]));
@@ -209,6 +220,7 @@ fn local(key: ServiceKey) -> Vec<Label> {
     let proto = match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
         Protocol::Mark => "FWM",
     };
     let protocol = ("proto", proto.to_owned());

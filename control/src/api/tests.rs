@@ -56,6 +56,7 @@ impl Api {
         let ports = links().into_iter().map(|link| Port {
             name: link.name,
             device: "net_null0".to_owned(),
+            vlan: None,
             driver: "net_null".to_owned(),
             mac: "02:00:00:00:d0:00".to_owned(),
             link_up: true,
@@ -242,7 +243,7 @@ async fn every_faulty_field_is_pointed_at() {
 async fn a_value_of_the_wrong_type_is_pointed_at() {
     let api = Api::new();
     let table = [
-        (json!({"services": [{"protocol": "sctp", "address": "10.0.0.1", "port": 1}]}), "/services/0/protocol"),
+        (json!({"services": [{"protocol": "icmp", "address": "10.0.0.1", "port": 1}]}), "/services/0/protocol"),
         (json!({"services": [{"protocol": "tcp", "address": "10.0.0.256", "port": 1}]}), "/services/0/address"),
         (json!({"services": [{"protocol": "tcp", "address": "10.0.0.1", "port": 65_536}]}), "/services/0/port"),
         (json!({"services": [{"protocol": "tcp", "address": "10.0.0.1", "port": -1}]}), "/services/0/port"),
@@ -271,7 +272,7 @@ async fn what_cannot_be_read_at_all_is_malformed() {
     assert_problem(&api.send(Method::POST, "/api/v1/services", deep).await, 400, "malformed");
     let not_text = Bytes::from_static(b"{\"services\": \"\xff\xfe\"}");
     assert_problem(&api.send(Method::PUT, "/api/v1/config", not_text).await, 400, "malformed");
-    for path in ["/api/v1/services/web", "/api/v1/services/sctp:10.0.0.1:1", "/api/v1/services/tcp:10.0.0.1:99999", "/api/v1/services/%ff"]
+    for path in ["/api/v1/services/web", "/api/v1/services/dccp:10.0.0.1:1", "/api/v1/services/tcp:10.0.0.1:99999", "/api/v1/services/%ff"]
     {
         assert_problem(&api.get(path).await, 400, "malformed");
     }

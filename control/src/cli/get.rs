@@ -10,7 +10,7 @@ use super::client::{Client, ClientError};
 use super::connections::{Filter, each_page};
 use super::console::Console;
 use super::ipvsadm::scheduling;
-use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, Worker};
+use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, TunnelType, Worker};
 
 /// How results are shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -57,7 +57,7 @@ fn service_rows(service: &Service) -> Vec<Vec<String>> {
     let servers = service.real_servers.iter().map(|server| {
         vec![
             format!("  -> {}", server.id),
-            method(server.method).to_owned(),
+            method(server),
             server.weight.to_string(),
             state(server.state).to_owned(),
             server.active_connections.to_string(),
@@ -129,6 +129,16 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
     table(&head, found.iter().map(row).collect(), console);
     for worker in &found {
         verdicts(&format!("worker {}", worker.id), &worker.verdicts, console);
+        let happened = [
+            ("resets", worker.resets),
+            ("recycled entries", worker.recycled),
+            ("dropped entries", worker.dropped_entries),
+            ("packets without an entry", worker.without_entry),
+        ];
+        verdicts(&format!("worker {}", worker.id), &happened.into_iter().map(|(what, n)| (what.to_owned(), n)).collect(), console);
+        if !worker.defences.is_empty() {
+            console.line(format_args!("worker {}: in force: {}", worker.id, worker.defences.join(", ")));
+        }
     }
     Ok(())
 }
@@ -149,7 +159,7 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
         };
         vec![
             port.name.clone(),
-            port.device.clone(),
+            port.vlan.as_ref().map_or_else(|| port.device.clone(), |vlan| format!("VLAN {vlan} of {}", port.device)),
             port.driver.clone(),
             port.mac.clone(),
             link,
@@ -192,11 +202,12 @@ fn verdicts(whose: &str, verdicts: &BTreeMap<String, u64>, console: &mut Console
     }
 }
 
-fn method(method: Method) -> &'static str {
-    match method {
-        Method::DirectRouting => "direct routing",
-        Method::Tunnel => "tunnel",
-        Method::Masquerading => "masquerading",
+fn method(server: &RealServer) -> String {
+    match (server.method, server.tunnel) {
+        (Method::Tunnel, Some(tunnel)) if tunnel.kind != TunnelType::Ipip => format!("tunnel {tunnel}"),
+        (Method::Tunnel, _) => "tunnel".to_owned(),
+        (Method::DirectRouting, _) => "direct routing".to_owned(),
+        (Method::Masquerading, _) => "masquerading".to_owned(),
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Rule {
     /// Where packets come from; anywhere when not given
     #[arg(long, value_name = "ADDRESS[/BITS]")]
     pub source: Option<Network>,
-    /// tcp or udp; both when not given
+    /// tcp, udp or sctp; all when not given
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     pub protocol: Option<Protocol>,
     /// Destination ports and ranges, such as 80,443,8000-8999; all when not given
@@ -31,7 +31,8 @@ fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
-        _ => Err("expected tcp or udp".to_owned()),
+        "sctp" => Ok(Protocol::Sctp),
+        _ => Err("expected tcp, udp or sctp".to_owned()),
     }
 }
 

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(Value::Object(parse(&["sloppy_tcp=1", "timeout_udp=30"]).unwrap()).to_string(), r#"{"sloppy_tcp":1,"timeout_udp":30}"#);
         for (change, part) in [
             ("sloppy_tcp", "expected NAME=VALUE"),
-            ("sloppy=1", "no setting is called 'sloppy': there are conn_reuse_mode, "),
+            ("sloppy=1", "no setting is called 'sloppy': there are am_droprate, "),
             ("sloppy_tcp=on", "sloppy_tcp: 'on' is no whole number"),
             ("sloppy_tcp=-1", "sloppy_tcp: '-1' is no whole number"),
         ] {

@@ -32,6 +32,12 @@ fn summary(file: &Path, config: &Config, cpus: &[u32]) -> String {
         let addresses = if addresses.is_empty() { "no addresses".to_owned() } else { addresses.join(", ") };
         lines.push(format!("  port {}: {}, {addresses}", port.name, port.device));
     }
+    for vlan in &config.vlans {
+        let addresses: Vec<String> = vlan.addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "no addresses".to_owned() } else { addresses.join(", ") };
+        let port = config.ports.get(vlan.port).map_or("?", |port| &port.name);
+        lines.push(format!("  VLAN {}: {} on port {port}, {addresses}", vlan.name, vlan.tags));
+    }
     let cores: Vec<String> = config.workers.cores.iter().map(ToString::to_string).collect();
     lines.push(format!("  workers on cores: {}; control on core {}", cores.join(", "), config.control.core));
     let listen = config.control.listen.map_or_else(String::new, |address| format!(" and http://{address}"));

@@ -55,11 +55,13 @@ pub(super) fn networks(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Ne
 /// A port's network that probe addresses are of, too.
 pub(super) fn overlap(config: &Config) -> Option<String> {
     let probes = [IpNet::V4(config.probes.v4), IpNet::V6(config.probes.v6)];
-    let networks = config.ports.iter().flat_map(|port| port.addresses.iter().map(move |network| (port, network)));
-    networks.flat_map(|(port, network)| probes.iter().map(move |probe| (port, network, probe))).find_map(|(port, network, probe)| {
+    let of_ports = config.ports.iter().flat_map(|port| port.addresses.iter().map(move |network| (&port.name, network)));
+    let of_vlans = config.vlans.iter().flat_map(|vlan| vlan.addresses.iter().map(move |network| (&vlan.name, network)));
+    let networks = of_ports.chain(of_vlans);
+    networks.flat_map(|(name, network)| probes.iter().map(move |probe| (name, network, probe))).find_map(|(name, network, probe)| {
         let overlaps = network.contains(probe) || probe.contains(network);
         let key = if probe.addr().is_ipv4() { "probe_network" } else { "probe_network6" };
-        overlaps.then(|| format!("{network} of port {} overlaps health.{key}, {probe}: give another one", port.name))
+        overlaps.then(|| format!("{network} of {name} overlaps health.{key}, {probe}: give another one"))
     })
 }
 

@@ -33,7 +33,9 @@ fn read_rule(section: &mut Section<'_>, pointer: &str, faults: &mut Collector<'_
         note("source", &item, faults);
         item.parsed(faults, Network::EXPECTED)
     });
-    let protocol = section.take("protocol").map(|item| item.choice(faults, &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]));
+    let protocol = section
+        .take("protocol")
+        .map(|item| item.choice(faults, &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)]));
     let ports = section.take("ports").map(|item| {
         note("ports", &item, faults);
         let list = item.list(faults);

@@ -15,11 +15,13 @@ mod services;
 #[cfg(test)]
 mod tests;
 mod values;
+mod vlans;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use dataplane::settings::Ttl;
+use dataplane::vlan::Tags;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -38,6 +40,8 @@ use reader::Section;
 pub struct Config {
     /// The ports, in the order of the file: 1 to 32.
     pub ports: Vec<Port>,
+    /// Their VLANs, in the order of the file; with the ports 64 at most.
+    pub vlans: Vec<Vlan>,
     /// The workers.
     pub workers: Workers,
     /// The control plane.
@@ -70,6 +74,25 @@ pub struct Port {
     /// Default gateways, at most one of each family.
     pub gateways: Vec<IpAddr>,
     /// MTU in bytes; the device's when `None`.
+    pub mtu: Option<u16>,
+    /// Neighbours whose MACs the kernel is not asked for.
+    pub neighbours: Vec<StaticNeighbour>,
+}
+
+/// A VLAN of a port: to services and real servers a port of its own, with a TAP of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vlan {
+    /// Its name, and that of its TAP: 1 to 15 characters.
+    pub name: String,
+    /// The index of its port.
+    pub port: usize,
+    /// The tags of its frames.
+    pub tags: Tags,
+    /// The DIPs with the prefixes of the connected networks.
+    pub addresses: Vec<IpNet>,
+    /// Default gateways, at most one of each family.
+    pub gateways: Vec<IpAddr>,
+    /// MTU in bytes; the port's when `None`.
     pub mtu: Option<u16>,
     /// Neighbours whose MACs the kernel is not asked for.
     pub neighbours: Vec<StaticNeighbour>,
@@ -177,7 +200,7 @@ impl Limits {
 }
 
 impl Config {
-    /// The ports as the rules for services see them, with `mac` and MTU for those that are not known before they are opened.
+    /// The ports and then their VLANs as the rules for services see them, with `mac` and MTU for those that are not known before they are opened.
     pub fn links(&self, mac: impl Fn(usize) -> [u8; 6], mtu: impl Fn(usize) -> u16) -> Vec<Link> {
         let link = |(at, port): (usize, &Port)| Link {
             name: port.name.clone(),
@@ -186,7 +209,15 @@ impl Config {
             mac: mac(at),
             mtu: port.mtu.unwrap_or_else(|| mtu(at)),
         };
-        self.ports.iter().enumerate().map(link).collect()
+        let ports = self.ports.iter().enumerate().map(link);
+        let vlan = |vlan: &Vlan| Link {
+            name: vlan.name.clone(),
+            networks: vlan.addresses.clone(),
+            gateways: vlan.gateways.clone(),
+            mac: mac(vlan.port),
+            mtu: vlan.mtu.or_else(|| self.ports.get(vlan.port)?.mtu).unwrap_or_else(|| mtu(vlan.port)),
+        };
+        ports.chain(self.vlans.iter().map(vlan)).collect()
     }
 
     /// What of the configuration can change while the director runs, as it is to begin with.
@@ -231,11 +262,12 @@ pub fn parse(text: &str, file: &Path, cpus: &[u32]) -> Result<Config, ConfigFaul
 }
 
 fn read(mut root: Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Config {
-    let ports = ports::read(&mut root, faults);
+    let (ports, vlans) = ports::read(&mut root, faults);
     let control = sections::control(&mut root, cpus, faults);
     let workers = sections::workers(&mut root, cpus, control.core, faults);
     let config = Config {
         ports,
+        vlans,
         workers,
         control,
         eal: sections::eal(&mut root, faults),

@@ -7,56 +7,87 @@ use ipnet::IpNet;
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use super::values::{Device, UnicastMac};
-use super::{Port, StaticNeighbour};
+use super::{Port, StaticNeighbour, Vlan, vlans};
 
 /// DPDK's `RTE_MAX_ETHPORTS`.
 const MOST_PORTS: usize = 32;
 /// The longest name of a network interface (`IFNAMSIZ` - 1, netdevice(7)).
 const LONGEST_NAME: usize = 15;
 
-pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<Port> {
+/// What no two ports or VLANs may share.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    names: Vec<String>,
+    addresses: Vec<(IpAddr, String)>,
+}
+
+impl Taken {
+    /// Takes a name; `false` when it is taken.
+    pub(super) fn add_name(&mut self, name: &str) -> bool {
+        let free = !self.names.iter().any(|other| other == name);
+        if free {
+            self.names.push(name.to_owned());
+        }
+        free
+    }
+}
+
+/// The ports and their VLANs.
+pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> (Vec<Port>, Vec<Vlan>) {
     let Some(item) = root.take("port") else {
         faults.add_missing(0..0, "port", "at least one [[port]] with name and device is needed");
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let sections = item.sections(faults);
     if item.is_empty_list() || sections.len() > MOST_PORTS {
         item.refuse(faults, format_args!("1 to {MOST_PORTS} ports are needed"));
     }
-    let mut ports = Vec::new();
+    let (mut ports, mut vlans, mut taken) = (Vec::new(), Vec::new(), Taken::default());
     for mut section in sections {
-        let port = read_port(&mut section, &ports, faults);
+        let port = read_port(&mut section, &ports, &mut taken, faults);
+        vlans::read(&mut section, (ports.len(), &port.name), port.mtu, &mut taken, &mut vlans, faults);
         section.finish(faults);
         ports.push(port);
     }
-    ports
+    vlans::check_count(ports.len(), &vlans, faults);
+    (ports, vlans)
 }
 
-fn read_port(section: &mut Section<'_>, earlier: &[Port], faults: &mut Collector<'_>) -> Port {
-    let name = section.need("name", "the port's name, which its network interface gets too", faults).and_then(|item| {
-        let name = interface_name(&item, faults)?;
-        if earlier.iter().any(|port| port.name == name) {
-            item.refuse(faults, "another port has this name");
-        }
-        Some(name)
-    });
+fn read_port(section: &mut Section<'_>, earlier: &[Port], taken: &mut Taken, faults: &mut Collector<'_>) -> Port {
+    let name = section
+        .need("name", "the port's name, which its network interface gets too", faults)
+        .and_then(|item| take_name(&item, taken, faults));
     let device = section.need("device", Device::EXPECTED, faults).and_then(|item| read_device(&item, earlier, faults));
-    let addresses = section.take("addresses").map_or_else(Vec::new, |item| read_addresses(&item, earlier, faults));
+    // A port whose name or device is at fault still counts, so that services on its networks are not blamed as well.
+    let name = name.unwrap_or_else(|| section.path().to_owned());
+    let addresses = section.take("addresses").map_or_else(Vec::new, |item| read_addresses(&item, &name, taken, faults));
     let gateways = section.take("gateways").map_or_else(Vec::new, |item| read_gateways(&item, &addresses, faults));
     let mtu = section.take("mtu").and_then(|item| item.number(faults, 1280..=9600));
     let neighbours = read_neighbours(section, &addresses, faults);
-    // A port whose name or device is at fault still counts, so that services on its networks are not blamed as well.
-    let name = name.unwrap_or_else(|| section.path().to_owned());
     let device = device.unwrap_or_else(|| Device::Virtual(String::new()));
     Port { name, device, addresses, gateways, mtu, neighbours }
+}
+
+/// The name of a port or VLAN, which no other has.
+pub(super) fn take_name(item: &Item<'_>, taken: &mut Taken, faults: &mut Collector<'_>) -> Option<String> {
+    let name = interface_name(item, faults)?;
+    if !taken.add_name(&name) {
+        item.refuse(faults, "another port has this name");
+    }
+    Some(name)
+}
+
+/// Whether a network interface may have this name.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(plain) && !text.starts_with('-')
 }
 
 fn interface_name(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<String> {
     let expected = "1 to 15 letters, digits, '-', '_' or '.', as for a network interface";
     let text = item.text(faults, expected)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let reserved = ["lo", "all", "default", ".", ".."].contains(&text);
-    if (1..=LONGEST_NAME).contains(&text.len()) && text.chars().all(plain) && !text.starts_with('-') && !reserved {
+    if is_name(text) && !reserved {
         return Some(text.to_owned());
     }
     item.refuse(faults, if reserved { "the kernel uses this name itself" } else { "expected 1 to 15 letters, digits, '-', '_' or '.'" });
@@ -80,7 +111,8 @@ fn read_device(item: &Item<'_>, earlier: &[Port], faults: &mut Collector<'_>) ->
     Some(device)
 }
 
-fn read_addresses(item: &Item<'_>, earlier: &[Port], faults: &mut Collector<'_>) -> Vec<IpNet> {
+/// The addresses of the port or VLAN `name`, which no other has.
+pub(super) fn read_addresses(item: &Item<'_>, name: &str, taken: &mut Taken, faults: &mut Collector<'_>) -> Vec<IpNet> {
     let mut addresses: Vec<IpNet> = Vec::new();
     for entry in item.list(faults) {
         let expected = "an address with the length of its network's prefix, such as \"10.10.24.10/24\" or \"fd00:10::10/64\"";
@@ -89,10 +121,11 @@ fn read_addresses(item: &Item<'_>, earlier: &[Port], faults: &mut Collector<'_>)
             entry.refuse(faults, why);
         } else if addresses.iter().any(|other| other.addr() == net.addr()) {
             entry.refuse(faults, "this port has this address already");
-        } else if let Some(port) = earlier.iter().find(|port| port.addresses.iter().any(|other| other.addr() == net.addr())) {
-            entry.refuse(faults, format_args!("port '{}' has this address already", port.name));
+        } else if let Some((_, port)) = taken.addresses.iter().find(|other| other.0 == net.addr()) {
+            entry.refuse(faults, format_args!("port '{port}' has this address already"));
         } else {
             addresses.push(net);
+            taken.addresses.push((net.addr(), name.to_owned()));
         }
     }
     addresses
@@ -135,7 +168,7 @@ fn unfit(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn read_gateways(item: &Item<'_>, addresses: &[IpNet], faults: &mut Collector<'_>) -> Vec<IpAddr> {
+pub(super) fn read_gateways(item: &Item<'_>, addresses: &[IpNet], faults: &mut Collector<'_>) -> Vec<IpAddr> {
     let mut gateways: Vec<IpAddr> = Vec::new();
     for entry in item.list(faults) {
         let Some(gateway) = entry.parsed::<IpAddr>(faults, "an address such as \"10.10.24.1\"") else { continue };
@@ -164,7 +197,7 @@ fn unreachable_neighbour(address: IpAddr, networks: &[IpNet]) -> Option<String> 
     Some(format!("it must be on one of the port's connected networks ({list})"))
 }
 
-fn read_neighbours(section: &mut Section<'_>, addresses: &[IpNet], faults: &mut Collector<'_>) -> Vec<StaticNeighbour> {
+pub(super) fn read_neighbours(section: &mut Section<'_>, addresses: &[IpNet], faults: &mut Collector<'_>) -> Vec<StaticNeighbour> {
     let mut neighbours: Vec<StaticNeighbour> = Vec::new();
     for mut entry in section.take_sections("neighbour", faults) {
         let address = entry.need("address", "the neighbour's address", faults).and_then(|item| {

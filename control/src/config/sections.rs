@@ -115,15 +115,23 @@ pub(super) fn settings(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Se
     let Some(mut section) = root.take_section("settings", faults) else { return settings };
     let flags = [
         ("sloppy_tcp", &mut settings.sloppy_tcp, 0..=1),
+        ("sloppy_sctp", &mut settings.sloppy_sctp, 0..=1),
         ("expire_nodest_conn", &mut settings.expire_nodest_conn, 0..=1),
         ("expire_quiescent_template", &mut settings.expire_quiescent_template, 0..=1),
         // Bits 0 and 2 mean something; bit 1 is IPVS's own "any state", which 7 includes.
         ("conn_reuse_mode", &mut settings.conn_reuse_mode, 0..=7),
+        ("drop_entry", &mut settings.drop_entry, 0..=3),
+        ("drop_packet", &mut settings.drop_packet, 0..=3),
+        ("secure_tcp", &mut settings.secure_tcp, 0..=3),
+        ("amemthresh", &mut settings.amemthresh, 0..=100),
     ];
     for (key, place, allowed) in flags {
         if let Some(number) = section.take(key).and_then(|item| item.number(faults, allowed)) {
             *place = number;
         }
+    }
+    if let Some(rate) = section.take("am_droprate").and_then(|item| item.number(faults, 0..=crate::director::MAX_WEIGHT)) {
+        settings.am_droprate = rate;
     }
     let expirations = [("lblc_expiration", &mut settings.lblc_expiration), ("lblcr_expiration", &mut settings.lblcr_expiration)];
     for (key, place) in expirations {

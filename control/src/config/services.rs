@@ -9,9 +9,12 @@ use super::faults::Collector;
 use super::health;
 use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
-use crate::model::{Family, Method, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
+use crate::model::{
+    Family, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec,
+    ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
+};
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+const PROTOCOLS: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 const SCHEDULERS: &[(&str, Scheduler)] = &[
     ("rr", Scheduler::Rr),
     ("wrr", Scheduler::Wrr),
@@ -33,9 +36,18 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
     ("sh-fallback", SchedulerFlag::ShFallback),
     ("mh-port", SchedulerFlag::MhPort),
     ("mh-fallback", SchedulerFlag::MhFallback),
+    ("flag-1", SchedulerFlag::Flag1),
+    ("flag-2", SchedulerFlag::Flag2),
+    ("flag-3", SchedulerFlag::Flag3),
 ];
+const NO_REAL_SERVER: &[(&str, NoRealServer)] =
+    &[("icmp", NoRealServer::Icmp), ("drop", NoRealServer::Drop), ("reset", NoRealServer::Reset)];
 pub(super) const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
+
+const TUNNEL_TYPES: &[(&str, TunnelType)] = &[("ipip", TunnelType::Ipip), ("gue", TunnelType::Gue), ("gre", TunnelType::Gre)];
+const TUNNEL_CHECKSUMS: &[(&str, TunnelChecksum)] =
+    &[("none", TunnelChecksum::None), ("whole", TunnelChecksum::Whole), ("remote", TunnelChecksum::Remote)];
 
 pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<ServiceSpec> {
     let mut services = Vec::new();
@@ -72,6 +84,9 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
     let persistence = section.take_section("persistence", faults).map(|section| read_persistence(section, place, faults));
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
     let health = section.take_section("health", faults).map(|section| health::read(section, place, faults));
+    let no_real_server =
+        section.take("no_real_server").and_then(|item| place.note("no_real_server", item, faults).choice(faults, NO_REAL_SERVER));
+    let timeouts = section.take_section("timeouts", faults).map(|section| read_timeouts(section, place, faults));
     let mut real_servers = Vec::new();
     for mut entry in section.take_sections("real_server", faults) {
         let place = Place { pointer: format!("{}/real_servers/{}", place.pointer, real_servers.len()) };
@@ -91,6 +106,8 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         persistence,
         one_packet: one_packet.unwrap_or_default(),
         health,
+        no_real_server: no_real_server.unwrap_or_default(),
+        timeouts,
         real_servers,
     })
 }
@@ -124,10 +141,21 @@ fn read_persistence(mut section: Section<'_>, place: &Place, faults: &mut Collec
     let default = Persistence::default();
     let timeout = section.take("timeout").and_then(|item| place.note("persistence/timeout", item, faults).number(faults, 1..=MAX_TIMEOUT));
     let prefix = section.take("prefix").and_then(|item| place.note("persistence/prefix", item, faults).number(faults, 0..=128));
+    let netmask = section.take("netmask").and_then(|item| place.note("persistence/netmask", item, faults).parsed(faults, NETMASK));
     section.finish(faults);
-    Persistence { timeout: timeout.unwrap_or(default.timeout), prefix }
+    Persistence { timeout: timeout.unwrap_or(default.timeout), prefix, netmask }
 }
 
+fn read_timeouts(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> ServiceTimeouts {
+    let mut seconds = |name: &'static str| {
+        section.take(name).and_then(|item| place.note(&format!("timeouts/{name}"), item, faults).number(faults, 1..=MAX_TIMEOUT))
+    };
+    let timeouts = ServiceTimeouts { tcp: seconds("tcp"), tcpfin: seconds("tcpfin"), udp: seconds("udp") };
+    section.finish(faults);
+    timeouts
+}
+
+const NETMASK: &str = "an IPv4 netmask, such as \"255.0.255.0\"";
 const ADDRESS: &str = "an IPv4 or IPv6 address, such as \"10.10.24.88\"";
 /// The largest weight or threshold: IPVS keeps weights in a signed 32-bit number.
 const LARGEST_WEIGHT: u32 = 2_147_483_647;
@@ -140,6 +168,7 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
     let mut threshold = |name| section.take(name).and_then(|item| place.note(name, item, faults).number(faults, 0..=LARGEST_WEIGHT));
     let (upper, lower) = (threshold("upper_threshold"), threshold("lower_threshold"));
     let method = section.take("method").and_then(|item| place.note("method", item, faults).choice(faults, METHODS));
+    let tunnel = section.take_section("tunnel", faults).map(|section| read_tunnel(section, place, faults));
     let mac = section.take("mac").and_then(|item| place.note("mac", item, faults).text(faults, "a MAC such as \"02:00:00:00:00:15\""));
     let health = section.take_section("health", faults).map(|section| health::read(section, place, faults));
     Some(RealServerSpec {
@@ -149,7 +178,20 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
         upper_threshold: upper.unwrap_or_default(),
         lower_threshold: lower.unwrap_or_default(),
         method: method.unwrap_or_default(),
+        tunnel: tunnel.flatten(),
         mac: mac.map(str::to_owned),
         health,
     })
+}
+
+/// `tunnel = { type = "gue", port = 6080, checksum = "whole" }`; which of them go together is for validation to say.
+fn read_tunnel(mut section: Section<'_>, place: &Place, faults: &mut Collector<'_>) -> Option<Tunnel> {
+    faults.place(format!("{}/tunnel", place.pointer), section.path().to_owned(), section.span());
+    let kind = section
+        .need("type", "\"ipip\", \"gue\" or \"gre\"", faults)
+        .and_then(|item| place.note("tunnel/type", item, faults).choice(faults, TUNNEL_TYPES));
+    let port = section.take("port").and_then(|item| place.note("tunnel/port", item, faults).number(faults, 1..=u16::MAX));
+    let checksum = section.take("checksum").and_then(|item| place.note("tunnel/checksum", item, faults).choice(faults, TUNNEL_CHECKSUMS));
+    section.finish(faults);
+    Some(Tunnel { kind: kind?, port, checksum: checksum.unwrap_or_default() })
 }

@@ -1,7 +1,7 @@
 //! Configurations that are sound, and every fault with its place.
 
 use super::*;
-use crate::model::{Method, Persistence, Protocol, Scheduler};
+use crate::model::{Method, NoRealServer, Persistence, Protocol, Scheduler, ServiceTimeouts};
 
 const CPUS: &[u32] = &[0, 1, 2, 3];
 
@@ -47,7 +47,8 @@ fn every_key_that_the_example_shows_is_known() {
     let shown = |line: &str| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || key(rest)).unwrap_or(line).to_owned();
     let text: Vec<String> = include_str!("../../../configs/baton.toml").lines().map(shown).collect();
     let config = read(&text.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!((config.ports[0].neighbours.len(), config.services[0].real_servers.len()), (1, 1));
+    assert_eq!((config.ports[0].neighbours.len(), config.services[0].real_servers.len()), (1, 2));
+    assert_eq!((config.vlans[0].name.as_str(), config.vlans[0].tags), ("lan.100.300", Tags { outer: Some(100), id: 300 }));
     assert_eq!((config.limits, config.settings), (Limits::default(), Settings::default()), "what is shown is the default");
     assert_eq!(config.eal.file_prefix.as_deref(), Some("baton"));
 }
@@ -80,14 +81,17 @@ fn default_cores_are_chosen_from_those_that_are_allowed() {
 fn services_are_read_whole() {
     let text = format!(
         "{PORT}[settings]\nsloppy_tcp = 1\ntimeout_udp = 30\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 80\n\
-         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\nupper_threshold = 9\n[[service.real_server]]\n\
-         address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n"
+         scheduler = \"sh\"\nflags = [\"sh-port\"]\npersistence = {{ prefix = 24 }}\nno_real_server = \"drop\"\ntimeouts = {{ tcp = 60 }}\n[[service.real_server]]\naddress = \"10.10.24.21\"\nweight = 0\nupper_threshold = 9\n[[service.real_server]]\n\
+         address = \"10.10.24.22\"\nmethod = \"direct-routing\"\nmac = \"02:00:00:00:00:16\"\n\
+         [[service.real_server]]\naddress = \"10.10.24.23\"\nmethod = \"tunnel\"\ntunnel = {{ type = \"gue\", port = 6080 }}\n"
     );
     let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((config.settings.sloppy_tcp, config.settings.timeout_udp, config.settings.timeout_tcp), (1, 30, 900));
     let service = &config.services[0];
     assert_eq!((service.protocol, service.port, service.scheduler, service.one_packet), (Protocol::Tcp, 80, Scheduler::Sh, false));
-    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24) }));
+    assert_eq!(service.persistence, Some(Persistence { timeout: 300, prefix: Some(24), netmask: None }));
+    assert_eq!(service.no_real_server, NoRealServer::Drop);
+    assert_eq!(service.timeouts, Some(ServiceTimeouts { tcp: Some(60), ..ServiceTimeouts::default() }));
     assert_eq!(service.flags.iter().map(|flag| flag.as_str()).collect::<Vec<_>>(), ["sh-port"]);
     assert_eq!((service.real_servers[0].upper_threshold, service.real_servers[1].upper_threshold), (9, 0));
     let weights: Vec<_> = service.real_servers.iter().map(|rs| (rs.address.to_string(), rs.weight, rs.method, rs.mac.clone())).collect();
@@ -95,9 +99,11 @@ fn services_are_read_whole() {
         weights,
         [
             ("10.10.24.21".to_owned(), 0, Method::DirectRouting, None),
-            ("10.10.24.22".to_owned(), 1, Method::DirectRouting, Some("02:00:00:00:00:16".to_owned()))
+            ("10.10.24.22".to_owned(), 1, Method::DirectRouting, Some("02:00:00:00:00:16".to_owned())),
+            ("10.10.24.23".to_owned(), 1, Method::Tunnel, None)
         ]
     );
+    assert_eq!(service.real_servers[2].tunnel.unwrap().to_string(), "gue:6080:-c");
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn schedulers_flags_and_their_settings_are_known_by_their_names() {
         assert_eq!((config.settings.lblc_expiration, config.settings.lblcr_expiration), (60, 0));
         let service = &config.services[0];
         assert_eq!(service.scheduler.as_str(), name);
-        assert!(service.flags.iter().all(|flag| flag.scheduler() == service.scheduler));
+        assert!(service.flags.iter().all(|flag| flag.fits(service.scheduler)));
         assert_eq!(service.flags.len(), if flags == "[]" { 0 } else { 2 });
     }
 }
@@ -146,6 +152,8 @@ fn every_value_is_refused_with_its_place() {
         ("[limits]\nconnections = 10\n", "6:15 limits.connections", "from 1024 to 268435456"),
         ("[limits]\nhalf_open_percent = 101\n", "6:21 limits.half_open_percent", "from 1 to 100"),
         ("[settings]\nsloppy_tcp = 2\n", "6:14 settings.sloppy_tcp", "from 0 to 1"),
+        ("[settings]\ndrop_entry = 4\n", "6:14 settings.drop_entry", "from 0 to 3"),
+        ("[settings]\namemthresh = 1024\n", "6:14 settings.amemthresh", "from 0 to 100"),
         ("[settings]\ntimeout_tcp = 0\n", "6:15 settings.timeout_tcp", "from 1 to 2678400"),
         ("[[port]]\nname = \"lan\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "another port has this name"),
         ("[[port]]\nname = \"wan/0\"\ndevice = \"net_null1\"\n", "6:8 port[1].name", "1 to 15 letters"),
@@ -156,12 +164,25 @@ fn every_value_is_refused_with_its_place() {
         ("[[port]]\nname = \"wan\"\n", "5:1 port[1].device", "missing: a PCI address"),
         ("[[port]]\ndevice = \"net_null1\"\n", "5:1 port[1].name", "missing: the port's name"),
         ("mtu = 100\n", "5:7 port[0].mtu", "from 1280 to 9600"),
+        ("[[port.vlan]]\nouter = 5\n", "5:1 port[0].vlan[0].id", "missing: the VLAN id, 1 to 4094"),
+        ("[[port.vlan]]\nid = 0\n", "6:6 port[0].vlan[0].id", "from 1 to 4094"),
+        ("[[port.vlan]]\nid = 7\nouter = 4095\n", "7:9 port[0].vlan[0].outer", "from 1 to 4094"),
+        ("[[port.vlan]]\nid = 7\n[[port.vlan]]\nid = 7\nname = \"b\"\n", "8:6 port[0].vlan[1].id", "VLAN with these tags already"),
+        ("[[port.vlan]]\nid = 7\n[[port.vlan]]\nid = 8\nname = \"lan.7\"\n", "9:8 port[0].vlan[1].name", "another port has this name"),
+        ("[[port.vlan]]\nid = 7\nmtu = 9601\n", "7:7 port[0].vlan[0].mtu", "from 1280 to 9600"),
+        ("[[port.vlan]]\nid = 7\naddresses = [\"10.10.24.10/24\"]\n", "7:14 port[0].vlan[0].addresses[0]", "port 'lan' has this address"),
+        ("[[port.vlan]]\nid = 7\ngateways = [\"10.10.24.1\"]\n", "7:13 port[0].vlan[0].gateways[0]", "none, because it has no addresses"),
+        ("[[port.vlan]]\nid = 7\ndevice = \"x\"\n", "7:1 port[0].vlan[0].device", "unknown key"),
         ("gateways = [\"10.10.25.1\"]\n", "5:13 port[0].gateways[0]", "connected networks (10.10.24.0/24, fd00:10::/64)"),
         ("gateways = [\"10.10.24.10\"]\n", "5:13 port[0].gateways[0]", "the port's own address"),
         ("gateways = [\"10.10.24.1\", \"10.10.24.2\"]\n", "5:27 port[0].gateways[1]", "one gateway of each family"),
         ("[[port.neighbour]]\naddress = \"10.10.24.9\"\nmac = \"01:00:5e:00:00:01\"\n", "7:7 port[0].neighbour[0].mac", "a unicast MAC"),
         ("[[port.neighbour]]\naddress = \"10.9.24.9\"\nmac = \"02:00:00:00:00:01\"\n", "6:11 port[0].neighbour[0].address", "connected"),
-        ("[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n", "6:12 service[0].protocol", "\"tcp\", \"udp\""),
+        (
+            "[[service]]\nprotocol = \"icmp\"\naddress = \"10.10.24.88\"\nport = 80\n",
+            "6:12 service[0].protocol",
+            "\"tcp\", \"udp\", \"sctp\"",
+        ),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"vip\"\nport = 80\n", "7:11 service[0].address", "an IPv4 or IPv6 address"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n", "5:1 service[0].port", "missing: the vport"),
         ("[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\nport = 65536\n", "8:8 service[0].port", "from 0 to 65535"),
@@ -173,6 +194,26 @@ fn every_value_is_refused_with_its_place() {
         assert_eq!(found[0].0, place, "{text}");
         assert!(found[0].1.contains(says), "{text}: {}", found[0].1);
     }
+}
+
+#[test]
+fn vlans_are_ports_after_the_ports() {
+    let text = format!(
+        "{PORT}mtu = 1600\n[[port.vlan]]\nid = 7\naddresses = [\"10.10.7.10/24\"]\n[[port.vlan]]\nid = 7\nouter = 4094\nmtu = 1500\n\
+         [[port]]\nname = \"wan\"\ndevice = \"net_null1\"\n[[port.vlan]]\nid = 7\nname = \"guests\"\n\
+         [[service]]\nprotocol = \"tcp\"\naddress = \"10.10.7.88\"\nport = 80\n[[service.real_server]]\naddress = \"10.10.7.21\"\n"
+    );
+    let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    let links = config.links(|at| [2, 0, 0, 0, 0, u8::try_from(at).unwrap()], |_| 1500);
+    let seen: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.mac[5], link.mtu, link.networks.len())).collect();
+    let wanted = [("lan", 0, 1600, 2), ("wan", 1, 1500, 0), ("lan.7", 0, 1600, 1), ("lan.4094.7", 0, 1500, 0), ("guests", 1, 1500, 0)];
+    assert_eq!(seen, wanted);
+    let many: Vec<String> = (1..=64).map(|id| format!("[[port.vlan]]\nid = {id}\n")).collect();
+    let many = many.concat();
+    let found = faults(&format!("{PORT}{many}"));
+    assert!(found.len() == 1 && found[0].1.contains("1 ports and 64 VLANs: allowed are 64 together"), "{found:?}");
+    let long = faults("[[port]]\nname = \"a-name-of-many\"\ndevice = \"net_null0\"\n[[port.vlan]]\nid = 7\n");
+    assert!(long.len() == 1 && long[0].1.contains("'a-name-of-many.7', which is too long or taken: give a name"), "{long:?}");
 }
 
 #[test]

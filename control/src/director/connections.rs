@@ -166,6 +166,7 @@ fn connection(row: &ConnectionRow, worker: u32) -> Connection {
         protocol: match row.protocol {
             worker::Protocol::Tcp => Protocol::Tcp,
             worker::Protocol::Udp => Protocol::Udp,
+            worker::Protocol::Sctp => Protocol::Sctp,
             worker::Protocol::Ip => Protocol::Mark,
         },
         client: row.client,

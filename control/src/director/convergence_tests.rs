@@ -66,6 +66,7 @@ fn real_server((last, weight, fixed): Choice) -> RealServerSpec {
         upper_threshold: 0,
         lower_threshold: 0,
         method: crate::model::Method::DirectRouting,
+        tunnel: None,
         mac,
         health: None,
     }

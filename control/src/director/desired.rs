@@ -235,6 +235,9 @@ impl Desired {
         if self.settings != settings {
             self.settings = settings;
             self.touched.settings = true;
+            // What a service leaves out of its own timeouts is as in the settings.
+            let own = self.order.values().filter(|id| self.services.get(**id).is_some_and(|record| record.fields.timeouts.is_some()));
+            self.touched.services.extend(own);
             self.touched.document = true;
         }
     }

@@ -7,6 +7,7 @@ use super::desired::{Desired, count, discount};
 use super::neighbours::utc;
 use super::records::{ServerRecord, ServiceRecord};
 use super::routes::source_towards;
+use super::snapshot::encapsulation_for_workers;
 use super::{Director, Inner};
 use crate::health::check::{Check, Path, Place, Way, merged};
 use crate::model::{Health, HealthState, OnFailure, Panic, Quorum, ServiceKey};
@@ -111,7 +112,7 @@ impl Desired {
             neighbour,
             fixed: record.fields.mac,
             own,
-            tunnel_source: source_towards(port, neighbour),
+            tunnel: source_towards(port, neighbour).map(|source| (source, encapsulation_for_workers(record.fields.tunnel))),
         })
     }
 

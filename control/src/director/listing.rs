@@ -8,7 +8,7 @@ use dataplane::stats::TrafficSum;
 use super::health::Standing;
 use super::records::{ServerFields, ServerKey, ServerRecord, ServiceRecord};
 use super::{Director, Error, Inner, mac};
-use crate::model::{Document, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services};
+use crate::model::{Document, Method, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services, Tunnel};
 
 /// A virtual service's counters, never zeroed, for metrics.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +126,8 @@ impl Inner {
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
             health: place.record.fields.health.as_deref().cloned(),
+            no_real_server: place.record.fields.no_real_server,
+            timeouts: place.record.fields.timeouts,
             real_servers: members.map(|m| server_spec(&m.key, &m.record.fields)).collect(),
         })
     }
@@ -144,6 +146,8 @@ impl Inner {
             one_packet: place.record.fields.one_packet,
             health: place.record.fields.health.as_deref().cloned(),
             quorum: self.desired.quorum(&place.record),
+            no_real_server: place.record.fields.no_real_server,
+            timeouts: place.record.fields.timeouts,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
             real_servers: place.record.members.iter().filter_map(|m| self.server_view(&place.record, *m)).collect(),
@@ -163,6 +167,7 @@ impl Inner {
             upper_threshold: record.fields.thresholds.upper,
             lower_threshold: record.fields.thresholds.lower,
             method: record.fields.method,
+            tunnel: (record.fields.method == Method::Tunnel).then_some(record.fields.tunnel),
             mac: record.next_hop.map(|h| mac::format(h.mac)),
             state,
             reason: match state {
@@ -195,6 +200,7 @@ pub(super) fn server_spec(key: &ServerKey, fields: &ServerFields) -> RealServerS
         upper_threshold: fields.thresholds.upper,
         lower_threshold: fields.thresholds.lower,
         method: fields.method,
+        tunnel: Some(fields.tunnel).filter(|tunnel| fields.method == Method::Tunnel && *tunnel != Tunnel::default()),
         mac: fields.mac.map(mac::format),
         health: fields.health.as_deref().cloned(),
     }

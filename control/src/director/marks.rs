@@ -109,7 +109,7 @@ fn check_mark(rule: &MarkRule, at: &str, around: &dyn Surroundings, found: &mut 
         }
     }
     if rule.protocol == Some(Protocol::Mark) {
-        found.add(format!("{at}/protocol"), "protocol is mark: allowed are tcp and udp, and neither for both");
+        found.add(format!("{at}/protocol"), "protocol is mark: allowed are tcp, udp and sctp, and none of them for all");
     }
     if rule.ports.len() > MAX_RANGES {
         found.add(format!("{at}/ports"), format!("there are {} ports and ranges: allowed are {MAX_RANGES} in a rule", rule.ports.len()));

@@ -1,6 +1,7 @@
 //! What of services and real servers reaches the workers beyond addresses and weights.
 
 use dataplane::address::Address;
+use dataplane::service::{Encapsulation, Tunnel};
 use serde_json::json;
 
 use super::scripted::{Rig, service};
@@ -88,6 +89,9 @@ async fn persistence_reaches_the_workers_and_null_ends_it() {
     rig.director.patch_service(web(), &patch(json!({"persistence": {"prefix": 0, "timeout": 60}}))).await.unwrap();
     let of_all = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 };
     assert_eq!(rig.workers[0].only_service().persistence, Some(of_all));
+    rig.director.patch_service(web(), &patch(json!({"persistence": {"netmask": "255.0.255.0", "timeout": 60}}))).await.unwrap();
+    let of_some = dataplane::service::Persistence { timeout: 60, mask: u128::MAX << 32 | 0xff00_ff00 };
+    assert_eq!(rig.workers[0].only_service().persistence, Some(of_some), "a mask with gaps");
     rig.director.patch_service(web(), &patch(json!({"persistence": null}))).await.unwrap();
     assert_eq!(rig.workers[0].only_service().persistence, None);
 }
@@ -99,8 +103,22 @@ async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
     rig.director.create_service(&web_spec(&json!([{"address": "192.0.2.7", "method": "tunnel"}, near(22)]))).await.unwrap();
     assert!(rig.director.wanted().borrow().neighbours.contains(&(0, ip("10.10.24.1"))));
     let far = rig.workers[0].real_server("192.0.2.7").unwrap();
-    assert_eq!((far.next_hop.unwrap().mac, far.tunnel_source), (MAC_21, Some(Address::from(ip("10.10.24.10")))));
-    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel_source, None);
+    let ipip = Encapsulation::IpIp;
+    let tunnel = Tunnel { source: Address::from(ip("10.10.24.10")), encapsulation: ipip };
+    assert_eq!((far.next_hop.unwrap().mac, far.tunnel), (MAC_21, Some(tunnel)));
+    let patch = |text| serde_json::from_value::<RealServerPatch>(text).unwrap();
+    let gue = patch(json!({"tunnel": {"type": "gue", "port": 6080, "checksum": "remote"}}));
+    let listed = rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &gue).await.unwrap();
+    assert_eq!(listed.tunnel.unwrap().to_string(), "gue:6080:r+c");
+    let server = rig.workers[0].real_server("192.0.2.7").unwrap();
+    assert_eq!(server.tunnel, Some(Tunnel { encapsulation: Encapsulation::Gue { port: 6080, checksum: true }, ..tunnel }));
+    let kept = rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &patch(json!({"weight": 2}))).await.unwrap();
+    assert_eq!(kept.tunnel, listed.tunnel, "what is left out stays");
+    assert_eq!(rig.director.document().services[0].real_servers[0].tunnel, listed.tunnel);
+    let refused =
+        rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &patch(json!({"tunnel": {"type": "gre", "port": 1}}))).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel, None);
     rig.director.delete_service(web()).await.unwrap();
     assert!(rig.director.wanted().borrow().neighbours.is_empty());
     // The address of a real server that is gone may be a VIP.
@@ -128,4 +146,58 @@ async fn thresholds_reach_the_workers_and_a_higher_one_relieves() {
     assert!(!server.stats.is_overloaded());
     let refused = rig.director.patch_real_server(web(), one, &patch(json!({"lower_threshold": 7}))).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_clients_are_told_reaches_the_workers_and_only_tcp_resets() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let patch = |text| serde_json::from_value::<ServicePatch>(text).unwrap();
+    assert_eq!(rig.workers[0].only_service().no_real_server, dataplane::service::NoRealServer::Icmp);
+    let changed = rig.director.patch_service(web(), &patch(json!({"no_real_server": "reset"}))).await.unwrap();
+    assert_eq!(changed.no_real_server, crate::model::NoRealServer::Reset);
+    assert_eq!(rig.workers[0].only_service().no_real_server, dataplane::service::NoRealServer::Reset);
+    rig.director.patch_service(web(), &patch(json!({"scheduler": "wlc"}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().no_real_server, dataplane::service::NoRealServer::Reset, "what is left out stays");
+    assert!(serde_json::to_string(&rig.director.document()).unwrap().contains(r#""no_real_server":"reset""#));
+    let dns = service(json!({"protocol": "udp", "address": "10.10.24.88", "port": 53, "no_real_server": "reset"}));
+    assert!(matches!(rig.director.create_service(&dns).await, Err(Error::Invalid(f)) if f[0].pointer == "/no_real_server"));
+}
+
+#[tokio::test]
+async fn a_services_own_timeouts_reach_the_workers_and_the_rest_follows_the_settings() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let patch = |text| serde_json::from_value::<ServicePatch>(text).unwrap();
+    assert_eq!(rig.workers[0].only_service().timeouts, None);
+    rig.director.patch_service(web(), &patch(json!({"timeouts": {"tcp": 3600}}))).await.unwrap();
+    let timeouts = |tcp, tcp_fin, udp| Some(dataplane::settings::Timeouts { tcp, tcp_fin, udp });
+    assert_eq!(rig.workers[0].only_service().timeouts, timeouts(3600, 120, 300));
+    rig.director.edit_settings(|s| (s.timeout_tcp, s.timeout_tcpfin) = (60, 7)).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().timeouts, timeouts(3600, 7, 300));
+    let wrong = json!({"timeouts": {"tcp": 0, "tcpfin": 2_678_401, "udp": 5}});
+    let Err(Error::Invalid(faults)) = rig.director.patch_service(web(), &patch(wrong)).await else { panic!("accepted") };
+    assert_eq!(faults.iter().map(|f| f.pointer.as_str()).collect::<Vec<_>>(), ["/timeouts/tcp", "/timeouts/tcpfin", "/timeouts/udp"]);
+    assert_eq!(faults[2].detail, "udp is a timeout of udp, and the service's protocol is tcp");
+    rig.director.patch_service(web(), &patch(json!({"timeouts": null}))).await.unwrap();
+    assert_eq!(rig.workers[0].only_service().timeouts, None);
+}
+
+#[tokio::test]
+async fn defences_reach_the_workers_under_their_modes() {
+    use dataplane::settings::Mode;
+    let rig = Rig::new(1);
+    let in_force = || {
+        let settings = rig.workers[0].tables().settings.unwrap();
+        (settings.drop_entry, settings.drop_packet, settings.secure_tcp, settings.amemthresh, settings.am_droprate)
+    };
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    assert_eq!(in_force(), (Mode::Never, Mode::Never, Mode::Never, 10, 10));
+    rig.director.edit_settings(|s| (s.drop_entry, s.drop_packet, s.secure_tcp) = (1, 2, 3)).await.unwrap();
+    rig.director.edit_settings(|s| (s.amemthresh, s.am_droprate) = (25, 2)).await.unwrap();
+    assert_eq!(in_force(), (Mode::Automatic, Mode::Automatic, Mode::Always, 25, 2));
+    let wrong = rig.director.edit_settings(|s| (s.drop_entry, s.drop_packet, s.secure_tcp, s.amemthresh) = (4, 5, 6, 101)).await;
+    let Err(Error::Invalid(faults)) = wrong else { panic!("{wrong:?}") };
+    let pointers: Vec<_> = faults.iter().map(|f| f.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/drop_entry", "/drop_packet", "/secure_tcp", "/amemthresh"]);
 }

@@ -11,7 +11,10 @@ use dataplane::stats::{ServerStats, ServiceStats};
 use super::health::{Found, Standing};
 use super::meter::Meter;
 use super::neighbours::Hop;
-use crate::model::{HealthSpec, Method, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec};
+use crate::model::{
+    HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
+    Tunnel,
+};
 
 /// What a real server is the same by, whenever it returns.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -40,6 +43,8 @@ pub(super) struct ServiceFields {
     pub(super) persistence: Option<Persistence>,
     pub(super) one_packet: bool,
     pub(super) health: Option<Arc<HealthSpec>>,
+    pub(super) no_real_server: NoRealServer,
+    pub(super) timeouts: Option<ServiceTimeouts>,
 }
 
 impl ServiceFields {
@@ -50,6 +55,8 @@ impl ServiceFields {
             persistence: spec.persistence,
             one_packet: spec.one_packet,
             health: spec.health.clone().map(Arc::new),
+            no_real_server: spec.no_real_server,
+            timeouts: spec.timeouts,
         }
     }
 }
@@ -99,6 +106,8 @@ pub(super) struct ServerFields {
     pub(super) weight: u32,
     pub(super) thresholds: Thresholds,
     pub(super) method: Method,
+    /// What counts where the method is `tunnel`.
+    pub(super) tunnel: Tunnel,
     pub(super) mac: Option<[u8; 6]>,
     pub(super) health: Option<Arc<HealthSpec>>,
 }
@@ -184,6 +193,7 @@ pub(super) fn sorry_spec(service: &ServiceSpec) -> Option<RealServerSpec> {
         upper_threshold: 0,
         lower_threshold: 0,
         method: sorry.method,
+        tunnel: None,
         mac: None,
         health: None,
     })
@@ -196,6 +206,7 @@ pub(super) fn fields(spec: &RealServerSpec) -> ServerFields {
         weight: spec.weight,
         thresholds,
         method: spec.method,
+        tunnel: spec.tunnel.unwrap_or_default(),
         mac: spec.mac.as_deref().and_then(super::mac::parse),
         health: spec.health.clone().map(Arc::new),
     }

@@ -18,7 +18,9 @@ use super::neighbours::Hop;
 use super::places::Presence;
 use super::records::{ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::source_towards;
-use crate::model::{Method, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey};
+use crate::model::{
+    Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
+};
 
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
@@ -93,7 +95,8 @@ impl Desired {
             revision: record.list_revision,
             members: members.collect(),
             buckets,
-            timeouts: None,
+            no_real_server: no_real_server_for_workers(record.fields.no_real_server),
+            timeouts: record.fields.timeouts.map(|own| self.timeouts_for_workers(own)),
             stats: Arc::clone(&record.stats),
         }))
     }
@@ -143,7 +146,7 @@ impl Desired {
             address: Address::from(place.key.address),
             port: place.key.port,
             method: method_for_workers(record.fields.method),
-            tunnel_source: self.tunnel_source(record),
+            tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
             weight: record.effective_weight(),
             thresholds: record.fields.thresholds,
@@ -152,11 +155,12 @@ impl Desired {
         }))
     }
 
-    /// The DIP that tunnelled packets come from: of the network that they leave to.
-    fn tunnel_source(&self, record: &ServerRecord) -> Option<Address> {
+    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
         let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
-        source_towards(link, neighbour).map(Address::from)
+        let source = Address::from(source_towards(link, neighbour)?);
+        Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }
 
     fn locals(&self) -> LocalAddresses {
@@ -180,13 +184,29 @@ impl Desired {
         let s = &self.settings;
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
+            sloppy_sctp: s.sloppy_sctp != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
+            drop_entry: mode_for_workers(s.drop_entry),
+            drop_packet: mode_for_workers(s.drop_packet),
+            secure_tcp: mode_for_workers(s.secure_tcp),
+            amemthresh: s.amemthresh,
+            am_droprate: s.am_droprate,
+            timeouts: self.timeouts_for_workers(ServiceTimeouts::default()),
             lblc_expiration: s.lblc_expiration,
             lblcr_expiration: s.lblcr_expiration,
-            timeouts: paths::Timeouts { tcp: s.timeout_tcp, tcp_fin: s.timeout_tcpfin, udp: s.timeout_udp },
             ..*base
+        }
+    }
+
+    /// A service's timeouts: its own and, for the rest, those of the settings.
+    fn timeouts_for_workers(&self, own: ServiceTimeouts) -> paths::Timeouts {
+        let s = &self.settings;
+        paths::Timeouts {
+            tcp: own.tcp.unwrap_or(s.timeout_tcp),
+            tcp_fin: own.tcpfin.unwrap_or(s.timeout_tcpfin),
+            udp: own.udp.unwrap_or(s.timeout_udp),
         }
     }
 
@@ -228,6 +248,7 @@ pub(super) fn protocol_for_workers(protocol: Protocol) -> worker::Protocol {
     match protocol {
         Protocol::Tcp => worker::Protocol::Tcp,
         Protocol::Udp => worker::Protocol::Udp,
+        Protocol::Sctp => worker::Protocol::Sctp,
         Protocol::Mark => worker::Protocol::Ip,
     }
 }
@@ -258,8 +279,38 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.
 fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Persistence {
+    if let Some(netmask) = persistence.netmask {
+        return worker::Persistence { timeout: persistence.timeout, mask: u128::MAX << 32 | u128::from(netmask.to_bits()) };
+    }
     let ignored = persistence.prefix.map_or(0, |prefix| if vip.is_ipv4() { 32_u8 } else { 128 }.saturating_sub(prefix));
     worker::Persistence { timeout: persistence.timeout, mask: u128::MAX.checked_shl(ignored.into()).unwrap_or_default() }
+}
+
+/// IPVS leaves a remote checksum to a device that computes one; a packet from a wire has its own, and gets the outer one in full.
+pub(super) fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
+    let checksum = tunnel.checksum != TunnelChecksum::None;
+    match tunnel.kind {
+        TunnelType::Ipip => worker::Encapsulation::IpIp,
+        TunnelType::Gue => worker::Encapsulation::Gue { port: tunnel.port.unwrap_or_default(), checksum },
+        TunnelType::Gre => worker::Encapsulation::Gre { checksum },
+    }
+}
+
+const fn no_real_server_for_workers(policy: NoRealServer) -> worker::NoRealServer {
+    match policy {
+        NoRealServer::Icmp => worker::NoRealServer::Icmp,
+        NoRealServer::Drop => worker::NoRealServer::Drop,
+        NoRealServer::Reset => worker::NoRealServer::Reset,
+    }
+}
+
+/// 1 and 2 are one: which of them the kernel shows tells whether the defence is in force, which `baton get workers` does here.
+const fn mode_for_workers(value: u8) -> paths::Mode {
+    match value {
+        0 => paths::Mode::Never,
+        1 | 2 => paths::Mode::Automatic,
+        _ => paths::Mode::Always,
+    }
 }
 
 fn method_for_workers(method: Method) -> worker::Method {

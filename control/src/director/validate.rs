@@ -10,7 +10,10 @@ use super::health_rules::{check_health, check_server_health};
 use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
-use crate::model::{Document, Fault, Method, Persistence, Protocol, RealServerSpec, ServiceKey, ServiceSpec, Settings};
+use crate::model::{
+    Document, Fault, Method, NoRealServer, Persistence, Protocol, RealServerSpec, Scheduler, ServiceKey, ServiceSpec, ServiceTimeouts,
+    Settings, Tunnel,
+};
 
 /// The heaviest weight that ipvsadm(8) takes.
 pub const MAX_WEIGHT: u32 = 2_147_483_647;
@@ -154,9 +157,18 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
         }
     };
     at_most("sloppy_tcp", settings.sloppy_tcp, 1);
+    at_most("sloppy_sctp", settings.sloppy_sctp, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
+    at_most("drop_entry", settings.drop_entry, 3);
+    at_most("drop_packet", settings.drop_packet, 3);
+    at_most("secure_tcp", settings.secure_tcp, 3);
+    at_most("amemthresh", settings.amemthresh, 100);
+    if settings.am_droprate > MAX_WEIGHT {
+        let detail = format!("am_droprate is {}: allowed are 0 to {MAX_WEIGHT}", settings.am_droprate);
+        found.add(format!("{at}/am_droprate"), detail);
+    }
     for (name, value) in [("lblc_expiration", settings.lblc_expiration), ("lblcr_expiration", settings.lblcr_expiration)] {
         if value > MAX_TIMEOUT {
             found.add(format!("{at}/{name}"), format!("{name} is {value} s: allowed are 0 to {MAX_TIMEOUT} (31 days)"));
@@ -177,7 +189,7 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
     if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
     }
-    if let Some(Persistence { timeout, prefix }) = service.persistence {
+    if let Some(Persistence { timeout, prefix, netmask }) = service.persistence {
         if !(1..=MAX_TIMEOUT).contains(&timeout) {
             found.add(at.field("persistence/timeout"), format!("timeout is {timeout} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
         }
@@ -188,17 +200,33 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             let detail = format!("prefix is {prefix}: allowed are {least} to {most} for {family}");
             found.add(at.field("persistence/prefix"), detail);
         }
+        if let Some(netmask) = netmask {
+            let at = at.field("persistence/netmask");
+            if prefix.is_some() {
+                found.add(at, format!("netmask is {netmask} beside a prefix: allowed is one of the two"));
+            } else if service.address.is_ipv6() {
+                found.add(at, format!("netmask is {netmask}: allowed for IPv4 only; for IPv6 give a prefix"));
+            }
+        }
     }
     if !marked && let Some(why) = unfit_vip(service.address, around) {
         found.add(at.field("address"), format!("{} cannot be a VIP: {why}", service.address));
     }
-    if service.one_packet && service.protocol == Protocol::Tcp {
-        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a TCP connection needs an entry");
+    if service.one_packet && !matches!(service.protocol, Protocol::Udp | Protocol::Mark) {
+        found.add(at.field("one_packet"), "one-packet scheduling is for UDP only: a connection of TCP or SCTP needs an entry");
     }
-    for flag in service.flags.iter().filter(|flag| flag.scheduler() != service.scheduler) {
-        let (name, of) = (flag.as_str(), flag.scheduler().as_str());
-        found
-            .add(at.field("flags"), format!("{name} is a flag of the scheduler {of}, and the service's is {}", service.scheduler.as_str()));
+    if service.no_real_server == NoRealServer::Reset && !matches!(service.protocol, Protocol::Tcp | Protocol::Mark) {
+        found.add(at.field("no_real_server"), "no_real_server is reset: only TCP has resets, allowed are icmp and drop");
+    }
+    check_timeouts(service, at, found);
+    for flag in service.flags.iter().filter(|flag| !flag.fits(service.scheduler)) {
+        let (name, scheduler) = (flag.as_str(), service.scheduler.as_str());
+        let allowed = match service.scheduler {
+            Scheduler::Sh => "sh-port and sh-fallback",
+            Scheduler::Mh => "mh-port and mh-fallback",
+            _ => "flag-1, flag-2 and flag-3, which mean nothing to it",
+        };
+        found.add(at.field("flags"), format!("{name} is no flag of the scheduler {scheduler}: allowed are {allowed}"));
     }
     let mut seen: HashSet<(IpAddr, u16)> = HashSet::with_capacity(service.real_servers.len());
     for (index, server) in service.real_servers.iter().enumerate() {
@@ -210,6 +238,22 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
         check_server_health(service.key(), service.health.as_ref(), server, at, around.links(), found);
     }
     check_health(service, at_service, around, found);
+}
+
+fn check_timeouts(service: &ServiceSpec, at: At, found: &mut Findings) {
+    let Some(ServiceTimeouts { tcp, tcpfin, udp }) = service.timeouts else { return };
+    for (name, of, value) in [("tcp", Protocol::Tcp, tcp), ("tcpfin", Protocol::Tcp, tcpfin), ("udp", Protocol::Udp, udp)] {
+        let Some(seconds) = value else { continue };
+        let pointer = at.field(&format!("timeouts/{name}"));
+        if of != service.protocol && service.protocol != Protocol::Mark {
+            found.add(
+                pointer,
+                format!("{name} is a timeout of {}, and the service's protocol is {}", of.as_str(), service.protocol.as_str()),
+            );
+        } else if !(1..=MAX_TIMEOUT).contains(&seconds) {
+            found.add(pointer, format!("{name} is {seconds} s: allowed are 1 to {MAX_TIMEOUT} (31 days)"));
+        }
+    }
 }
 
 pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
@@ -225,6 +269,9 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
     }
     if server.port == Some(0) && service.port != 0 {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535");
+    }
+    if server.tunnel.is_some() && server.method != Method::Tunnel {
+        found.add(at.field("tunnel"), "a tunnel is given, but the method is another: allowed with the method tunnel only");
     }
     if let Some(text) = &server.mac {
         match mac::parse(text) {
@@ -278,6 +325,9 @@ fn check_port_is_kept(service: ServiceKey, server: &RealServerSpec, method: &str
 
 fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     check_port_is_kept(service, server, "a tunnel", at, found);
+    for (field, detail) in server.tunnel.iter().flat_map(Tunnel::faults) {
+        found.add(at.field(&format!("tunnel/{field}")), detail);
+    }
     let link = |index: u16| links.get(usize::from(index));
     let way = hop_for(links, server.address).and_then(|(port, neighbour)| source_towards(link(port)?, neighbour));
     if way.is_none() {

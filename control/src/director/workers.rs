@@ -76,6 +76,11 @@ impl Director {
                     received: report.received.iter().map(Counter::get).sum(),
                     sent: report.sent.iter().map(Counter::get).sum(),
                     icmp_errors: report.icmp_errors.get(),
+                    resets: report.resets.get(),
+                    recycled: report.recycled.get(),
+                    without_entry: report.without_entry.get(),
+                    dropped_entries: report.dropped_entries.get(),
+                    defences: defences(report.defences.get()),
                     fragments: report.fragments.get(),
                     injected: report.injected.get(),
                     verdicts,
@@ -130,6 +135,12 @@ impl Director {
             pulse.look(outbox.end().report());
         }
     }
+}
+
+/// The names of the defences that these bits mean.
+fn defences(bits: u64) -> Vec<String> {
+    let names = ["drop_entry", "drop_packet", "secure_tcp"].into_iter().enumerate();
+    names.filter(|(bit, _)| bits >> bit & 1 != 0).map(|(_, name)| name.to_owned()).collect()
 }
 
 fn add_verdicts(sums: &mut BTreeMap<String, u64>, counters: &VerdictCounters, all: bool) {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use dataplane::service::Encapsulation;
+
 use crate::model::{CheckType, HealthSpec, Method, Profile, ServiceKey, Span, StatusSet, Via};
 
 /// A check; equal ones are made once, however many services need them.
@@ -87,7 +89,7 @@ impl Way {
 }
 
 /// The way that clients' packets for a VIP take from the director to a real server.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Path {
     /// The index of the port that they leave by.
     pub link: u16,
@@ -95,8 +97,8 @@ pub struct Path {
     pub neighbour: IpAddr,
     /// A MAC that was given by hand.
     pub fixed: Option<[u8; 6]>,
-    /// Both ends of the tunnel, for tunnels: our address, the RIP.
-    pub tunnel: Option<(IpAddr, IpAddr)>,
+    /// For tunnels: our end, the RIP, and what stands between the headers.
+    pub tunnel: Option<(IpAddr, IpAddr, Encapsulation)>,
     /// The VIP.
     pub vip: IpAddr,
 }
@@ -135,8 +137,8 @@ pub struct Place {
     pub fixed: Option<[u8; 6]>,
     /// Our own address of the VIP's family on that port, if it has one.
     pub own: Option<IpAddr>,
-    /// Our end of its tunnel.
-    pub tunnel_source: Option<IpAddr>,
+    /// Our end of its tunnel, and the kind of the tunnel.
+    pub tunnel: Option<(IpAddr, Encapsulation)>,
 }
 
 /// The way that a check takes where `via` does not say it.
@@ -203,7 +205,7 @@ impl Way {
 
 impl Place {
     fn path(&self) -> Path {
-        let tunnel = self.tunnel_source.filter(|_| self.method == Method::Tunnel).map(|source| (source, self.server.ip()));
+        let tunnel = self.tunnel.filter(|_| self.method == Method::Tunnel).map(|(source, kind)| (source, self.server.ip(), kind));
         Path { link: self.link, neighbour: self.neighbour, fixed: self.fixed, tunnel, vip: self.service.address }
     }
 }
@@ -290,7 +292,7 @@ mod tests {
             neighbour: IpAddr::from([10, 10, 24, 21]),
             fixed: None,
             own: Some(IpAddr::from([10, 10, 24, 10])),
-            tunnel_source: None,
+            tunnel: None,
         }
     }
 

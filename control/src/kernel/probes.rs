@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dataplane::service::Encapsulation;
+use dataplane::tunnel;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::health::check::Path;
@@ -193,7 +195,7 @@ impl Probes {
         packet.set_destination(bytes, target.path.vip)?;
         bytes.get_mut(..6)?.copy_from_slice(&mac);
         match target.path.tunnel {
-            Some((from, to)) => wrap(buffer, frame, from, to),
+            Some((source, rip, kind)) => wrap(buffer, frame, source, rip, kind),
             None => Some(frame),
         }
     }
@@ -295,39 +297,12 @@ fn mend(checksum: &mut [u8; 2], old: &[u8], new: &[u8]) {
     *checksum = (!u16::try_from(sum).unwrap_or_default()).to_be_bytes();
 }
 
-/// Puts a packet into a tunnel (RFC 2003, RFC 2473): the outer header goes before it.
-fn wrap(buffer: &mut [u8], frame: Range<usize>, from: IpAddr, to: IpAddr) -> Option<Range<usize>> {
-    const HOPS: u8 = 64;
+/// Puts the packet at `frame` into a tunnel: the outer headers go before it.
+fn wrap(buffer: &mut [u8], frame: Range<usize>, source: IpAddr, rip: IpAddr, kind: Encapsulation) -> Option<Range<usize>> {
+    let start = frame.start.checked_sub(tunnel::outer_length(rip.into(), kind))?;
     let ethernet: [u8; ETHERNET] = *buffer.get(frame.clone())?.first_chunk()?;
-    let inner = if ethernet[12..] == IPV4.to_be_bytes() { 4 } else { 41 };
-    let length = u16::try_from(frame.len() - ETHERNET).ok()?;
-    let mut outer = Vec::with_capacity(40);
-    let ether_type = match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            outer.extend([0x45, 0]);
-            outer.extend(length.checked_add(20)?.to_be_bytes());
-            outer.extend([0, 0, 0x40, 0, HOPS, inner, 0, 0]);
-            outer.extend(from.octets());
-            outer.extend(to.octets());
-            let mut checksum = [0xff, 0xff];
-            mend(&mut checksum, &[], &outer);
-            outer.get_mut(10..12)?.copy_from_slice(&checksum);
-            IPV4
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            outer.extend([0x60, 0, 0, 0]);
-            outer.extend(length.to_be_bytes());
-            outer.extend([inner, HOPS]);
-            outer.extend(from.octets());
-            outer.extend(to.octets());
-            IPV6
-        }
-        _ => return None,
-    };
-    let start = frame.start.checked_sub(outer.len())?;
     buffer.get_mut(start..)?.first_chunk_mut::<ETHERNET>()?.copy_from_slice(&ethernet);
-    buffer.get_mut(start + 12..start + 14)?.copy_from_slice(&ether_type.to_be_bytes());
-    buffer.get_mut(start + ETHERNET..start + ETHERNET + outer.len())?.copy_from_slice(&outer);
+    tunnel::write_outer(buffer.get_mut(start..frame.end)?, source.into(), rip.into(), kind)?;
     Some(start..frame.end)
 }
 

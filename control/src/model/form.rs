@@ -9,7 +9,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::health::HealthSpec;
-use super::spec::{Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, is_false};
+use super::spec::{NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, ServiceTimeouts, is_false};
 use super::{Protocol, ServiceKey};
 
 /// An address family.
@@ -58,6 +58,12 @@ pub(super) struct ServiceForm {
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     #[serde(default, skip_serializing_if = "is_false")]
     one_packet: bool,
+    /// What a client is told whose connection no real server takes; `icmp` when left out.
+    #[serde(default, skip_serializing_if = "NoRealServer::is_default")]
+    no_real_server: NoRealServer,
+    /// Timeouts of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeouts: Option<ServiceTimeouts>,
     /// How its real servers are checked, and what follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     health: Option<HealthSpec>,
@@ -93,15 +99,27 @@ impl TryFrom<ServiceForm> for ServiceSpec {
 
     fn try_from(form: ServiceForm) -> Result<Self, String> {
         let ServiceKey { protocol, address, port } = form.key()?;
-        let ServiceForm { scheduler, flags, persistence, one_packet, health, real_servers, .. } = form;
-        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, health, real_servers })
+        let ServiceForm { scheduler, flags, persistence, one_packet, no_real_server, timeouts, health, real_servers, .. } = form;
+        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, no_real_server, timeouts, health, real_servers })
     }
 }
 
 impl From<ServiceSpec> for ServiceForm {
     fn from(spec: ServiceSpec) -> Self {
         let mark = spec.key().mark();
-        let ServiceSpec { protocol, address, port, scheduler, flags, persistence, one_packet, health, real_servers } = spec;
+        let ServiceSpec {
+            protocol,
+            address,
+            port,
+            scheduler,
+            flags,
+            persistence,
+            one_packet,
+            no_real_server,
+            timeouts,
+            health,
+            real_servers,
+        } = spec;
         let plain = mark.is_none();
         Self {
             protocol: plain.then_some(protocol),
@@ -114,6 +132,8 @@ impl From<ServiceSpec> for ServiceForm {
             persistence,
             one_packet,
             health,
+            no_real_server,
+            timeouts,
             real_servers,
         }
     }

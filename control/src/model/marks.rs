@@ -141,7 +141,7 @@ pub struct MarkRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "198.51.100.0/24")]
     pub source: Option<Network>,
-    /// `tcp` or `udp`; both when left out.
+    /// `tcp`, `udp` or `sctp`; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     /// The destination ports, at most 16 ports or ranges; all when left out.

@@ -1,14 +1,14 @@
 //! Virtual services and real servers as users describe and change them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::form::ServiceForm;
 use super::health::HealthSpec;
-use super::{Protocol, ServiceKey};
+use super::{Protocol, ServiceKey, Tunnel};
 
 /// A scheduler, by ipvsadm's name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -79,6 +79,15 @@ pub enum SchedulerFlag {
     MhFallback,
     /// `mh` looks at the client's port too.
     MhPort,
+    /// The first flag of a scheduler that has no flags: kept and listed, and means nothing, as in IPVS.
+    #[serde(rename = "flag-1")]
+    Flag1,
+    /// The second one.
+    #[serde(rename = "flag-2")]
+    Flag2,
+    /// The third one.
+    #[serde(rename = "flag-3")]
+    Flag3,
 }
 
 impl SchedulerFlag {
@@ -89,14 +98,18 @@ impl SchedulerFlag {
             Self::ShPort => "sh-port",
             Self::MhFallback => "mh-fallback",
             Self::MhPort => "mh-port",
+            Self::Flag1 => "flag-1",
+            Self::Flag2 => "flag-2",
+            Self::Flag3 => "flag-3",
         }
     }
 
-    /// The scheduler that takes it.
-    pub const fn scheduler(self) -> Scheduler {
+    /// Whether `scheduler` takes it.
+    pub const fn fits(self, scheduler: Scheduler) -> bool {
         match self {
-            Self::ShFallback | Self::ShPort => Scheduler::Sh,
-            Self::MhFallback | Self::MhPort => Scheduler::Mh,
+            Self::ShFallback | Self::ShPort => matches!(scheduler, Scheduler::Sh),
+            Self::MhFallback | Self::MhPort => matches!(scheduler, Scheduler::Mh),
+            Self::Flag1 | Self::Flag2 | Self::Flag3 => !matches!(scheduler, Scheduler::Sh | Scheduler::Mh),
         }
     }
 }
@@ -113,16 +126,58 @@ pub struct Persistence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 128)]
     pub prefix: Option<u8>,
+    /// In place of the prefix, for IPv4: a mask of any bits, also one with gaps (`ipvsadm -M 255.0.255.0`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "255.0.255.0")]
+    pub netmask: Option<Ipv4Addr>,
 }
 
 impl Default for Persistence {
     fn default() -> Self {
-        Self { timeout: five_minutes(), prefix: None }
+        Self { timeout: five_minutes(), prefix: None, netmask: None }
     }
 }
 
 const fn five_minutes() -> u32 {
     300
+}
+
+/// What a client is told whose connection no real server takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NoRealServer {
+    /// ICMP port unreachable, as IPVS has it: the default.
+    #[default]
+    Icmp,
+    /// Nothing.
+    Drop,
+    /// A TCP reset; for what is not TCP of a service by mark, as `icmp`.
+    Reset,
+}
+
+impl NoRealServer {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Timeouts of a service's own, in seconds, 1 to 2678400 (31 days); what is left out is as in the settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceTimeouts {
+    /// Until an idle established TCP connection ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub tcp: Option<u32>,
+    /// Until a TCP connection ends after a FIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub tcpfin: Option<u32>,
+    /// Until a UDP entry ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2_678_400)]
+    pub udp: Option<u32>,
 }
 
 /// How requests reach a real server.
@@ -156,6 +211,10 @@ pub struct ServiceSpec {
     pub persistence: Option<Persistence>,
     /// One-packet scheduling (`ipvsadm -o`): UDP only.
     pub one_packet: bool,
+    /// What a client is told whose connection no real server takes; `icmp` when left out.
+    pub no_real_server: NoRealServer,
+    /// Timeouts of its own.
+    pub timeouts: Option<ServiceTimeouts>,
     /// How its real servers are checked, and what follows.
     pub health: Option<HealthSpec>,
     /// The real servers, in the order in which they were added.
@@ -200,6 +259,9 @@ pub struct RealServerSpec {
     /// The forwarding method; direct routing when left out.
     #[serde(default)]
     pub method: Method,
+    /// The tunnel's type and what belongs to it, where the method is `tunnel`; `ipip` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -238,6 +300,13 @@ pub struct ServicePatch {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     #[schema(value_type = Option<HealthSpec>)]
     pub health: Option<Option<HealthSpec>>,
+    /// What a client is told whose connection no real server takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_real_server: Option<NoRealServer>,
+    /// New timeouts, in place of all that there were; `null` leaves those of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<ServiceTimeouts>)]
+    pub timeouts: Option<Option<ServiceTimeouts>>,
 }
 
 /// Tells a field that is `null` from one that is left out, which serde's default stands for.
@@ -259,6 +328,8 @@ impl ServicePatch {
         }
         service.persistence = self.persistence.unwrap_or(service.persistence);
         service.one_packet = self.one_packet.unwrap_or(service.one_packet);
+        service.no_real_server = self.no_real_server.unwrap_or(service.no_real_server);
+        service.timeouts = self.timeouts.unwrap_or(service.timeouts);
         if let Some(health) = &self.health {
             service.health.clone_from(health);
         }
@@ -281,6 +352,9 @@ pub struct RealServerPatch {
     /// A new forwarding method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// Another tunnel; with a new method other than `tunnel` there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// A new static MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -297,6 +371,10 @@ impl RealServerPatch {
         server.upper_threshold = self.upper_threshold.unwrap_or(server.upper_threshold);
         server.lower_threshold = self.lower_threshold.unwrap_or(server.lower_threshold);
         server.method = self.method.unwrap_or(server.method);
+        if self.method.is_some_and(|method| method != Method::Tunnel) {
+            server.tunnel = None;
+        }
+        server.tunnel = self.tunnel.or(server.tunnel);
         if self.mac.is_some() {
             server.mac.clone_from(&self.mac);
         }

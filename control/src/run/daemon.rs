@@ -9,7 +9,7 @@ use dpdk::eal::Eal;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
-use super::devices::{self, OpenPort};
+use super::devices::{self, OpenPort, OpenVlan};
 use super::error::StartError;
 use super::facts::{self, Ports};
 use super::locks::{self, Locks};
@@ -56,10 +56,11 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     cpus::pin(config.control.core)
         .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
     let mut ports = devices::open(&eal, config)?;
-    let workers = Workers::start(&eal, config, &mut ports)?;
+    let vlans = devices::open_vlans(config)?;
+    let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let director = direct(config, &ports, &workers, store, &document)?;
     let probes = Probes::new(config.probes);
-    let (kernel, events) = Kernel::start(link_plans(config, &ports), director.wanted(), probes.clone())
+    let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone())
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
     let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes };
@@ -95,7 +96,7 @@ fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, 
     Ok(director)
 }
 
-fn link_plans(config: &Config, ports: &[OpenPort]) -> Vec<LinkPlan> {
+fn link_plans(config: &Config, ports: &[OpenPort], vlans: &[OpenVlan]) -> Vec<LinkPlan> {
     let plan = |(index, (port, open)): (u16, (&crate::config::Port, &OpenPort))| LinkPlan {
         index,
         name: port.name.clone(),
@@ -109,7 +110,25 @@ fn link_plans(config: &Config, ports: &[OpenPort]) -> Vec<LinkPlan> {
         from_kernel: open.from_kernel.clone(),
         pool: open.pool.clone(),
     };
-    (0_u16..).zip(config.ports.iter().zip(ports)).map(plan).collect()
+    let mut plans: Vec<LinkPlan> = (0_u16..).zip(config.ports.iter().zip(ports)).map(plan).collect();
+    for (vlan, open) in config.vlans.iter().zip(vlans) {
+        let Some(port) = ports.get(vlan.port) else { continue };
+        let index = u16::try_from(plans.len()).unwrap_or(u16::MAX);
+        plans.push(LinkPlan {
+            index,
+            name: vlan.name.clone(),
+            mac: port.mac,
+            mtu: vlan.mtu.unwrap_or(port.mtu),
+            addresses: vlan.addresses.clone(),
+            gateways: vlan.gateways.clone(),
+            device_interface: None,
+            static_neighbours: vlan.neighbours.iter().map(|neighbour| (neighbour.address, neighbour.mac)).collect(),
+            to_kernel: open.to_kernel.clone(),
+            from_kernel: open.from_kernel.clone(),
+            pool: port.pool.clone(),
+        });
+    }
+    plans
 }
 
 /// Says what runs, a line a thing.
@@ -126,6 +145,11 @@ fn announce(config: &Config, ports: &[OpenPort]) {
             format!("{workers} queues")
         };
         tracing::info!("port {}: {}, MAC {mac}, MTU {}, {spread}, {}", port.name, port.device, open.mtu, addresses.join(" "));
+    }
+    for vlan in &config.vlans {
+        let addresses: Vec<String> = vlan.addresses.iter().map(ToString::to_string).collect();
+        let port = config.ports.get(vlan.port).map_or("?", |port| &port.name);
+        tracing::info!("VLAN {}: {} on port {port}, {}", vlan.name, vlan.tags, addresses.join(" "));
     }
     let cores: Vec<String> = config.workers.cores.iter().map(ToString::to_string).collect();
     tracing::info!("workers on cores {}, control on core {}", cores.join(", "), config.control.core);

@@ -41,6 +41,28 @@ pub(super) fn open(eal: &Eal, config: &Config) -> Result<Vec<OpenPort>, StartErr
     Ok(open)
 }
 
+/// The rings between the workers and the kernel's side of a VLAN.
+#[derive(Debug)]
+pub(super) struct OpenVlan {
+    pub(super) to_kernel: Arc<Ring>,
+    pub(super) from_kernel: Arc<Ring>,
+}
+
+/// Makes what every VLAN has of its own, in the order of the configuration.
+///
+/// # Errors
+/// No memory for a ring.
+pub(super) fn open_vlans(config: &Config) -> Result<Vec<OpenVlan>, StartError> {
+    let ring = |direction: &str, index: usize, name: &str| {
+        let made = Ring::new(&format!("{direction}-vlan-{index}"), plan::EXCEPTION_RING, None).map(Arc::new);
+        made.map_err(|error| StartError::dpdk(&format!("VLAN '{name}': cannot make a ring"), &error))
+    };
+    let open = |(index, vlan): (usize, &config::Vlan)| {
+        Ok(OpenVlan { to_kernel: ring("to-kernel", index, &vlan.name)?, from_kernel: ring("from-kernel", index, &vlan.name)? })
+    };
+    config.vlans.iter().enumerate().map(open).collect()
+}
+
 fn open_one(
     eal: &Eal,
     config: &Config,

@@ -36,7 +36,28 @@ impl Ports {
     }
 
     fn list(&self, config: &Config) -> Vec<Port> {
-        config.ports.iter().zip(self.lock().iter()).map(|(port, open)| describe(port, open, config.workers.cores.len())).collect()
+        let open = self.lock();
+        let workers = config.workers.cores.len();
+        let ports = config.ports.iter().zip(open.iter()).map(|(port, open)| describe(port, open, workers));
+        let vlans = config.vlans.iter().filter_map(|vlan| {
+            let port = describe(config.ports.get(vlan.port)?, open.get(vlan.port)?, workers);
+            Some(describe_vlan(vlan, port))
+        });
+        ports.chain(vlans).collect()
+    }
+}
+
+/// A VLAN is what its port is, but for what it has of its own; the device counts no frames for it.
+fn describe_vlan(vlan: &crate::config::Vlan, port: Port) -> Port {
+    Port {
+        name: vlan.name.clone(),
+        vlan: Some(vlan.tags.to_string()),
+        mtu: vlan.mtu.unwrap_or(port.mtu),
+        addresses: vlan.addresses.iter().map(ToString::to_string).collect(),
+        rx_packets: 0,
+        tx_packets: 0,
+        rx_missed: 0,
+        ..port
     }
 }
 
@@ -45,6 +66,7 @@ fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port
     Port {
         name: port.name.clone(),
         device: port.device.to_string(),
+        vlan: None,
         driver: open.driver.clone(),
         mac: mac::format(open.mac),
         link_up: link.up,

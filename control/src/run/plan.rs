@@ -14,6 +14,8 @@ pub(super) const CACHE: u32 = 512;
 
 /// Frames that a worker may hold besides: bursts in hand and waiting to be sent, on each port.
 const IN_HAND: u32 = 256;
+/// Fragments that a worker keeps.
+const FRAGMENTS: u32 = 512;
 /// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
 const AF_XDP_BUFFERS: u32 = 8192;
 /// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
@@ -32,7 +34,10 @@ pub(super) fn mbufs(config: &Config) -> u32 {
     };
     // A cache is flushed at one and a half times its size; the control thread allocates too, without a cache of its own.
     let caches = (CACHE + CACHE / 2).saturating_mul(workers);
-    let needed = config.ports.iter().map(of_port).fold(caches, u32::saturating_add);
+    let kept = FRAGMENTS.saturating_mul(workers);
+    let of_vlans = (2 * EXCEPTION_RING).saturating_mul(u32::try_from(config.vlans.len()).unwrap_or(u32::MAX));
+    let besides = caches.saturating_add(kept).saturating_add(of_vlans);
+    let needed = config.ports.iter().map(of_port).fold(besides, u32::saturating_add);
     let wanted = config.eal.mbufs.unwrap_or(0).max(needed);
     wanted.checked_add(1).and_then(u32::checked_next_power_of_two).map_or(u32::MAX, |power| power - 1)
 }

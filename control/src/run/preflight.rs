@@ -29,7 +29,10 @@ pub(super) fn check(config: &Config, cpus: &[u32]) -> Result<(), StartError> {
     config.control.listen.map_or(Ok(()), listen)?;
     for port in &config.ports {
         device(port)?;
-        tap_name(port)?;
+        tap_name(&port.name)?;
+    }
+    for vlan in &config.vlans {
+        tap_name(&vlan.name)?;
     }
     tun_device(Path::new("/dev/net/tun"))?;
     memory(config, dpdk::eal::free_hugepages_mb())
@@ -109,13 +112,13 @@ fn interfaces() -> String {
     }
 }
 
-fn tap_name(port: &Port) -> Result<(), StartError> {
-    if if_nametoindex(port.name.as_str()).is_err() {
+fn tap_name(name: &str) -> Result<(), StartError> {
+    if if_nametoindex(name).is_err() {
         return Ok(());
     }
     Err(StartError::new(
-        format!("port '{}': the kernel has a network interface of this name already, so the port's own cannot be made", port.name),
-        format!("give the port another name, or remove that interface if it was left behind (ip link delete {})", port.name),
+        format!("port '{name}': the kernel has a network interface of this name already, so the port's own cannot be made"),
+        format!("give the port another name, or remove that interface if it was left behind (ip link delete {name})"),
     ))
 }
 
@@ -223,9 +226,9 @@ mod tests {
         let refused = device(&config("\"net_af_packet0,iface=nosuch0\"").ports[0]).unwrap_err();
         assert!(refused.what.contains("there is no network interface 'nosuch0'") && refused.mend.contains("lo"), "{refused}");
         let mut port = config("\"net_null0\"").ports[0].clone();
-        assert_eq!(tap_name(&Port { name: "nosuch0".to_owned(), ..port.clone() }), Ok(()));
+        assert_eq!(tap_name("nosuch0"), Ok(()));
         port.name = "lo".to_owned();
-        assert!(tap_name(&port).unwrap_err().what.contains("of this name already"));
+        assert!(tap_name(&port.name).unwrap_err().what.contains("of this name already"));
     }
 
     #[test]

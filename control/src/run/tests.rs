@@ -30,7 +30,7 @@ dpdk::eal_test! {
         let mut ports = devices::open(&eal, &config).unwrap();
         assert_eq!((ports[0].queues.len(), ports[0].mtu, ports[0].driver.as_str()), (2, 1500, "net_null"));
         assert_ne!(ports[0].mac, [0; 6], "a frame must come from somebody");
-        let workers = Workers::start(&eal, &config, &mut ports).unwrap();
+        let workers = Workers::start(&eal, &config, &mut ports, &[]).unwrap();
         assert!(ports[0].queues.is_empty(), "the workers have them");
         let turns = || -> Vec<u64> { workers.ends().iter().map(|end| end.report().turns.get()).collect() };
         let before = turns();
@@ -45,7 +45,7 @@ dpdk::eal_test! {
     fn end_of_a_worker_is_noticed(eal, config = with_null_device) {
         let config = config("net_null0,no-rx=1");
         let mut ports = devices::open(&eal, &config).unwrap();
-        let mut workers = Workers::start(&eal, &config, &mut ports).unwrap();
+        let mut workers = Workers::start(&eal, &config, &mut ports, &[]).unwrap();
         workers.ends()[1].stop();
         assert_eq!(wait_for_the_end(&mut workers), "worker 1 has ended: it returned");
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use dataplane::command::{ControlEnd, channel};
 use dataplane::link::PortQueues;
+use dataplane::vlan::VlanQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::eal::{Eal, Lcore};
 
-use super::devices::OpenPort;
+use super::devices::{OpenPort, OpenVlan};
 use super::error::StartError;
 use crate::config::{self, Config};
 
@@ -34,7 +35,7 @@ impl Workers {
     ///
     /// # Errors
     /// A worker's tables did not find memory, or DPDK did not launch it. Workers that run by then end.
-    pub(super) fn start(eal: &Eal, config: &Config, ports: &mut [OpenPort]) -> Result<Self, StartError> {
+    pub(super) fn start(eal: &Eal, config: &Config, ports: &mut [OpenPort], vlans: &[OpenVlan]) -> Result<Self, StartError> {
         let mut workers = Self { running: Vec::new(), ends: Vec::new() };
         let mut queues: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
         let (ready, started) = mpsc::channel();
@@ -50,8 +51,8 @@ impl Workers {
                     from_kernel: (index == 0).then(|| port.from_kernel.clone()),
                 })
             });
-            let own = worker_config(config, index, own.collect())?;
-            let (end, worker_end) = channel(COMMANDS, ports.len());
+            let own = worker_config(config, index, own.collect(), vlans)?;
+            let (end, worker_end) = channel(COMMANDS, ports.len() + vlans.len());
             workers.ends.push(end);
             let ready = ready.clone();
             let run = move || match Worker::new(own, worker_end) {
@@ -131,7 +132,14 @@ impl Drop for Workers {
     }
 }
 
-fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>) -> Result<WorkerConfig, StartError> {
+fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>, vlans: &[OpenVlan]) -> Result<WorkerConfig, StartError> {
+    let queues = |(vlan, open): (&config::Vlan, &OpenVlan)| VlanQueues {
+        // Ports are few.
+        port: u16::try_from(vlan.port).unwrap_or(u16::MAX),
+        tags: vlan.tags,
+        to_kernel: open.to_kernel.clone(),
+        from_kernel: (index == 0).then(|| open.from_kernel.clone()),
+    };
     Ok(WorkerConfig {
         index,
         workers: config.workers.cores.len(),
@@ -140,6 +148,7 @@ fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>) -> Resul
         services: config.limits.services,
         servers: config.limits.real_servers,
         ports,
+        vlans: config.vlans.iter().zip(vlans).map(queues).collect(),
         idle: match config.workers.idle {
             config::Idle::Adaptive => Idle::Adaptive,
             config::Idle::Poll => Idle::Poll,

@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::address::Address;
 use crate::connection::key::Key;
+use crate::sctp;
 use crate::service::{Protocol, ServerId, ServiceId};
 use crate::tcp::State;
 use crate::tick::Tick;
@@ -27,13 +28,15 @@ pub mod flags {
     pub const CONTROLLED: u16 = 1 << 1;
     /// Of a template: a connection of its own was established.
     pub const ASSURED: u16 = 1 << 2;
+    /// Nothing has confirmed it yet: it waits in a queue of those that go first. Set and cleared by the table alone.
+    pub const TENTATIVE: u16 = 1 << 8;
     /// Of a template: not made by TCP, so that no handshake is waited for.
     pub const NO_HANDSHAKE: u16 = 1 << 3;
 }
 
 /// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has
 /// such a protocol, so no packet finds a template.
-pub const TEMPLATE: u8 = 1 << 7;
+pub const TEMPLATE: u8 = 1 << 6;
 
 /// A connection as the director remembers it, or a persistence template, which remembers the real server of a client: 64 bytes, aligned to a cache line, no padding, every bit pattern valid.
 ///
@@ -52,7 +55,7 @@ pub struct Entry {
     pub client_port: u16,
     /// IP protocol number; with [`TEMPLATE`] for a template.
     pub protocol: u8,
-    /// The value of its [`State`].
+    /// The value of its [`State`], or of its [`sctp::State`].
     pub state: u8,
     /// Bits of [`flags`].
     pub flags: u16,
@@ -127,10 +130,16 @@ impl Entry {
         ServiceId(self.service)
     }
 
-    /// How far the connection has come; [`State::None`] for anything but TCP.
+    /// How far the TCP connection has come; means nothing for anything else.
     #[inline]
     pub const fn state(&self) -> State {
         State::from_value(self.state)
+    }
+
+    /// How far the SCTP association has come; means nothing for anything else.
+    #[inline]
+    pub const fn association(&self) -> sctp::State {
+        sctp::State::from_value(self.state)
     }
 
     /// Whether it is a persistence template.
@@ -139,28 +148,40 @@ impl Entry {
         self.protocol & TEMPLATE != 0
     }
 
-    /// The state as `ipvsadm -lc` shows it: that of TCP, or `UDP`; `NONE` or `ASSURED` for a template.
+    /// The state as `ipvsadm -lc` shows it: that of TCP or SCTP, or `UDP`; `NONE` or `ASSURED` for a template.
     pub const fn state_name(&self) -> &'static str {
         if self.is_template() {
             return if self.flags & flags::ASSURED != 0 { "ASSURED" } else { "NONE" };
         }
-        if self.protocol == Protocol::Udp as u8 { "UDP" } else { self.state().name() }
+        match Protocol::of_flow(self.protocol) {
+            Protocol::Tcp => self.state().name(),
+            Protocol::Udp | Protocol::Ip => "UDP",
+            Protocol::Sctp => self.association().name(),
+        }
     }
 
-    /// Whether it counts as active: TCP by state, UDP never.
+    /// Whether it counts as active: TCP by state, SCTP when it is established, UDP never.
     #[inline]
     pub const fn counts_as_active(&self) -> bool {
-        self.protocol == Protocol::Tcp as u8 && self.state().counts_as_active()
+        match Protocol::of_flow(self.protocol) {
+            Protocol::Tcp => self.state().counts_as_active(),
+            Protocol::Udp | Protocol::Ip => false,
+            Protocol::Sctp => matches!(self.association(), sctp::State::Established),
+        }
     }
 
-    /// Whether it takes from the share of half-open connections. A template that TCP made does until a connection of its own is
+    /// Whether it takes from the share of half-open connections. A template that TCP or SCTP made does until a connection of its own is
     /// established: otherwise a flood of SYNs would fill the table with templates.
     #[inline]
     pub const fn is_half_open(&self) -> bool {
         if self.is_template() {
             return self.flags & (flags::ASSURED | flags::NO_HANDSHAKE) == 0;
         }
-        self.protocol == Protocol::Tcp as u8 && self.state().is_half_open()
+        match Protocol::of_flow(self.protocol) {
+            Protocol::Tcp => self.state().is_half_open(),
+            Protocol::Sctp => self.association().is_half_open(),
+            Protocol::Udp | Protocol::Ip => false,
+        }
     }
 
     /// When it ends unless a packet comes.

@@ -11,8 +11,10 @@ pub mod index;
 pub mod key;
 pub mod table;
 pub mod template;
+mod tentative;
 mod wheel;
 
 pub use entry::{Entry, EntryId};
 pub use key::{Hasher, Key};
 pub use table::{ConnectionTable, InsertError, NewEntry, TableError};
+pub use tentative::Tentative;

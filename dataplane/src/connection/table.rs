@@ -9,6 +9,7 @@ use dpdk::hugemem::HugeArray;
 use crate::connection::entry::{Entry, EntryId, TEMPLATE, flags};
 use crate::connection::index::Index;
 use crate::connection::key::{Hasher, Key};
+use crate::connection::tentative::{Queues, Tentative};
 use crate::connection::wheel::{ID_LIMIT, NIL, Wheel};
 use crate::service::{ServerId, ServiceId};
 use crate::tcp::State;
@@ -19,7 +20,7 @@ const ENDED: usize = 16;
 
 /// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
 ///
-/// Memory: 81 bytes a place (64 for the entry, 13 for the index, 4 for its template).
+/// Memory: 89 bytes a place (64 for the entry, 13 for the index, 4 for its template, 8 for the queues of tentative ones).
 pub struct ConnectionTable {
     hasher: Hasher,
     pub(super) index: Index,
@@ -33,7 +34,7 @@ pub struct ConnectionTable {
     /// First of the places that were never used.
     fresh: u32,
     live: u32,
-    pub(super) half_open: u32,
+    pub(super) tentative: Queues,
     half_open_limit: u32,
 }
 
@@ -44,7 +45,7 @@ pub struct NewEntry {
     pub server: ServerId,
     /// The virtual service.
     pub service: ServiceId,
-    /// Its first state; [`State::None`] for UDP.
+    /// Its first state; [`State::None`] for all but TCP.
     pub state: State,
     /// Bits of [`flags`].
     pub flags: u16,
@@ -100,13 +101,13 @@ impl ConnectionTable {
             hasher: Hasher::new(seed),
             index: Index::new(capacity).map_err(TableError::Memory)?,
             wheel: Wheel::new(),
+            tentative: Queues::new(entries.len()).map_err(TableError::Memory)?,
             templates,
             entries,
             capacity,
             free: NIL,
             fresh: 0,
             live: 0,
-            half_open: 0,
             half_open_limit: half_open,
         })
     }
@@ -180,7 +181,7 @@ impl ConnectionTable {
             prev: NIL,
             in_packets: u32::from(key.protocol & TEMPLATE == 0),
         };
-        if entry.is_half_open() && self.half_open >= self.half_open_limit {
+        if entry.is_half_open() && self.tentative.len(Tentative::HalfOpen) >= self.half_open_limit {
             return Err(InsertError::HalfOpenLimit);
         }
         self.index.insert(hash, id).map_err(|_| InsertError::TableFull)?;
@@ -190,7 +191,9 @@ impl ConnectionTable {
             self.free = place.next;
         }
         *place = entry;
-        self.half_open += u32::from(entry.is_half_open());
+        if Tentative::is_new(&entry) {
+            self.enlist(id);
+        }
         if self.live == 0 {
             // Nothing was due while the table was empty.
             self.wheel.start(now);
@@ -217,16 +220,26 @@ impl ConnectionTable {
     /// Puts the entry into another state and lets it live for `timeout_ticks` from now; counts no packet.
     #[inline]
     pub fn set_state(&mut self, id: EntryId, state: State, now: Tick, timeout_ticks: u32) {
+        self.set_state_value(id, state as u8, now, timeout_ticks);
+    }
+
+    /// As [`set_state`](Self::set_state), for a state of the entry's own protocol.
+    #[inline]
+    pub fn set_state_value(&mut self, id: EntryId, state: u8, now: Tick, timeout_ticks: u32) {
         let entry = &mut self.entries[id.0 as usize];
-        let was = entry.is_half_open();
-        entry.state = state as u8;
-        self.half_open = self.half_open + u32::from(entry.is_half_open()) - u32::from(was);
+        entry.state = state;
+        if entry.is_half_open() {
+            self.enlist(id.0);
+        } else if entry.flags & flags::TENTATIVE != 0 {
+            self.delist(id.0);
+        }
         self.set_expiry(id, now, timeout_ticks);
     }
 
-    /// Replaces the entry's [`flags`], except [`flags::LIVE`].
+    /// Replaces the entry's [`flags`], except those that are the table's own.
     pub fn set_flags(&mut self, id: EntryId, flags: u16) {
-        self.entries[id.0 as usize].flags = flags | flags::LIVE;
+        let entry = &mut self.entries[id.0 as usize];
+        entry.flags = flags | entry.flags & (flags::LIVE | flags::TENTATIVE);
     }
 
     #[inline(always)]
@@ -260,6 +273,7 @@ impl ConnectionTable {
     /// Gives back the place of an entry that the wheel has let go.
     fn release(&mut self, hash: u64, id: u32) -> Entry {
         self.index.remove(hash, id);
+        self.delist(id);
         if self.entries[id as usize].flags & flags::CONTROLLED != 0 {
             let template = &mut self.entries[self.templates[id as usize] as usize];
             template.in_packets = template.in_packets.saturating_sub(1);
@@ -269,7 +283,6 @@ impl ConnectionTable {
         place.flags = 0;
         place.next = std::mem::replace(&mut self.free, id);
         self.live -= 1;
-        self.half_open -= u32::from(entry.is_half_open());
         entry
     }
 
@@ -320,7 +333,7 @@ impl ConnectionTable {
 
     /// Half-open connections among those held.
     pub const fn half_open(&self) -> u32 {
-        self.half_open
+        self.tentative.len(Tentative::HalfOpen)
     }
 
     /// Where a walk over all entries ends: no place from this one on was ever used.
@@ -346,7 +359,8 @@ impl ConnectionTable {
         let shift = now.0.wrapping_sub(was.0);
         self.index.clear();
         self.wheel.reset(now);
-        (self.free, self.fresh, self.live, self.half_open) = (NIL, self.capacity, 0, 0);
+        self.tentative.clear();
+        (self.free, self.fresh, self.live) = (NIL, self.capacity, 0);
         for id in 0..self.fresh {
             let entry = self.entries[id as usize];
             let key = entry.key();
@@ -354,13 +368,15 @@ impl ConnectionTable {
             if entry.is_live() && self.find(hash, &key).is_none() && self.index.insert(hash, id).is_ok() {
                 let place = &mut self.entries[id as usize];
                 place.expires = entry.expires.wrapping_add(shift);
-                place.flags &= !flags::CONTROLLED;
+                place.flags &= !(flags::CONTROLLED | flags::TENTATIVE);
                 if entry.is_template() {
                     place.in_packets = 0;
                 }
                 self.wheel.link(&mut self.entries, id);
                 self.live += 1;
-                self.half_open += u32::from(entry.is_half_open());
+                if entry.is_half_open() {
+                    self.enlist(id);
+                }
             } else {
                 let place = &mut self.entries[id as usize];
                 place.flags = 0;
@@ -376,7 +392,7 @@ impl fmt::Debug for ConnectionTable {
         f.debug_struct("ConnectionTable")
             .field("len", &self.live)
             .field("capacity", &self.capacity)
-            .field("half_open", &self.half_open)
+            .field("half_open", &self.half_open())
             .finish_non_exhaustive()
     }
 }

@@ -31,10 +31,8 @@ impl ConnectionTable {
 
     /// Notes that a connection made through template `id` was established.
     pub fn assure(&mut self, id: EntryId) {
-        let template = &mut self.entries[id.0 as usize];
-        let was = template.is_half_open();
-        template.flags |= flags::ASSURED;
-        self.half_open -= u32::from(was);
+        self.entries[id.0 as usize].flags |= flags::ASSURED;
+        self.delist(id.0);
     }
 
     /// Lets template `id` live for `timeout_ticks` from now.

@@ -120,6 +120,7 @@ impl Service {
             persistence: None,
             revision: 0,
             members: Vec::new(),
+            no_real_server: crate::service::NoRealServer::Icmp,
             buckets: Buckets::default(),
             timeouts: None,
             stats,

@@ -44,6 +44,18 @@ pub fn udp_of(source: &str, destination: &str, payload: &[u8]) -> Vec<u8> {
     flow.ip(&datagram)
 }
 
+/// An SCTP packet with one chunk of this type, whose checksum is not one.
+pub fn sctp(source: &str, destination: &str, chunk: u8) -> Vec<u8> {
+    let mut flow = tcp(source, destination);
+    flow.protocol = 132;
+    let mut packet = Vec::new();
+    packet.extend(flow.source.port().to_be_bytes());
+    packet.extend(flow.destination.port().to_be_bytes());
+    packet.extend([0, 0, 0, 1, 0xde, 0xad, 0xbe, 0xef, chunk, 0, 0, 20]);
+    packet.extend([7; 16]);
+    flow.ip(&packet)
+}
+
 fn socket(text: &str) -> SocketAddr {
     text.parse().expect("address:port")
 }
@@ -205,4 +217,39 @@ pub fn solicitation(target: &str, bare: bool) -> Vec<u8> {
         message.extend(ROUTER_MAC);
     }
     message
+}
+
+/// The fragments of an IP packet's frame, whose payloads have these lengths; what is left over goes into the last one.
+pub fn cut(frame: &[u8], id: u32, lengths: &[usize]) -> Vec<Vec<u8>> {
+    let v4 = frame[12] == 8;
+    let payload = if v4 { 34 } else { 54 };
+    let mut at = payload;
+    let mut pieces = Vec::new();
+    for n in 0..=lengths.len() {
+        let end = lengths.get(n).map_or(frame.len(), |length| at + length);
+        pieces.push(piece(frame, id, at - payload, end < frame.len(), &frame[at..end]));
+        at = end;
+    }
+    pieces
+}
+
+/// A fragment of the packet in `frame`, with these bytes at this offset.
+pub fn piece(frame: &[u8], id: u32, offset: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
+    let mut out;
+    if frame[12] == 8 {
+        out = frame[..34].to_vec();
+        out[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
+        out[18..20].copy_from_slice(&(id as u16).to_be_bytes());
+        out[20..22].copy_from_slice(&((offset as u16 / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
+        out = mended(out);
+    } else {
+        out = frame[..54].to_vec();
+        out[18..20].copy_from_slice(&(8 + bytes.len() as u16).to_be_bytes());
+        let next = std::mem::replace(&mut out[20], 44);
+        out.extend([next, 0]);
+        out.extend((offset as u16 | u16::from(more)).to_be_bytes());
+        out.extend(id.to_be_bytes());
+    }
+    out.extend(bytes);
+    out
 }

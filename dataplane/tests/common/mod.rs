@@ -13,10 +13,11 @@ use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, chan
 use dataplane::link::PortQueues;
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
-use dataplane::settings::Settings;
+use dataplane::settings::{Settings, Timeouts};
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
+use dataplane::vlan::{Tags, VlanQueues};
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::burst::Burst;
 use dpdk::eal::Eal;
@@ -50,10 +51,21 @@ pub struct Server {
     pub thresholds: Thresholds,
     /// For a tunnel: the RIP, and the DIP that it is reached from.
     pub tunnel: Option<(&'static str, &'static str)>,
+    pub encapsulation: Encapsulation,
+    pub port: u16,
 }
 
 pub const fn server(n: u8) -> Server {
-    Server { n, weight: 1, mac: Some(server_mac(n)), available: true, thresholds: Thresholds { upper: 0, lower: 0 }, tunnel: None }
+    Server {
+        n,
+        weight: 1,
+        mac: Some(server_mac(n)),
+        available: true,
+        thresholds: Thresholds { upper: 0, lower: 0 },
+        tunnel: None,
+        encapsulation: Encapsulation::IpIp,
+        port: 0,
+    }
 }
 
 impl Server {
@@ -73,6 +85,15 @@ impl Server {
         self.tunnel = Some((rip, dip));
         self
     }
+    pub const fn encapsulation(mut self, encapsulation: Encapsulation) -> Self {
+        self.encapsulation = encapsulation;
+        self
+    }
+    /// The port or VLAN that it is on.
+    pub const fn on(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
     pub const fn removed(mut self) -> Self {
         self.available = false;
         self
@@ -85,11 +106,15 @@ pub struct Lab {
     pub now: Tick,
     /// What services have that are put from now on.
     pub persistence: Option<Persistence>,
+    pub no_real_server: NoRealServer,
+    pub timeouts: Option<Timeouts>,
     pub pool: Mempool,
     rx: Ring,
     tx: Ring,
     to_kernel: Arc<Ring>,
     from_kernel: Arc<Ring>,
+    /// The kernel's sides of VLANs.
+    pub sides: Vec<(Arc<Ring>, Arc<Ring>)>,
     stats: BTreeMap<u32, Arc<ServerStats>>,
     last_weights: BTreeMap<u32, u32>,
     service_stats: BTreeMap<u32, Arc<ServiceStats>>,
@@ -106,6 +131,15 @@ impl Lab {
     }
 
     pub fn with_room(eal: Eal, connections: u32, half_open: u32) -> Self {
+        Self::with(eal, connections, half_open, &[])
+    }
+
+    /// A worker whose port has these VLANs, each with a kernel's side of its own.
+    pub fn trunk(eal: Eal, tags: &[Tags]) -> Self {
+        Self::with(eal, 1024, 256, tags)
+    }
+
+    fn with(eal: Eal, connections: u32, half_open: u32, tags: &[Tags]) -> Self {
         let pool = Mempool::new("frames", 4095, 256, DEFAULT_DATA_ROOM, None).expect("pool");
         let ring = |name: &str| Ring::new(name, 1024, None).expect("ring");
         let (rx, tx) = (ring("rx"), ring("tx"));
@@ -114,7 +148,7 @@ impl Lab {
         let (mut rxq, mut txq) =
             port.configure(&PortConfig { rx_queues: 1, tx_queues: 1, ..PortConfig::default() }, &pool).expect("configured");
         port.start().expect("started");
-        let (control, end) = channel(16, 1);
+        let (control, end) = channel(16, 1 + tags.len());
         let queues = PortQueues {
             rx: rxq.remove(0),
             tx: txq.remove(0),
@@ -123,6 +157,14 @@ impl Lab {
             to_kernel: Arc::clone(&to_kernel),
             from_kernel: Some(Arc::clone(&from_kernel)),
         };
+        let sides: Vec<(Arc<Ring>, Arc<Ring>)> =
+            (0..tags.len()).map(|n| (Arc::new(ring(&format!("up{n}"))), Arc::new(ring(&format!("down{n}"))))).collect();
+        let vlans = tags.iter().zip(&sides).map(|(tags, (up, down))| VlanQueues {
+            port: 0,
+            tags: *tags,
+            to_kernel: Arc::clone(up),
+            from_kernel: Some(Arc::clone(down)),
+        });
         let config = WorkerConfig {
             index: 0,
             workers: 1,
@@ -131,6 +173,7 @@ impl Lab {
             services: 64,
             servers: 256,
             ports: vec![queues],
+            vlans: vlans.collect(),
             idle: Idle::Poll,
             seed: [1, 2, 3, 4],
         };
@@ -140,11 +183,14 @@ impl Lab {
             control,
             now: Tick(1000),
             persistence: None,
+            no_real_server: NoRealServer::Icmp,
+            timeouts: None,
             pool,
             rx,
             tx,
             to_kernel,
             from_kernel,
+            sides,
             stats: BTreeMap::new(),
             last_weights: BTreeMap::new(),
             service_stats: BTreeMap::new(),
@@ -154,7 +200,7 @@ impl Lab {
             _eal: eal,
         };
         let locals = LocalAddresses {
-            addresses: [VIP, VIP6, DIP, "fd00:10::10"].map(|a| (address(a), 1)).into_iter().collect(),
+            addresses: [VIP, VIP6, DIP, "fd00:10::10"].map(|a| (address(a), u64::MAX)).into_iter().collect(),
             vips: [VIP, VIP6].map(address).into_iter().collect(),
             probed: [VIP6].map(address).into_iter().collect(),
             macs: vec![OUR_MAC],
@@ -202,7 +248,7 @@ impl Lab {
         for s in servers {
             let server_id = ServerId(id * 64 + u32::from(s.n));
             let stats = Arc::clone(self.stats.entry(server_id.0).or_insert_with(|| Arc::new(ServerStats::new(1))));
-            let next_hop = s.mac.map(|mac| NextHop { port: 0, mac, mtu: MTU });
+            let next_hop = s.mac.map(|mac| NextHop { port: s.port, mac, mtu: MTU });
             let rip = if let Some((rip, _)) = s.tunnel {
                 rip.to_owned()
             } else if v6 {
@@ -217,7 +263,7 @@ impl Lab {
                 port,
                 method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
                 thresholds: s.thresholds,
-                tunnel_source: s.tunnel.map(|(_, dip)| address(dip)),
+                tunnel: s.tunnel.map(|(_, dip)| Tunnel { source: address(dip), encapsulation: s.encapsulation }),
                 available: s.available,
                 weight: s.weight,
                 next_hop,
@@ -245,8 +291,9 @@ impl Lab {
             persistence: self.persistence,
             revision: self.revision,
             members,
+            no_real_server: self.no_real_server,
             buckets: Buckets::new(scheduler, v6, &seats),
-            timeouts: None,
+            timeouts: self.timeouts,
             stats: Arc::clone(self.service_stats.entry(id).or_insert_with(|| Arc::new(ServiceStats::new(1)))),
         };
         batch.services.push((ServiceId(id), Some(Arc::new(service))));
@@ -269,13 +316,13 @@ impl Lab {
         &self.stats[&(id * 64 + u32::from(n))]
     }
 
-    fn put(&self, ring: &Ring, frame: &[u8]) {
+    pub fn put(&self, ring: &Ring, frame: &[u8]) {
         let mut mbuf = self.pool.alloc().expect("an mbuf");
         mbuf.copy_from(frame).expect("room");
         ring.enqueue(mbuf).expect("room in the ring");
     }
 
-    fn take(ring: &Ring) -> Vec<Vec<u8>> {
+    pub fn take(ring: &Ring) -> Vec<Vec<u8>> {
         let mut burst = Burst::new();
         let mut frames = Vec::new();
         while ring.dequeue_burst(&mut burst) != 0 {
@@ -335,11 +382,13 @@ impl Lab {
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         let report = self.control.report();
-        let mut all: BTreeMap<_, _> = Verdict::ALL.iter().map(|v| (v.label(), report.verdicts[0].get(*v))).collect();
-        all.insert("RECEIVED", report.received[0].get());
-        all.insert("SENT", report.sent[0].get());
+        let mut all: BTreeMap<_, _> =
+            Verdict::ALL.iter().map(|v| (v.label(), report.verdicts.iter().map(|port| port.get(*v)).sum())).collect();
+        all.insert("RECEIVED", report.received.iter().map(dataplane::stats::Counter::get).sum());
+        all.insert("SENT", report.sent.iter().map(dataplane::stats::Counter::get).sum());
         all.insert("FRAGMENTS", report.fragments.get());
         all.insert("ICMP", report.icmp_errors.get());
+        all.insert("RESETS", report.resets.get());
         all.insert("INJECTED", report.injected.get());
         all
     }
@@ -356,7 +405,8 @@ impl Lab {
             *expected.get_mut(name).unwrap_or_else(|| panic!("no counter {name}")) += 1;
         }
         assert_eq!(after, expected, "counters after {moved:?}");
-        assert_eq!(after["RECEIVED"], self.control.report().verdicts[0].total(), "every frame has one verdict");
+        let verdicts: u64 = self.control.report().verdicts.iter().map(dataplane::verdict::VerdictCounters::total).sum();
+        assert_eq!(after["RECEIVED"], verdicts, "every frame has one verdict");
         out
     }
 

@@ -42,7 +42,9 @@ Options of services and real servers:
   -b, --sched-flags FLAGS                       of sh: sh-port,sh-fallback; of mh: mh-port,mh-fallback
   -o, --ops                                     one-packet scheduling, UDP only
   -g, --gatewaying                              direct routing (default); the port is the service's
-  -i, --ipip                                    tunnel; the port is the service's
+  -i, --ipip                                    tunnel; the port is the service's; --tun-type ipip (default), gue or gre
+  --tun-port PORT                               UDP port of gue
+  --tun-nocsum, --tun-csum, --tun-remcsum       checksum of gue and gre: none (default), whole, remote (gue)
   -m, --masquerading                            masquerading
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
   -x, --u-threshold N                           connections at which there are no new ones; 0: no limit

@@ -1,21 +1,26 @@
 //! ipvsadm's listings and saved rules, to the character: scripts read them.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
 use super::names::Names;
+use super::order;
 use super::request::{Columns, Listing};
-use crate::model::{Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats};
+use crate::model::{
+    Connection, Method, Persistence, Protocol, Rates, RealServer, Service, ServiceKey, Settings, Stats, Tunnel, TunnelType,
+};
 
 /// The first line of every listing of all services. The size is that of the kernel's table by default: ours is per
 /// worker and configured, and scripts only skip the line.
 pub const HEADER: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
 
-/// The two lines above the connection entries.
-pub const CONNECTIONS_TITLE: &str = "IPVS connection entries\npro expire state       source             virtual            destination\n";
+/// The two lines above the connection entries. `--persistent-conn` adds what persistence engines know, which is nothing here.
+pub fn connections_title(columns: Columns) -> String {
+    let more = if columns == Columns::PersistentConn { "        pe name          pe_data" } else { "" };
+    format!("IPVS connection entries\npro expire state       source             virtual            destination{more}\n")
+}
 
 /// How one listing shows addresses and numbers.
 pub struct Style<'a> {
@@ -62,7 +67,7 @@ impl<'a> Style<'a> {
     /// A service and its real servers, a line each.
     pub fn service(&self, service: &Service) -> String {
         let mut text = self.service_line(service);
-        for server in &*self.servers(service) {
+        for server in self.servers(service) {
             let _ = write!(text, "  -> {:<28}", clip(self.name(server.address, server.port, service.protocol), server.address, 28));
             self.server_columns(&mut text, server);
         }
@@ -71,7 +76,8 @@ impl<'a> Style<'a> {
 
     fn service_line(&self, service: &Service) -> String {
         let name = if let Some(mark) = service.mark {
-            format!("FWM  {mark}{}", if service.address.is_ipv6() { " IPv6" } else { "" })
+            // ipvsadm shows marks from 2^31 on as negative numbers, which its -f does not take: so saved rules have them as they are.
+            format!("FWM  {}{}", mark.cast_signed(), if service.address.is_ipv6() { " IPv6" } else { "" })
         } else {
             let shown = self.name(service.address, service.port, service.protocol);
             clip(format!("{:<4} {shown}", upper(service.protocol)), service.address, 33)
@@ -96,7 +102,7 @@ impl<'a> Style<'a> {
         let _ = match self.columns {
             Columns::Plain => writeln!(text, " {forward:<7} {weight:<6} {active:<10} {inactive:<10}"),
             Columns::TunInfo => {
-                let tunnel = if server.method == Method::Tunnel { "ipip" } else { "" };
+                let tunnel = server.tunnel.map_or_else(|| "n/a".to_owned(), |tunnel| tunnel.to_string());
                 writeln!(text, " {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
             }
             Columns::Stats => writeln!(text, "{}", self.largest(&totals(&server.stats))),
@@ -119,6 +125,7 @@ impl<'a> Style<'a> {
         let name = match (service.protocol, service.mark.unwrap_or_default()) {
             (Protocol::Tcp, _) => named("-t"),
             (Protocol::Udp, _) => named("-u"),
+            (Protocol::Sctp, _) => named("--sctp-service"),
             (Protocol::Mark, mark) if service.address.is_ipv6() => format!("-f {mark} -6"),
             (Protocol::Mark, mark) => format!("-f {mark}"),
         };
@@ -136,13 +143,13 @@ impl<'a> Style<'a> {
             let _ = write!(text, " -b {flags}");
         }
         text.push('\n');
-        for server in &*self.servers(service) {
+        for server in self.servers(service) {
             let forward = match server.method {
                 Method::DirectRouting => "-g",
                 Method::Tunnel => "-i",
                 Method::Masquerading => "-m",
             };
-            let tunnel = if server.method == Method::Tunnel { " --tun-type ipip" } else { "" };
+            let tunnel = server.tunnel.map(tunnel_options).unwrap_or_default();
             let real = self.name(server.address, server.port, service.protocol);
             let _ = write!(text, "-a {name} -r {real} {forward} -w {}{tunnel}", server.weight);
             // ipvsadm's own -S loses them; its -R reads them.
@@ -171,22 +178,14 @@ impl<'a> Style<'a> {
         )
     }
 
-    /// The services in the order in which they are listed: marks last, IPv4 before IPv6, TCP before UDP, then address and port.
+    /// The services in the order in which they are listed.
     pub fn order<'s>(&self, services: &'s [Service]) -> Vec<&'s Service> {
-        let mut ordered: Vec<&Service> = services.iter().collect();
-        if self.sorted {
-            ordered.sort_by_key(|s| (s.mark.unwrap_or_default(), s.address.is_ipv6(), s.protocol, s.address, s.port));
-        }
-        ordered
+        if self.sorted { order::services(services) } else { services.iter().collect() }
     }
 
-    fn servers<'s>(&self, service: &'s Service) -> Cow<'s, [RealServer]> {
-        if !self.sorted {
-            return Cow::Borrowed(&service.real_servers);
-        }
-        let mut sorted = service.real_servers.clone();
-        sorted.sort_by_key(|server| (server.address, server.port));
-        Cow::Owned(sorted)
+    fn servers<'s>(&self, service: &'s Service) -> Vec<&'s RealServer> {
+        let servers = &service.real_servers;
+        if self.sorted { order::real_servers(servers) } else { servers.iter().collect() }
     }
 
     fn name(&self, address: IpAddr, port: u16, protocol: Protocol) -> String {
@@ -224,8 +223,21 @@ pub fn scheduling(service: &Service) -> String {
     text
 }
 
+/// A tunnel as options for `-R`.
+fn tunnel_options(tunnel: Tunnel) -> String {
+    let (kind, checksum) = (tunnel.kind.as_str(), tunnel.checksum.option());
+    match tunnel.kind {
+        TunnelType::Ipip => format!(" --tun-type {kind}"),
+        TunnelType::Gue => format!(" --tun-type {kind} --tun-port {} {checksum}", tunnel.port.unwrap_or_default()),
+        TunnelType::Gre => format!(" --tun-type {kind} {checksum}"),
+    }
+}
+
 /// What makes clients one, as `-M` takes it: a netmask for IPv4, a prefix for IPv6; nothing for a whole address.
 fn mask(service: &Service, persistence: Persistence) -> Option<String> {
+    if let Some(netmask) = persistence.netmask {
+        return Some(netmask.to_string()).filter(|_| netmask.to_bits() != u32::MAX);
+    }
     let prefix = persistence.prefix?;
     match service.address {
         IpAddr::V4(address) => Ipv4Net::new(address, prefix).ok().filter(|_| prefix < 32).map(|net| net.netmask().to_string()),
@@ -248,6 +260,7 @@ fn upper(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "TCP",
         Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
         Protocol::Mark => "IP",
     }
 }

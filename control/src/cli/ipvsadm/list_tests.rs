@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::{RealServerState, Scheduler, SchedulerFlag};
+use crate::model::{RealServerState, Scheduler, SchedulerFlag, TunnelChecksum};
 
 fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
     let address: IpAddr = address.parse().unwrap();
@@ -15,6 +15,7 @@ fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
         upper_threshold: 0,
         lower_threshold: 0,
         method: Method::DirectRouting,
+        tunnel: None,
         mac: None,
         link: None,
         state: RealServerState::Ready,
@@ -42,6 +43,8 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         one_packet: false,
         health: None,
         quorum: None,
+        no_real_server: crate::model::NoRealServer::Icmp,
+        timeouts: None,
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
         real_servers,
@@ -73,7 +76,7 @@ fn scheduler_flags_are_listed_and_saved_in_ipvsadms_order() {
 
 #[test]
 fn persistence_is_listed_and_saved_as_ipvsadm_does() {
-    let persistence = |timeout, prefix| Some(Persistence { timeout, prefix });
+    let persistence = |timeout, prefix| Some(Persistence { timeout, prefix, netmask: None });
     let four = Service { persistence: persistence(300, Some(24)), real_servers: Vec::new(), ..rr() };
     assert_eq!(NUMERIC.service(&four), "TCP  10.10.24.88:80 rr persistent 300 mask 255.255.255.0\n");
     assert_eq!(NUMERIC.rules(&four), "-A -t 10.10.24.88:80 -s rr -p 300 -M 255.255.255.0\n");
@@ -81,6 +84,9 @@ fn persistence_is_listed_and_saved_as_ipvsadm_does() {
         Service { persistence: persistence(60, Some(64)), one_packet: true, ..service("udp:[fd00:10::88]:53", Scheduler::Rr, Vec::new()) };
     assert_eq!(NUMERIC.service(&six), "UDP  [fd00:10::88]:53 rr persistent 60 mask 64 ops\n");
     assert_eq!(NUMERIC.rules(&six), "-A -u [fd00:10::88]:53 -s rr -p 60 -M 64 -o\n");
+    let gaps = Some(Persistence { timeout: 60, prefix: None, netmask: Some("255.0.255.0".parse().unwrap()) });
+    let gaps = Service { persistence: gaps, ..four.clone() };
+    assert_eq!(NUMERIC.service(&gaps), "TCP  10.10.24.88:80 rr persistent 60 mask 255.0.255.0\n");
     let whole = Service { persistence: persistence(60, None), ..four };
     assert_eq!(NUMERIC.service(&whole), "TCP  10.10.24.88:80 rr persistent 60\n");
 }
@@ -175,7 +181,7 @@ TCP  10.10.24.88:80 wlc
 Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
 TCP  10.10.24.88:80 wlc
-  -> 10.10.24.21:80               Route                 1      3          0         
+  -> 10.10.24.21:80               Route   n/a           1      3          0         
 "
     );
 }
@@ -270,7 +276,7 @@ fn connection_entries_are_ipvsadms() {
     ];
     let text: String = entries.iter().map(|entry| NUMERIC.connection(entry)).collect();
     assert_eq!(
-        CONNECTIONS_TITLE.to_owned() + &text,
+        connections_title(Columns::Plain) + &text,
         "\
 IPVS connection entries
 pro expire state       source             virtual            destination
@@ -305,9 +311,76 @@ fn timeouts_are_ipvsadms() {
 }
 
 #[test]
+fn tunnels_are_listed_with_type_port_and_checksum_and_saved_as_options() {
+    let tunnel = |address, kind, port, checksum| RealServer {
+        method: Method::Tunnel,
+        tunnel: Some(Tunnel { kind, port, checksum }),
+        ..server(address, 80, (2, 0))
+    };
+    let servers = vec![
+        tunnel("10.10.24.21", TunnelType::Gue, Some(6080), TunnelChecksum::None),
+        tunnel("10.10.24.22", TunnelType::Gre, None, TunnelChecksum::Whole),
+        tunnel("10.10.24.23", TunnelType::Ipip, None, TunnelChecksum::None),
+        tunnel("10.10.24.24", TunnelType::Gue, Some(65_535), TunnelChecksum::Remote),
+        server("10.10.24.25", 80, (2, 0)),
+    ];
+    let web = service("tcp:10.10.24.88:80", Scheduler::Rr, servers);
+    let style = Style { names: None, columns: Columns::TunInfo, exact: false, sorted: true };
+    assert_eq!(
+        style.service(&web),
+        "TCP  10.10.24.88:80 rr\n\
+         \x20 -> 10.10.24.21:80               Tunnel  gue:6080:-c   1      2          0         \n\
+         \x20 -> 10.10.24.22:80               Tunnel  gre:+c        1      2          0         \n\
+         \x20 -> 10.10.24.23:80               Tunnel  ipip          1      2          0         \n\
+         \x20 -> 10.10.24.24:80               Tunnel  gue:65535:r+c 1      2          0         \n\
+         \x20 -> 10.10.24.25:80               Route   n/a           1      2          0         \n"
+    );
+    let rules = style.rules(&web);
+    let saved: Vec<&str> = rules.lines().skip(1).map(|line| line.trim_start_matches("-a -t 10.10.24.88:80 -r ")).collect();
+    assert_eq!(
+        saved,
+        [
+            "10.10.24.21:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum",
+            "10.10.24.22:80 -i -w 1 --tun-type gre --tun-csum",
+            "10.10.24.23:80 -i -w 1 --tun-type ipip",
+            "10.10.24.24:80 -i -w 1 --tun-type gue --tun-port 65535 --tun-remcsum",
+            "10.10.24.25:80 -g -w 1",
+        ]
+    );
+}
+
+#[test]
+fn sctp_is_listed_and_saved_under_its_own_option() {
+    let names = Names::from_texts("diameter 3868/sctp\ndiameter-over-tcp 3868/tcp\n", "");
+    let sctp = service("sctp:10.10.24.88:3868", Scheduler::Rr, vec![server("10.10.24.21", 3868, (1, 2))]);
+    let before = service("udp:10.10.24.88:3868", Scheduler::Rr, Vec::new());
+    assert_eq!(
+        listed(&NUMERIC, &[sctp.clone(), before]).lines().skip(2).collect::<Vec<_>>(),
+        ["UDP  10.10.24.88:3868 rr", "SCTP 10.10.24.88:3868 rr", "  -> 10.10.24.21:3868             Route   1      1          2         "]
+    );
+    assert_eq!(
+        NUMERIC.rules(&sctp),
+        "-A --sctp-service 10.10.24.88:3868 -s rr\n-a --sctp-service 10.10.24.88:3868 -r 10.10.24.21:3868 -g -w 1\n"
+    );
+    let named = Style { names: Some(&names), ..NUMERIC };
+    assert!(named.rules(&sctp).starts_with("-A --sctp-service 10.10.24.88:diameter -s rr\n"), "{}", named.rules(&sctp));
+    let entry = Connection {
+        protocol: crate::model::Protocol::Sctp,
+        client: "198.51.100.1:1000".parse().unwrap(),
+        virtual_address: "10.10.24.88:3868".parse().unwrap(),
+        server: "10.10.24.21:3868".parse().unwrap(),
+        state: "S-RECEIVED".to_owned(),
+        expires_in: 60.5,
+        in_packets: 3,
+        worker: 0,
+    };
+    assert_eq!(NUMERIC.connection(&entry), "SCTP 01:00  S-RECEIVED  198.51.100.1:1000  10.10.24.88:3868   10.10.24.21:3868\n");
+}
+
+#[test]
 fn services_by_mark_stand_behind_all_others_by_their_mark() {
     let mut marked = service("mark:7", Scheduler::Rr, vec![server("10.10.24.22", 0, (2, 0)), server("10.10.24.21", 0, (2, 0))]);
-    marked.persistence = Some(Persistence { timeout: 300, prefix: None });
+    marked.persistence = Some(Persistence { timeout: 300, prefix: None, netmask: None });
     let services = [service("mark6:9", Scheduler::Wlc, vec![]), marked, rr(), service("mark:9", Scheduler::Wlc, vec![])];
     let text = listed(&NUMERIC, &services);
     let by_mark = text.split_once("FWM").unwrap().1;
@@ -353,4 +426,19 @@ fn template_of_a_mark_is_listed_as_the_kernel_does() {
         "IP  04:59  NONE        198.51.100.2:0     0.0.0.7:0          10.10.24.21:0\n"
     );
     assert!(NUMERIC.connection(&entry("[2001:db8::1]:0", "[0:7::]:0", "[fd00:10::21]:0")).contains(" [0:7::]:0 "));
+}
+
+#[test]
+fn great_mark_is_listed_as_ipvsadm_does_and_saved_so_that_it_can_be_restored() {
+    let great = service("mark:4294967295", Scheduler::Wlc, vec![]);
+    assert_eq!(NUMERIC.service(&great), "FWM  -1 wlc\n");
+    assert_eq!(NUMERIC.rules(&great), "-A -f 4294967295 -s wlc\n");
+}
+
+#[test]
+fn listing_of_connections_has_columns_for_persistence_engines_when_asked() {
+    let title = connections_title(Columns::PersistentConn);
+    let last = title.lines().nth(1).unwrap();
+    assert_eq!(last, "pro expire state       source             virtual            destination        pe name          pe_data");
+    assert_eq!(connections_title(Columns::Plain).lines().nth(1).unwrap(), last.strip_suffix("        pe name          pe_data").unwrap());
 }

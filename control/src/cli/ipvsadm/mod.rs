@@ -5,6 +5,7 @@ pub mod help;
 pub mod list;
 pub mod names;
 pub mod options;
+mod order;
 pub mod parse;
 pub mod request;
 pub mod restore;

@@ -66,6 +66,7 @@ fn port_protocol(word: &str) -> Option<(u16, Protocol)> {
     let protocol = match protocol {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
         _ => return None,
     };
     Some((port.parse().ok()?, protocol))
@@ -84,5 +85,6 @@ mod tests {
         assert_eq!(show("10.0.0.2", 80, Protocol::Udp), "10.0.0.2:80");
         assert_eq!(show("::1", 80, Protocol::Tcp), "[me]:http");
         assert_eq!(names.port("other", Protocol::Tcp), Some(80));
+        assert_eq!((show("10.0.0.2", 80, Protocol::Sctp), names.port("www", Protocol::Sctp)), ("10.0.0.2:http".to_owned(), None));
     }
 }

@@ -15,7 +15,8 @@ use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::scan::{Found, Scanner};
 use super::unbuilt::unbuilt;
 use crate::model::{
-    Method, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch, ServiceSpec,
+    Method, NoRealServer, Persistence, Protocol, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServicePatch,
+    ServiceSpec, Tunnel, TunnelChecksum, TunnelType,
 };
 
 /// The most seconds that a timeout may have: 31 days.
@@ -34,15 +35,12 @@ pub(super) struct Line {
     pub(super) mark: Option<u32>,
     /// `-6`: the mark's packets are IPv6.
     ipv6: bool,
-    pub(super) sctp: bool,
     pub(super) scheduler: Option<String>,
     flags: Vec<String>,
     persistence: Persistence,
-    /// A mask that no prefix says, as it was given.
-    gaps: Option<String>,
     server: Option<AddressPort>,
     pub(super) method: Method,
-    pub(super) tunnel: Option<String>,
+    tunnel: Tunnel,
     weight: u32,
     thresholds: (u32, u32),
     timeouts: [u32; 3],
@@ -67,10 +65,7 @@ impl Line {
         match found.option {
             Opt::Tcp => self.take_service(Protocol::Tcp, text, names)?,
             Opt::Udp => self.take_service(Protocol::Udp, text, names)?,
-            Opt::Sctp => {
-                self.sctp = true;
-                self.take_service(Protocol::Tcp, text, names)?;
-            }
+            Opt::Sctp => self.take_service(Protocol::Sctp, text, names)?,
             Opt::Mark => {
                 self.note(Named::ServiceAddress)?;
                 let bad = || Failure::usage(format_args!("invalid fwmark value `{text}' specified"));
@@ -129,11 +124,13 @@ impl Line {
             Named::McastTtl => drop(numbered(1, 255, "mcast-ttl")?),
             Named::SchedFlags => self.flags = text.split(',').filter(|flag| !flag.is_empty()).map(str::to_owned).collect(),
             Named::McastGroup => mcast_group(text)?,
-            Named::TunPort => drop(numbered(1, 65_535, "tunnel port")?),
-            Named::TunType if !["ipip", "gue", "gre"].contains(&text) => {
-                return Err(Failure::usage("illegal tunnel type specified"));
+            Named::TunPort => self.tunnel.port = u16::try_from(numbered(1, 65_535, "tunnel port")?).ok(),
+            Named::TunType => {
+                let known = [TunnelType::Ipip, TunnelType::Gue, TunnelType::Gre].into_iter().find(|kind| kind.as_str() == text);
+                self.tunnel.kind = known.ok_or_else(|| Failure::usage("illegal tunnel type specified"))?;
             }
-            Named::TunType => self.tunnel = Some(text.to_owned()),
+            Named::TunCsum => self.tunnel.checksum = TunnelChecksum::Whole,
+            Named::TunRemcsum => self.tunnel.checksum = TunnelChecksum::Remote,
             _ => {}
         }
         Ok(())
@@ -153,7 +150,7 @@ impl Line {
             let bad = || Failure::usage("illegal virtual server persistent mask specified");
             let mask = ipv4(text).ok_or_else(bad)?;
             let prefix = ip_mask_to_prefix(mask.into());
-            self.gaps = prefix.is_err().then(|| mask.to_string());
+            self.persistence.netmask = prefix.is_err().then_some(mask);
             (prefix.unwrap_or(32), 32)
         };
         Ok(Some(prefix).filter(|prefix| *prefix != whole))
@@ -200,7 +197,7 @@ impl Line {
         if self.service.is_some_and(|service| service.port.unwrap_or(0) == 0) && !self.has(Named::Persistent) {
             return Err(Failure::usage("Zero port specified for non-persistent service"));
         }
-        if self.has(Named::Ops) && self.mark.is_none() && (self.protocol != Protocol::Udp || self.sctp) {
+        if self.has(Named::Ops) && self.mark.is_none() && self.protocol != Protocol::Udp {
             return Err(Failure::usage("One-Packet Scheduling is only for UDP virtual services"));
         }
         Ok(())
@@ -237,7 +234,7 @@ impl Line {
         if self.method != Method::Tunnel && tunnel.iter().any(|&option| self.has(option)) {
             return Err(Failure::usage("Tunnel options conflict with forward method"));
         }
-        let kind = self.tunnel.as_deref().unwrap_or("ipip");
+        let kind = self.tunnel.kind.as_str();
         self.check_rules(|option| tunnel_rule(kind, option), &format!("'{kind}' tunnel type"))?;
         let (upper, lower) = self.thresholds;
         if lower > upper {
@@ -258,17 +255,20 @@ impl Line {
                 port: key.port,
                 scheduler: self.scheduler()?,
                 flags: self.scheduler_flags()?,
-                persistence: self.persistence()?,
+                persistence: self.persistence(),
                 one_packet: self.has(Named::Ops),
                 health: None,
+                no_real_server: NoRealServer::default(),
+                timeouts: None,
                 real_servers: Vec::new(),
             }),
             Command::EditService => {
                 let patch = ServicePatch {
                     scheduler: Some(self.scheduler()?),
                     flags: Some(self.scheduler_flags()?),
-                    persistence: Some(self.persistence()?),
+                    persistence: Some(self.persistence()),
                     one_packet: Some(self.has(Named::Ops)),
+                    // What ipvsadm has no options for stays as it is.
                     ..ServicePatch::default()
                 };
                 Request::EditService(key, patch)
@@ -286,6 +286,7 @@ impl Line {
                     upper_threshold,
                     lower_threshold,
                     method: self.method,
+                    tunnel: self.tunnel(),
                     mac: None,
                     health: None,
                 };
@@ -297,6 +298,7 @@ impl Line {
                     upper_threshold: Some(self.thresholds.0),
                     lower_threshold: Some(self.thresholds.1),
                     method: Some(self.method),
+                    tunnel: self.tunnel(),
                     ..RealServerPatch::default()
                 };
                 Request::EditServer(key, self.server(key), patch)
@@ -311,34 +313,38 @@ impl Line {
         })
     }
 
+    fn tunnel(&self) -> Option<Tunnel> {
+        Some(self.tunnel).filter(|_| self.method == Method::Tunnel)
+    }
+
     fn scheduler(&self) -> Result<Scheduler, Failure> {
         let Some(name) = &self.scheduler else { return Ok(Scheduler::default()) };
         scheduler_named(name).ok_or_else(|| Failure::refused("Scheduler or persistence engine not found"))
     }
 
     /// What `-p` and `-M` ask for. A mask without persistence means nothing to IPVS either.
-    fn persistence(&self) -> Result<Option<Persistence>, Failure> {
-        if let Some(mask) = &self.gaps {
-            return Err(Failure::refused(format_args!("the mask {mask} has gaps (-M {mask}): allowed are masks such as 255.255.255.0")));
-        }
-        Ok(self.has(Named::Persistent).then_some(self.persistence))
+    fn persistence(&self) -> Option<Persistence> {
+        self.has(Named::Persistent).then_some(self.persistence)
     }
 
-    /// The flags of `-b`. Those without a name of their own mean something to sh and mh alone, and the third to nobody.
+    /// The flags of `-b`. Those without a name of their own stand for the flags of sh and mh, which have no third one; to other
+    /// schedulers they mean nothing, and are kept.
     fn scheduler_flags(&self) -> Result<BTreeSet<SchedulerFlag>, Failure> {
-        let scheduler = self.scheduler()?;
-        let known = |flag: &String| match flag.as_str() {
-            "sh-fallback" => Ok(SchedulerFlag::ShFallback),
-            "sh-port" => Ok(SchedulerFlag::ShPort),
-            "mh-fallback" => Ok(SchedulerFlag::MhFallback),
-            "mh-port" => Ok(SchedulerFlag::MhPort),
-            "flag-1" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShFallback),
-            "flag-2" if scheduler == Scheduler::Sh => Ok(SchedulerFlag::ShPort),
-            "flag-1" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhFallback),
-            "flag-2" if scheduler == Scheduler::Mh => Ok(SchedulerFlag::MhPort),
-            _ => Err(Failure::refused(format_args!("the scheduler {} does not use the flag {flag} (-b {flag})", scheduler.as_str()))),
+        use SchedulerFlag as F;
+        let [first, second, third] = match self.scheduler()? {
+            Scheduler::Sh => [Some(F::ShFallback), Some(F::ShPort), None],
+            Scheduler::Mh => [Some(F::MhFallback), Some(F::MhPort), None],
+            _ => [Some(F::Flag1), Some(F::Flag2), Some(F::Flag3)],
         };
-        self.flags.iter().map(known).collect()
+        Ok(self
+            .flags
+            .iter()
+            .filter_map(|flag| match flag.as_str() {
+                "sh-fallback" | "mh-fallback" | "flag-1" => first,
+                "sh-port" | "mh-port" | "flag-2" => second,
+                _ => third,
+            })
+            .collect())
     }
 
     /// RIP and rport: direct routing and tunnels leave the packet's port alone, so theirs is always the service's.
@@ -407,14 +413,12 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         service: None,
         mark: None,
         ipv6: false,
-        sctp: false,
         scheduler: None,
         flags: Vec::new(),
-        persistence: Persistence { timeout: PERSISTENT_TIMEOUT, prefix: None },
-        gaps: None,
+        persistence: Persistence { timeout: PERSISTENT_TIMEOUT, ..Persistence::default() },
         server: None,
         method: Method::DirectRouting,
-        tunnel: None,
+        tunnel: Tunnel::default(),
         weight: 1,
         thresholds: (0, 0),
         timeouts: [0; 3],

@@ -171,6 +171,17 @@ fn a_service_can_be_spelled_in_many_ways() {
 }
 
 #[test]
+fn sctp_services_have_real_servers_and_no_one_packet_scheduling() {
+    let Ok(Request::AddService(service)) = request("-A --sctp-service 10.10.24.88:3868 -s rr") else { panic!() };
+    assert_eq!(service.key(), key("sctp:10.10.24.88:3868"));
+    let Ok(Request::AddServer(of, server)) = request("-a --sctp-service [fd00:10::88]:3868 -r [fd00:10::21]:3868") else { panic!() };
+    assert_eq!((of, server.port), (key("sctp:[fd00:10::88]:3868"), Some(3868)));
+    assert_eq!(request("-D --sctp-service 10.10.24.88:3868"), Ok(Request::DeleteService(key("sctp:10.10.24.88:3868"))));
+    let refused = request("-A --sctp-service 10.10.24.88:3868 -o").unwrap_err();
+    assert_eq!((refused.code, refused.text.as_str()), (2, "One-Packet Scheduling is only for UDP virtual services"));
+}
+
+#[test]
 fn the_default_scheduler_is_wlc_and_the_default_weight_1() {
     let Ok(Request::AddService(service)) = request("-A -u 10.10.24.88:domain -o") else { panic!() };
     assert_eq!((service.scheduler, service.one_packet, service.key()), (Scheduler::Wlc, true, key("udp:10.10.24.88:53")));
@@ -190,8 +201,11 @@ fn persistence_has_a_time_and_a_mask() {
         ("-A -t [fd00:10::88]:80 -p 60 -M 128", 60, None),
     ] {
         let Ok(Request::AddService(service)) = request(line) else { panic!("{line}") };
-        assert_eq!(service.persistence, Some(Persistence { timeout, prefix }), "{line}");
+        assert_eq!(service.persistence, Some(Persistence { timeout, prefix, netmask: None }), "{line}");
     }
+    let Ok(Request::AddService(service)) = request("-A -t 10.10.24.88:80 -p 60 -M 255.0.255.0") else { panic!() };
+    let netmask = Some("255.0.255.0".parse().unwrap());
+    assert_eq!(service.persistence, Some(Persistence { timeout: 60, prefix: None, netmask }), "a mask with gaps");
     let Ok(Request::EditService(_, patch)) = request("-E -t 10.10.24.88:80 -s wlc") else { panic!() };
     assert_eq!(patch.persistence, Some(None), "editing without -p ends persistence");
     assert_eq!(serde_json::to_value(patch).unwrap()["persistence"], serde_json::Value::Null);
@@ -202,6 +216,29 @@ fn a_tunnel_takes_the_port_of_the_service_and_may_change_the_family() {
     for line in ["-a -t 10.10.24.88:80 -r [fd00:10::21]:8080 -i", "-a -t 10.10.24.88:80 -r [fd00:10::21]:0 -i --tun-type ipip"] {
         let Ok(Request::AddServer(_, server)) = request(line) else { panic!("{line}") };
         assert_eq!((server.address.to_string().as_str(), server.port, server.method), ("fd00:10::21", Some(80), Method::Tunnel), "{line}");
+    }
+}
+
+#[test]
+fn a_tunnel_has_a_type_a_port_and_a_checksum() {
+    for (options, shown) in [
+        ("", "ipip"),
+        (" --tun-type gue --tun-port 6080", "gue:6080:-c"),
+        (" --tun-type gue --tun-port 65535 --tun-nocsum", "gue:65535:-c"),
+        (" --tun-csum --tun-port 1 --tun-type gue", "gue:1:+c"),
+        (" --tun-type gue --tun-port 6080 --tun-remcsum", "gue:6080:r+c"),
+        (" --tun-type gre", "gre:-c"),
+        (" --tun-type gre --tun-csum", "gre:+c"),
+    ] {
+        let Ok(Request::AddServer(_, server)) = request(&format!("-a -t 10.10.24.88:80 -r 10.10.24.21 -i{options}")) else {
+            panic!("{options}")
+        };
+        let tunnel = server.tunnel.unwrap();
+        assert_eq!((tunnel.to_string().as_str(), tunnel.faults()), (shown, vec![]));
+        let Ok(Request::EditServer(_, _, patch)) = request(&format!("-e -t 10.10.24.88:80 -r 10.10.24.21 -i{options}")) else {
+            panic!("{options}")
+        };
+        assert_eq!(patch.tunnel, Some(tunnel));
     }
 }
 
@@ -223,6 +260,10 @@ fn scheduler_flags_have_names_of_their_own_and_numbers() {
         ("-A -t 10.10.24.88:80 -s mh -b mh-port", &[SchedulerFlag::MhPort]),
         ("-A -t 10.10.24.88:80 -s mh -b mh-port,mh-fallback", &[SchedulerFlag::MhFallback, SchedulerFlag::MhPort]),
         ("-A -t 10.10.24.88:80 -s mh -b flag-1,flag-2", &[SchedulerFlag::MhFallback, SchedulerFlag::MhPort]),
+        ("-A -t 10.10.24.88:80 -s mh -b flag-3,mh-port", &[SchedulerFlag::MhPort]),
+        ("-A -t 10.10.24.88:80 -s sh -b sh-port,,flag-3", &[SchedulerFlag::ShPort]),
+        ("-A -t 10.10.24.88:80 -s rr -b flag-2,flag-1", &[SchedulerFlag::Flag1, SchedulerFlag::Flag2]),
+        ("-A -t 10.10.24.88:80 -b flag-3", &[SchedulerFlag::Flag3]),
     ] {
         let Ok(Request::AddService(service)) = request(line) else { panic!("{line}") };
         assert_eq!(service.flags.into_iter().collect::<Vec<_>>(), wanted, "{line}");
@@ -258,6 +299,7 @@ fn editing_sets_everything_anew() {
             upper_threshold: Some(0),
             lower_threshold: Some(0),
             method: Some(Method::DirectRouting),
+            tunnel: None,
             ..RealServerPatch::default()
         }
     );
@@ -320,7 +362,10 @@ fn mark_stands_for_a_service_in_every_command() {
     let Ok(Request::AddService(spec)) = request("-A -f 7 -s rr -p 300 -o") else { panic!() };
     assert_eq!((spec.key(), spec.one_packet), (key("mark:7"), true));
     let Ok(Request::AddService(spec)) = request("-A -f 4294967295 -6 -p 60 -M 64") else { panic!() };
-    assert_eq!((spec.key(), spec.persistence), (key("mark6:4294967295"), Some(Persistence { timeout: 60, prefix: Some(64) })));
+    assert_eq!(
+        (spec.key(), spec.persistence),
+        (key("mark6:4294967295"), Some(Persistence { timeout: 60, prefix: Some(64), netmask: None }))
+    );
     assert_eq!(request("-D -f 7"), Ok(Request::DeleteService(key("mark:7"))));
     assert_eq!(request("-D -f 7 -6"), Ok(Request::DeleteService(key("mark6:7"))));
     assert_eq!(request("-Z -f 7"), Ok(Request::Zero(Some(key("mark:7")))));
@@ -335,21 +380,8 @@ fn mark_stands_for_a_service_in_every_command() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     for (line, what) in [
-        (
-            "-A -t 10.10.24.88:80 -p -M 255.0.255.0",
-            "the mask 255.0.255.0 has gaps (-M 255.0.255.0): allowed are masks such as 255.255.255.0",
-        ),
         ("-A -t 10.10.24.88:80 --pe sip", "a persistence engine (--pe) is not built yet"),
-        ("-A -t 10.10.24.88:80 -s rr -b flag-1", "the scheduler rr does not use the flag flag-1 (-b flag-1)"),
-        ("-A -t 10.10.24.88:80 -s sh -b flag-3", "the scheduler sh does not use the flag flag-3 (-b flag-3)"),
-        ("-A -t 10.10.24.88:80 -s mh -b flag-3", "the scheduler mh does not use the flag flag-3 (-b flag-3)"),
         ("-A -t 10.10.24.88:80 -s wlb", "Scheduler or persistence engine not found"),
-        ("-A --sctp-service 10.10.24.88:80", "SCTP services (--sctp-service) are not built yet"),
-        ("-a -t 10.10.24.88:80 -r 10.10.24.21 -i --tun-type gre", "tunnels of type gre (--tun-type gre) are not built yet"),
-        (
-            "-a -t 10.10.24.88:80 -r [fd00:10::21]:80 -i --tun-type gue --tun-port 6080",
-            "tunnels of type gue (--tun-type gue) are not built yet",
-        ),
         ("-e -t 10.10.24.88:80 -r 10.10.24.21:8080 -m", "masquerading (-m) is not built yet"),
         ("--start-daemon master", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
         ("--stop-daemon backup", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),

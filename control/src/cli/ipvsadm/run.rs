@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::{Map, Value};
 
-use super::list::{CONNECTIONS_TITLE, HEADER, Style, path_of, timeouts};
+use super::list::{HEADER, Style, connections_title, path_of, timeouts};
 use super::names::Names;
 use super::request::{Columns, Failure, Listing, Request, Subject};
 use super::{help, restore};
@@ -104,7 +104,7 @@ fn list(client: &Client, listing: &Listing, names: &Names, console: &mut Console
             console.write(style.service(&service));
         }
         Subject::Connections => {
-            console.write(CONNECTIONS_TITLE);
+            console.write(connections_title(listing.columns));
             each_page(client, "", PAGE, |page| {
                 for entry in &page.connections {
                     console.write(style.connection(entry));

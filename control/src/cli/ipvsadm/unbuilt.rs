@@ -6,12 +6,8 @@ use crate::model::Method;
 
 /// What in this line is not built yet; `None` when everything is.
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
-    let what = if line.sctp {
-        "SCTP services (--sctp-service) are".to_owned()
-    } else if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
+    let what = if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
-    } else if let Some(kind) = line.tunnel.as_deref().filter(|kind| *kind != "ipip") {
-        format!("tunnels of type {kind} (--tun-type {kind}) are")
     } else if line.method == Method::Masquerading {
         "masquerading (-m) is".to_owned()
     } else if line.has(Named::Pe) {

@@ -112,10 +112,10 @@ fn lines_from_runbooks_work_pasted() {
         assert_eq!(run(&stand, line), (String::new(), ExitCode::SUCCESS), "{line}");
     }
     let services = "\
-TCP  10.10.24.88:80 rr
-  -> 10.10.24.21:80               Route   1      0          0         
 TCP  192.168.11.100:80 wrr
   -> 192.168.11.12:80             Route   2      0          0         
+TCP  10.10.24.88:80 rr
+  -> 10.10.24.21:80               Route   1      0          0         
 TCP  [fd00:10::88]:80 lc
   -> [fd00:10::21]:80             Route   0      0          0         
 ";

@@ -47,6 +47,32 @@ fn a_tunnel_reaches_across_routers_and_families_and_keeps_the_port() {
             "/services/0/real_servers/0/port",
             "a tunnel leaves the port as it is",
         ),
+        (
+            json!({"address": "192.0.2.1", "method": "tunnel", "tunnel": {"type": "gue"}}),
+            "/services/0/real_servers/0/tunnel/port",
+            "needs its UDP port, 1 to 65535",
+        ),
+        (
+            json!({"address": "192.0.2.1", "method": "tunnel", "tunnel": {"type": "gue", "port": 0}}),
+            "/services/0/real_servers/0/tunnel/port",
+            "port is 0: allowed are 1 to 65535",
+        ),
+        (
+            json!({"address": "192.0.2.1", "method": "tunnel", "tunnel": {"type": "gre", "port": 6080}}),
+            "/services/0/real_servers/0/tunnel/port",
+            "of type gre has none",
+        ),
+        (
+            json!({"address": "192.0.2.1", "method": "tunnel", "tunnel": {"type": "ipip", "checksum": "whole"}}),
+            "/services/0/real_servers/0/tunnel/checksum",
+            "allowed is none",
+        ),
+        (
+            json!({"address": "192.0.2.1", "method": "tunnel", "tunnel": {"type": "gre", "checksum": "remote"}}),
+            "/services/0/real_servers/0/tunnel/checksum",
+            "allowed with gre are none and whole",
+        ),
+        (json!({"address": "10.10.24.21", "tunnel": {"type": "ipip"}}), "/services/0/real_servers/0/tunnel", "with the method tunnel only"),
     ] {
         let found = faults(&with("/real_servers", json!([server])));
         assert_eq!(found.len(), 1, "{found:?}");
@@ -68,10 +94,11 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/address", json!("fe80::1"), "/address", "link-local"),
         ("/address", json!("10.10.24.10"), "/address", "the director's own address on port lan"),
         ("/address", json!("10.10.24.255"), "/address", "broadcast"),
-        ("/flags", json!(["sh-port"]), "/flags", "sh-port is a flag of the scheduler sh, and the service's is wlc"),
-        ("/flags", json!(["mh-fallback"]), "/flags", "mh-fallback is a flag of the scheduler mh, and the service's is wlc"),
+        ("/flags", json!(["sh-port"]), "/flags", "sh-port is no flag of the scheduler wlc: allowed are flag-1, flag-2 and flag-3"),
+        ("/flags", json!(["mh-fallback"]), "/flags", "mh-fallback is no flag of the scheduler wlc: allowed are"),
         ("/persistence", json!({"timeout": 0}), "/persistence/timeout", "1 to 2678400"),
         ("/persistence", json!({"prefix": 33}), "/persistence/prefix", "0 to 32"),
+        ("/persistence", json!({"prefix": 24, "netmask": "255.0.255.0"}), "/persistence/netmask", "one of the two"),
         ("/one_packet", json!(true), "/one_packet", "UDP"),
         ("/real_servers/0/weight", json!(2_147_483_648_u32), "/real_servers/0/weight", "2147483647"),
         ("/real_servers/0/upper_threshold", json!(2_147_483_648_u32), "/real_servers/0/upper_threshold", "0 (no limit) to 2147483647"),

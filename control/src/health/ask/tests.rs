@@ -21,7 +21,7 @@ fn what(json: &str) -> What {
         neighbour: IpAddr::from([127, 0, 0, 1]),
         fixed: None,
         own: None,
-        tunnel_source: None,
+        tunnel: None,
     };
     Check::new(&HealthSpec { via: Some(crate::model::Via::Direct), ..spec }, &place).unwrap().what
 }

@@ -136,23 +136,36 @@ fn probe_without_a_mac_waits() {
 }
 
 #[test]
-fn tunnels_have_their_outer_header() {
+fn tunnels_have_their_outer_headers() {
+    let kinds = [
+        (Encapsulation::IpIp, 0),
+        (Encapsulation::Gre { checksum: false }, 4),
+        (Encapsulation::Gre { checksum: true }, 8),
+        (Encapsulation::Gue { port: 6080, checksum: true }, 12),
+    ];
     for (from, to) in [("10.10.24.10", "192.0.2.7"), ("fd00:10::10", "2001:db8::7")] {
         for (vip, dip, inner) in [("10.10.24.88", "10.10.24.10", 4), ("fd00:10::88", "fd00:10::10", 41)] {
-            let way = Path { tunnel: Some((ip(from), ip(to))), ..path(vip, 21) };
-            let probes = probes(&[(way, Some(SERVER))]);
-            let probe = probes.address(&way).unwrap().0.to_string();
-            let out = sent(&probes, &frame(MAC, TCP, (dip, 40_000), (&probe, 80))).unwrap();
-            let plain = frame(SERVER, TCP, (dip, 40_000), (vip, 80));
-            let outer = if from.contains(':') { 40 } else { 20 };
-            assert_eq!(out.len(), plain.len() + outer);
-            assert_eq!(out[..12], plain[..12]);
-            assert_eq!(out[14 + outer..], plain[14..]);
-            if outer == 20 {
-                assert_eq!((sum(&out[14..34]), out[23]), (0xffff, inner));
-                assert_eq!(out[26..34], [[10, 10, 24, 10], [192, 0, 2, 7]].concat());
-            } else {
-                assert_eq!((out[14] >> 4, out[20]), (6, inner));
+            for (kind, between) in kinds {
+                let way = Path { tunnel: Some((ip(from), ip(to), kind)), ..path(vip, 21) };
+                let probes = probes(&[(way, Some(SERVER))]);
+                let probe = probes.address(&way).unwrap().0.to_string();
+                let out = sent(&probes, &frame(MAC, TCP, (dip, 40_000), (&probe, 80))).unwrap();
+                let plain = frame(SERVER, TCP, (dip, 40_000), (vip, 80));
+                let outer = if from.contains(':') { 40 } else { 20 };
+                assert_eq!(out.len(), plain.len() + outer + between);
+                assert_eq!(out[..12], plain[..12]);
+                assert_eq!(out[14 + outer + between..], plain[14..]);
+                let protocol = match between {
+                    0 => inner,
+                    12 => UDP,
+                    _ => 47,
+                };
+                if outer == 20 {
+                    assert_eq!((&out[12..14], sum(&out[14..34]), out[23]), (&[8, 0][..], 0xffff, protocol));
+                    assert_eq!(out[26..34], [[10, 10, 24, 10], [192, 0, 2, 7]].concat());
+                } else {
+                    assert_eq!((&out[12..14], out[14] >> 4, out[20]), (&[0x86, 0xdd][..], 6, protocol));
+                }
             }
         }
     }

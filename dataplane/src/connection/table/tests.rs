@@ -45,7 +45,7 @@ fn entry_holds_what_was_put_in() {
     let entry = table.entry(id);
     assert_eq!(entry.key(), client(7));
     assert_eq!((entry.server(), entry.service(), entry.state()), (ServerId(3), ServiceId(1), State::SynRecv));
-    assert_eq!(entry.flags, flags::NO_OUTPUT | flags::LIVE);
+    assert_eq!(entry.flags, flags::NO_OUTPUT | flags::LIVE | flags::TENTATIVE);
     assert_eq!((entry.expires(), entry.in_packets), (Tick(6_500), 1));
     assert_eq!(find(&table, &client(7)), Some(id));
     assert_eq!(find(&table, &client(8)), None);

@@ -1,0 +1,239 @@
+//! Fragments to VIPs: every one of a datagram reaches the real server of its first one, in whatever order they come, and
+//! nothing is put together (RFC 791, RFC 8200 section 4.5).
+//!
+//! A first fragment is treated as the packet whose ports it has, and remembered. A later one follows it; if it came before it,
+//! it waits. What is remembered and what waits is bounded, and the oldest of it makes way, so that a flood costs others the
+//! fragments that are long under way, and established connections nothing.
+//!
+//! Dropped is what hides a transport header from whoever looks only at first fragments (RFC 1858, RFC 3128), and for IPv6
+//! every fragment that overlaps another (RFC 5722). A duplicate is dropped too, for IPv6.
+
+mod held;
+mod known;
+mod piece;
+mod ranges;
+
+use arrayvec::ArrayVec;
+use dpdk::burst::{BURST, Burst};
+use dpdk::mbuf::Mbuf;
+
+use crate::connection::{Hasher, Key};
+use crate::lanes::{Fate, Lanes, each};
+use crate::parse::{Kind, Packet};
+use crate::rules::Rules;
+use crate::service::{Protocol, ServiceKey};
+use crate::tick::Tick;
+use crate::track::Tracker;
+use crate::verdict::Verdict;
+use held::Held;
+use known::{Datagram, Known, Way};
+use piece::Piece;
+use ranges::{Part, Ranges};
+
+/// How long a datagram is remembered after its first fragment, and a later fragment waits for it, in seconds.
+const LIFETIME: u32 = 2;
+
+/// What a worker knows of datagrams in fragments: 4096 datagrams and 512 waiting fragments at most, about 600 KiB.
+#[derive(Debug)]
+pub struct Fragments {
+    hasher: Hasher,
+    known: Known,
+    held: Held,
+    /// First fragments of this burst, by lane.
+    firsts: ArrayVec<(usize, First), BURST>,
+    /// Fragments of this burst that are to wait, by lane.
+    waiting: ArrayVec<(usize, u64, Key), BURST>,
+    /// Fragments whose first one has come, with the port that each came by.
+    ready: ArrayVec<(u16, Mbuf), { held::MOST }>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct First {
+    hash: u64,
+    datagram: Key,
+    range: (usize, usize),
+}
+
+impl Fragments {
+    /// None known; `seed` makes the secret hash.
+    pub fn new(seed: [u64; 4]) -> Self {
+        Self {
+            hasher: Hasher::new(seed),
+            known: Known::new(),
+            held: Held::new(),
+            firsts: ArrayVec::new(),
+            waiting: ArrayVec::new(),
+            ready: ArrayVec::new(),
+        }
+    }
+
+    /// Stage: decides about every fragment for a VIP. A first one of a flow is one of the flows from here on. Cost without
+    /// fragments and the like: two stores and a comparison a burst.
+    #[inline]
+    pub fn place(&mut self, lanes: &mut Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+        self.firsts.clear();
+        self.waiting.clear();
+        for i in each(lanes.others) {
+            let packet = &mut lanes.packets[i];
+            if packet.kind != Kind::Fragment || !packet.to_us || !rules.is_service_address(packet.key.virtual_) {
+                continue;
+            }
+            let fate = self.decide(i, lanes.frames[i].data(), packet, rules, now);
+            if fate == Fate::Undecided {
+                lanes.flows |= 1 << i;
+                lanes.hashes[i] = tracker.connections.hash(&packet.key);
+            }
+            lanes.others &= !(1 << i);
+            lanes.fates[i] = fate;
+        }
+    }
+
+    /// Decides about the fragment in lane `lane`. A first one of a flow becomes that flow and stays undecided; `learn` is to be
+    /// told what became of it.
+    fn decide(&mut self, lane: usize, frame: &[u8], packet: &mut Packet, rules: &Rules, now: Tick) -> Fate {
+        match Piece::read(frame, packet) {
+            Ok(piece) if piece.range.0 == 0 => self.first(lane, &piece, frame, packet, now),
+            Ok(piece) => self.later(lane, &piece, packet, rules, now),
+            Err(verdict) => Fate::Drop(verdict),
+        }
+    }
+
+    fn first(&mut self, lane: usize, piece: &Piece, frame: &[u8], packet: &mut Packet, now: Tick) -> Fate {
+        let flow = match piece.complete(frame, packet) {
+            Ok(flow) => flow,
+            Err(verdict) => return Fate::Drop(verdict),
+        };
+        let hash = self.hasher.hash(&piece.datagram);
+        if let Some(known) = self.known.find(hash, &piece.datagram, now) {
+            if known.way == Way::Overlapping {
+                return Fate::Drop(Verdict::FragmentOverlap);
+            }
+            let other = known.ports != (packet.key.client_port, packet.key.virtual_port) || known.protocol != packet.key.protocol;
+            // For IPv6 whatever came before is overlapped, or the same once more; for IPv4 a sender may have run out of ids, but
+            // another header in the place of the one that was looked at is a trick.
+            if !packet.v4 && known.ranges.add(piece.range, piece.more) == Part::Overlaps {
+                known.way = Way::Overlapping;
+            }
+            if !packet.v4 || other {
+                return Fate::Drop(Verdict::FragmentOverlap);
+            }
+        }
+        // There is one place a lane, and this is called once for each.
+        let _ = self.firsts.try_push((lane, First { hash, datagram: piece.datagram, range: piece.range }));
+        if flow {
+            packet.kind = Kind::Flow;
+            return Fate::Undecided;
+        }
+        Fate::Kernel
+    }
+
+    fn later(&mut self, lane: usize, piece: &Piece, packet: &Packet, rules: &Rules, now: Tick) -> Fate {
+        let (hash, key) = (self.hasher.hash(&piece.datagram), piece.datagram);
+        let Some(known) = self.known.find(hash, &key, now) else {
+            let _ = self.waiting.try_push((lane, hash, key));
+            return Fate::Hold;
+        };
+        if known.way == Way::Overlapping {
+            return Fate::Drop(Verdict::FragmentOverlap);
+        }
+        if piece.range.0 < Piece::header(known.protocol) {
+            return Fate::Drop(Verdict::FragmentTiny);
+        }
+        match known.ranges.add(piece.range, piece.more) {
+            Part::Overlaps if !packet.v4 => {
+                known.way = Way::Overlapping;
+                return Fate::Drop(Verdict::FragmentOverlap);
+            }
+            Part::Known | Part::Unclear if !packet.v4 => return Fate::Drop(Verdict::FragmentOverlap),
+            // Who puts IPv4 datagrams together decides, and no header is touched.
+            Part::New | Part::Known | Part::Overlaps | Part::Unclear => {}
+        }
+        let (way, service) = (known.way, known.service);
+        if known.ranges.is_complete() {
+            self.known.remove(hash, &key);
+        }
+        match way {
+            Way::Server(server) => {
+                // As if the datagram had come whole: one packet, of which this adds so many bytes.
+                let bytes = (piece.range.1 - piece.range.0) as u64;
+                let service = service.and_then(|id| rules.service_ref(id)).map(|found| &*found.traffic);
+                let share = rules.server(server).map(|target| &target.share.traffic);
+                for traffic in service.map(|t| &**t).into_iter().chain(share) {
+                    traffic.in_bytes.add(bytes);
+                }
+                Fate::Server(server)
+            }
+            Way::Kernel => Fate::Kernel,
+            Way::Dropped | Way::Overlapping => Fate::Drop(Verdict::Fragment),
+        }
+    }
+
+    /// Stage: remembers what became of the first fragments of this burst, and lets go on what waited for them. Cost without
+    /// fragments: one load a burst.
+    #[inline]
+    pub fn learn(&mut self, lanes: &Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+        if !self.firsts.is_empty() {
+            self.learn_firsts(lanes, rules, tracker, now);
+        }
+    }
+
+    #[inline(never)]
+    fn learn_firsts(&mut self, lanes: &Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+        for (lane, first) in self.firsts.drain(..) {
+            let packet = &lanes.packets[lane];
+            let way = match lanes.fates[lane] {
+                Fate::Server(server) => Way::Server(server),
+                Fate::Kernel => Way::Kernel,
+                // An established connection's: it is on its way already.
+                Fate::Send(..) => tracker.server_of(&packet.key).map_or(Way::Dropped, Way::Server),
+                _ => Way::Dropped,
+            };
+            let protocol = packet.key.protocol;
+            let (key, hash) = (&packet.key, lanes.hashes[lane]);
+            let entry = (packet.kind == Kind::Flow).then(|| tracker.connections.find(hash, key)).flatten();
+            let service = match entry {
+                Some(id) => Some(tracker.connections.entry(id).service()),
+                None if packet.kind == Kind::Flow => rules.find_marked(key).or_else(|| {
+                    let of_flow = Protocol::of_flow(protocol);
+                    rules.find(&ServiceKey { protocol: of_flow, address: key.virtual_, port: key.virtual_port })
+                }),
+                None => None,
+            };
+            let mut ranges = Ranges::default();
+            ranges.add(first.range, true);
+            let ports = (packet.key.client_port, packet.key.virtual_port);
+            let until = now.after_seconds(LIFETIME);
+            self.known.insert(first.hash, Datagram { key: first.datagram, way, service, ports, protocol, ranges, until }, now);
+            self.held.take(first.hash, &first.datagram, &mut self.ready);
+        }
+    }
+
+    /// Keeps the frame of lane `lane`, which came by `port` and is to wait; gives back one that cannot wait any longer.
+    pub fn hold(&mut self, lane: usize, frame: Mbuf, port: usize, now: Tick) -> Option<(u16, Mbuf)> {
+        let port = u16::try_from(port).unwrap_or(u16::MAX);
+        let Some(&(_, hash, key)) = self.waiting.iter().find(|waiting| waiting.0 == lane) else { return Some((port, frame)) };
+        if self.known.find(hash, &key, now).is_some() && !self.ready.is_full() {
+            // Its first one is of this very burst.
+            let _ = self.ready.try_push((port, frame));
+            return None;
+        }
+        self.held.push(hash, key, frame, port, now.after_seconds(LIFETIME))
+    }
+
+    /// Puts fragments whose first one has come into `frames`, all of one port, which it gives; `None` when there are none.
+    #[inline]
+    pub fn next_ready(&mut self, frames: &mut Burst) -> Option<u16> {
+        let port = self.ready.first()?.0;
+        let same = self.ready.iter().take(frames.room()).take_while(|ready| ready.0 == port).count();
+        for (_, frame) in self.ready.drain(..same) {
+            let _ = frames.push(frame);
+        }
+        Some(port)
+    }
+
+    /// A fragment that has waited in vain, with the port that it came by. Cost when none waits: one load.
+    #[inline]
+    pub fn expired(&mut self, now: Tick) -> Option<(u16, Mbuf)> {
+        if self.held.is_empty() { None } else { self.held.expired(now) }
+    }
+}
