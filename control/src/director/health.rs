@@ -150,6 +150,9 @@ impl Desired {
     pub(super) fn judge(&mut self, id: u32) {
         self.count_probed(id);
         self.forget_unchecked(id);
+        if !self.services.is_present(id) {
+            return;
+        }
         let Some(place) = self.services.place(id) else { return };
         let (service, key) = (&place.record, place.key);
         let quorum = self.quorum(service);

@@ -13,6 +13,9 @@ use super::connect::{Failure, connect};
 use super::judge::{Judge, Verdict};
 use crate::kernel::probes::Probes;
 
+/// By how much the control core may oversleep the end of a check that found nothing.
+const LATE: Duration = Duration::from_millis(30);
+
 /// Makes the check until it is dropped; tells `report` every change of the verdict.
 pub(super) async fn run(check: Arc<Check>, probes: Probes, mut report: impl FnMut(Verdict) + Send) {
     let mut judge = Judge::default();
@@ -27,7 +30,10 @@ pub(super) async fn run(check: Arc<Check>, probes: Probes, mut report: impl FnMu
             Ok(asker) => Box::pin(once(&check, asker, &probes, begin + check.times.timeout)).await,
             Err(why) => Err(Failure::Unable(why.clone())),
         };
+        let late = Instant::now().saturating_duration_since(begin + check.times.timeout);
         match result {
+            // Whoever could not look in time cannot say that nothing came.
+            Err(Failure::Silent | Failure::Unfinished(_)) if late > LATE => tracing::debug!(%check, ?late, "a health check was late"),
             // What the director cannot do says nothing about the real server.
             Err(Failure::Unable(why)) => tracing::debug!(%check, why, "a health check could not be made"),
             result => {
