@@ -22,7 +22,7 @@ const CASE: usize = 3_000;
 /// How many frames the slice takes.
 const SLICE: usize = 150_000;
 /// Verdicts for moments so rare that the slice may see none.
-const RARE: [&str; 2] = ["no_buffer", "table_full"];
+const RARE: [&str; 3] = ["no_buffer", "table_full", "hand_over_full"];
 /// Verdicts on what the reference director knows nothing of; `fragments.rs` and `tunnel_types.rs` hold them.
 const ELSEWHERE: [&str; 6] = ["fragment", "fragment_bad", "fragment_tiny", "fragment_overlap", "fragment_lost", "tunnel_error"];
 

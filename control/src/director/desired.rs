@@ -16,10 +16,14 @@ use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
 use super::{Limits, Link, marks};
-use crate::model::{MarkRule, ServiceKey, Settings};
+use crate::model::{MarkRule, Method, ServiceKey, Settings};
+
+/// Stands among the real servers that wait for a neighbour's MAC for the ways to clients: no real server has this place.
+const GATEWAY: u32 = u32::MAX;
 
 /// What a change touched since it was last taken.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says of one part of a batch whether it is sent")]
 pub(super) struct Touched {
     pub(super) services: BTreeSet<u32>,
     pub(super) servers: BTreeSet<u32>,
@@ -28,6 +32,8 @@ pub(super) struct Touched {
     pub(super) hops: HashSet<Hop>,
     pub(super) marks: bool,
     pub(super) settings: bool,
+    /// The ways to clients.
+    pub(super) routes: bool,
     /// Something that the document shows: the revision grows.
     pub(super) document: bool,
     /// Real servers that were added or must be asked for their MAC: whoever changed them waits a moment for it.
@@ -55,6 +61,8 @@ pub(super) struct Desired {
     pub(super) settings: Settings,
     marks: Vec<MarkRule>,
     pub(super) touched: Touched,
+    /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
+    masquerading: bool,
     /// The number that the next change gets.
     pub(super) next_change: u64,
     last_order: u64,
@@ -77,7 +85,8 @@ impl Desired {
             neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
             settings: Settings::default(),
             marks: Vec::new(),
-            touched: Touched { settings: true, ..Touched::default() },
+            touched: Touched { settings: true, routes: true, ..Touched::default() },
+            masquerading: false,
             next_change: 1,
             last_order: 0,
             last_list_revision: 0,
@@ -142,7 +151,12 @@ impl Desired {
             return;
         }
         let old = std::mem::replace(&mut record.fields, fields);
-        if old.scheduler != record.fields.scheduler {
+        let another = old.scheduler != record.fields.scheduler;
+        if old.persistence.is_some() != record.fields.persistence.is_some() {
+            // It decides whether packets to them keep their port.
+            self.touched.servers.extend(record.members.iter().copied());
+        }
+        if another {
             self.list_changed(id);
         }
         self.touched.services.insert(id);
@@ -287,6 +301,7 @@ impl Desired {
             return;
         }
         let mac = self.neighbours.mac(&hop);
+        self.touched.routes |= self.hops.get(&hop).is_some_and(|waiting| waiting.contains(&GATEWAY));
         for server in self.hops.get(&hop).into_iter().flatten().copied().collect::<Vec<_>>() {
             self.set_next_hop(server, mac);
         }
@@ -294,7 +309,7 @@ impl Desired {
 
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
         let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
-        let workers = self.workers;
+        let (workers, method) = (self.workers, fields.method);
         let server = self.servers.claim(key, |_| ServerRecord::new(service, fields.clone(), hop, workers))?;
         let record = self.servers.get_mut(server)?;
         record.service = service;
@@ -308,6 +323,7 @@ impl Desired {
         self.touched.servers.insert(server);
         self.touched.awaited.push(server);
         self.find_next_hop(server);
+        self.find_gateways(method);
         Some(server)
     }
 
@@ -330,8 +346,9 @@ impl Desired {
         if old == record.fields {
             return false;
         }
-        let other_mac = old.mac != record.fields.mac;
+        let (other_mac, method) = (old.mac != record.fields.mac, record.fields.method);
         self.touched.servers.insert(server);
+        self.find_gateways(method);
         if other_mac {
             if old.mac.is_none() {
                 self.stop_asking(server, hop);
@@ -352,6 +369,23 @@ impl Desired {
             self.neighbours.ask(hop, SystemTime::now())
         });
         self.set_next_hop(server, mac);
+    }
+
+    /// Asks for the gateways' MACs from the first masquerading real server on: replies to clients leave by them.
+    fn find_gateways(&mut self, method: Method) {
+        if method != Method::Masquerading || self.masquerading {
+            return;
+        }
+        self.masquerading = true;
+        self.touched.routes = true;
+        for (port, link) in (0_u16..).zip(self.links.iter()) {
+            for gateway in &link.gateways {
+                let hop = (port, *gateway);
+                self.hops.entry(hop).or_default().insert(GATEWAY);
+                self.touched.hops.insert(hop);
+                self.neighbours.ask(hop, SystemTime::now());
+            }
+        }
     }
 
     fn stop_asking(&mut self, server: u32, hop: Hop) {

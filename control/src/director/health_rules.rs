@@ -123,7 +123,7 @@ fn check_way(service: ServiceKey, spec: &HealthSpec, server: &RealServerSpec, at
 /// What can be said of a section by itself; `kind` is what it comes to with the service's.
 fn check_fields(spec: &HealthSpec, kind: Option<CheckType>, at: At, found: &mut Findings) {
     if let Some(kind) = spec.kind.filter(|kind| !kind.is_built()) {
-        found.add_unbuilt(at.field("health/type"), format!("checks of type {} are not built yet: allowed are {BUILT}", kind.as_str()));
+        found.add(at.field("health/type"), format!("checks of type {} are not built yet: allowed are {BUILT}", kind.as_str()));
     }
     if spec.port == Some(0) {
         found.add(at.field("health/port"), "port is 0: allowed are 1 to 65535");

@@ -137,7 +137,8 @@ impl Case<'_> {
         let moved = |of: fn(&rig::Counters) -> u64| of(&after) - of(&before);
         let mut verdicts = BTreeMap::new();
         for (at, verdict) in Verdict::ALL.iter().enumerate() {
-            let new = after.verdicts[port][at] - before.verdicts[port][at];
+            // A fragment that waited is counted where it came by, which may be the other port.
+            let new = (0..2).map(|port| after.verdicts[port][at] - before.verdicts[port][at]).sum();
             if new != 0 {
                 verdicts.insert(verdict.label(), new);
             }

@@ -340,7 +340,7 @@ impl Director {
         true
     }
 
-    fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
+    pub(super) fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
         let counts = self.server_counts.entry(server).or_default();
         counts.traffic.packet(packet);
         counts.traffic.connections += u64::from(first);

@@ -107,7 +107,7 @@ fn ways_that_are_not_there_are_refused() {
 async fn types_that_are_not_built_are_refused_by_name() {
     let rig = super::super::scripted::Rig::new(1);
     for name in ["ping", "udp", "dns", "grpc", "exec"] {
-        let Err(Error::NotBuilt(faults)) = rig.director.put_document(&document(service(&json!({"type": name}), &json!(null)))).await else {
+        let Err(Error::Invalid(faults)) = rig.director.put_document(&document(service(&json!({"type": name}), &json!(null)))).await else {
             panic!("{name} is not refused")
         };
         assert!(faults[0].detail.contains(&format!("checks of type {name} are not built yet")), "{faults:?}");
