@@ -98,6 +98,7 @@ class Demo:
                 ("The connections that the director remembers", self.connections),
                 ("A real server is taken out while a download from it runs", self.quiesce),
                 ("Five seconds of load", self.load),
+                ("A real server loses its VIP, and its own address still answers", self.lost_vip),
             )])
             if self.keep:
                 self.hints()
@@ -287,6 +288,39 @@ class Demo:
         must(result.failed == 0, f"{result.failed} requests failed")
         self.screen.show(self.ipvsadm("-ln --stats"))
         return f"{result.requests:,} requests, none failed"
+
+    def lost_vip(self):
+        """A health check on the clients' path."""
+        self.screen.say("Health checks go where the clients' packets go: to the VIP, with each real server's MAC.")
+        document = '{"health": {"type": "http", "interval": "500ms"}}'
+        service = f"http://baton/api/v1/services/tcp:{VIP}:80"
+        self.type(self.director.host, f"curl -s --unix-socket /run/baton/baton.sock -X PATCH -H 'Content-Type: application/json' -d '{document}' {service}")
+        self.waits_for("up", "up", "up")
+        victim = self.lab.servers[0]
+        self.type(victim, f"ip address del {VIP}/32 dev lo")
+        must(self.lab.router.run(["curl", "-s", "-m", "5", f"http://{victim.address}/"]).stdout.strip() == victim.name, "its own address does not answer")
+        self.screen.line(f"      http://{victim.address}/ still answers")
+        began = time.monotonic()
+        self.waits_for("down", "up", "up")
+        seconds = time.monotonic() - began
+        listing = self.type(self.director.host, "baton get services")
+        self.screen.show(listing)
+        must("RIP answers, VIP does not" in listing, "the listing does not say why")
+        must(self.requests(12) == [0, 6, 6], "expected 0, 6 and 6")
+        self.type(victim, f"baton realserver apply --vip {VIP}")
+        self.waits_for("up", "up", "up")
+        must(self.requests(12) == [4, 4, 4], "expected 4, 4 and 4")
+        return f"out after {seconds:.1f} s with the reason, and back once it had its VIP again; nothing of the configuration was changed"
+
+    def waits_for(self, *states):
+        """Until the checks say this of the real servers, in order."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            servers = self.director.api.service(f"tcp:{VIP}:80")["real_servers"]
+            if tuple(server["health"]["state"] for server in servers) == states:
+                return
+            time.sleep(0.05)
+        raise Failed(f"the checks do not come to {', '.join(states)} within 10 s")
 
     def hints(self):
         """How to enter each host."""

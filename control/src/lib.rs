@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod director;
+pub mod health;
 pub mod kernel;
 pub mod model;
 pub mod run;

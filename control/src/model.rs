@@ -1,6 +1,7 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
 mod form;
+mod health;
 mod marks;
 mod spec;
 mod tunnel;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use form::Family;
+pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
 pub use spec::{
     Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
@@ -154,6 +156,8 @@ pub enum RealServerState {
     Overloaded,
     /// Its MAC is not known: it gets nothing.
     NoMac,
+    /// Its check fails.
+    Down,
 }
 
 /// A virtual service as it is.
@@ -182,6 +186,12 @@ pub struct Service {
     /// One-packet scheduling.
     #[serde(default)]
     pub one_packet: bool,
+    /// How its real servers are checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// Whether enough real servers are healthy, where they are checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
     /// What a client is told whose connection no real server takes.
     #[serde(default)]
     pub no_real_server: NoRealServer,
@@ -227,6 +237,9 @@ pub struct RealServer {
     pub state: RealServerState,
     /// Why it is not ready, in words.
     pub reason: Option<String>,
+    /// What its checks say, where it is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// Active connections.
     pub active_connections: u32,
     /// All other entries.

@@ -161,6 +161,7 @@ impl Bench {
         let locals = LocalAddresses {
             addresses: std::iter::once((address, 1)).collect(),
             vips: std::iter::once(address).collect(),
+            probed: hashbrown::HashSet::new(),
             macs: vec![OUR_MAC],
         };
         batch.locals = Some(Arc::new(locals));

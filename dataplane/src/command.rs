@@ -23,6 +23,8 @@ pub struct LocalAddresses {
     pub addresses: hashbrown::HashMap<Address, u64>,
     /// The VIPs among them.
     pub vips: hashbrown::HashSet<Address>,
+    /// The VIPs that the control plane's health checks ask real servers for: answers from those to a DIP are the kernel's.
+    pub probed: hashbrown::HashSet<Address>,
     /// Every MAC of our own, in port order.
     pub macs: Vec<[u8; 6]>,
 }

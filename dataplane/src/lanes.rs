@@ -21,6 +21,8 @@ pub enum Fate {
     Send(u16, Verdict),
     /// To be handed to the kernel.
     Kernel,
+    /// To be handed to the kernel: a real server's answer to a health check.
+    Answer,
     /// To be handed to this worker, whose verdict it gets.
     HandOver(u8),
     /// To be kept until the first fragment of its datagram comes.

@@ -293,6 +293,11 @@ impl Rules {
         self.locals.addresses.contains_key(&address)
     }
 
+    /// Whether a packet from an address of our own to another is a real server's answer to a health check of ours.
+    pub fn answers_check(&self, source: Address, destination: Address) -> bool {
+        self.locals.probed.contains(&source) && self.is_own(destination) && !self.locals.vips.contains(&destination)
+    }
+
     /// Whether this is a VIP, or an address that mark rules are about. Cost: that of all mark rules for what is no VIP.
     #[inline]
     pub fn is_service_address(&self, address: Address) -> bool {

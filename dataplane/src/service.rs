@@ -86,7 +86,7 @@ pub enum Method {
 }
 
 /// What stands between the outer IP header of a tunnel and the packet inside (ipvsadm(8), `--tun-type`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Encapsulation {
     /// Nothing: IP in IP (RFC 2003, RFC 2473).
     IpIp,

@@ -234,7 +234,8 @@ impl Tracker {
         };
         let default_timeouts = rules.settings.timeouts;
         if rules.is_own(key.client) {
-            return Fate::Drop(Verdict::OwnSource);
+            let answer = rules.answers_check(key.client, key.virtual_);
+            return if answer { Fate::Answer } else { Fate::Drop(Verdict::OwnSource) };
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
         let Some(id) = rules.find_marked(key).or_else(|| rules.find(&service_key)) else { return Fate::Kernel };

@@ -90,6 +90,7 @@ pub struct Worker {
     kernel: Limiter,
     /// Answers to the kernel's own questions (ARP, neighbour discovery) have a share that a flood of other frames cannot use up.
     kernel_neighbours: Limiter,
+    kernel_answers: Limiter,
     lanes: Lanes,
     tally: Tally,
     macs: Vec<[u8; 6]>,
@@ -112,6 +113,10 @@ struct Side {
 const EXPIRE_BUDGET: usize = 64;
 /// Answers for the kernel a second, whatever else it is sent.
 const KERNEL_NEIGHBOUR_RATE: u32 = 2_000;
+
+/// Answers to health checks that are handed to the kernel a second: ten frames for each of 6000 checks. They have a share of their
+/// own, so that no flood of other frames makes real servers look dead.
+const KERNEL_ANSWER_RATE: u32 = 60_000;
 /// Empty turns before the first sleep: a worker with traffic never gets there.
 const EMPTY_TURNS_BEFORE_SLEEP: u32 = 256;
 /// The longest sleep: a receive queue of 1024 holds what comes at 2 million frames a second.
@@ -140,6 +145,7 @@ impl Worker {
             errors: IcmpErrors::new(Limiter::new(rules.settings.icmp_error_rate, start)),
             kernel: Limiter::new(rules.settings.exception_rate, start),
             kernel_neighbours: Limiter::new(KERNEL_NEIGHBOUR_RATE, start),
+            kernel_answers: Limiter::new(KERNEL_ANSWER_RATE, start),
             rules,
             lanes: Lanes::new(),
             tally: Tally::default(),
@@ -194,6 +200,7 @@ impl Worker {
         self.errors.limiter.refill(now);
         self.kernel.refill(now);
         self.kernel_neighbours.refill(now);
+        self.kernel_answers.refill(now);
         for port in 0..self.receivers.len() {
             worked |= self.burst(port, now);
         }
@@ -372,8 +379,14 @@ impl Worker {
                         Err(frame) => (Verdict::NoNextHop, frame),
                     }
                 }
-                Fate::Kernel => {
-                    let limiter = if packets[i].is_neighbour_message() { &mut self.kernel_neighbours } else { &mut self.kernel };
+                Fate::Kernel | Fate::Answer => {
+                    let limiter = if fates[i] == Fate::Answer {
+                        &mut self.kernel_answers
+                    } else if packets[i].is_neighbour_message() {
+                        &mut self.kernel_neighbours
+                    } else {
+                        &mut self.kernel
+                    };
                     if limiter.take() {
                         match side.to_kernel.enqueue(frame) {
                             Ok(()) => {

@@ -242,4 +242,28 @@ eal_test! {
             Ok(())
         }).unwrap();
     }
+
+    fn answer_to_a_health_check_is_the_kernels_and_nothing_else_from_a_vip(eal) {
+        let mut lab = Lab::new(eal);
+        // Checks take the clients' path to the IPv6 VIP only.
+        for (from, to, verdict) in [
+            ("[fd00:10::88]:80", "[fd00:10::10]:40000", "exception"),
+            ("[fd00:10::88]:80", "[fd00:10::88]:80", "own_source"),
+            ("[fd00:10::10]:40000", "[fd00:10::88]:80", "own_source"),
+            ("10.10.24.88:80", "10.10.24.10:40000", "own_source"),
+        ] {
+            lab.expect(&tcp(from, to).ack(), &[verdict]);
+        }
+        assert_eq!(lab.kernel().len(), 1);
+        lab.assert_no_leak();
+    }
+
+    fn answers_to_health_checks_have_a_share_of_their_own(eal) {
+        let mut lab = Lab::new(eal);
+        lab.settings(Settings { exception_rate: 0, ..Settings::default() });
+        lab.expect(&tcp("198.51.100.1:10000", "10.10.24.10:22").syn(), &["exception_rate"]);
+        lab.expect(&tcp("[fd00:10::88]:80", "[fd00:10::10]:40000").ack(), &["exception"]);
+        assert_eq!(lab.kernel().len(), 1);
+        lab.assert_no_leak();
+    }
 }

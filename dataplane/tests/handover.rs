@@ -144,6 +144,7 @@ impl Several {
         let locals = Arc::new(LocalAddresses {
             addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
             vips: [VIP].map(address).into_iter().collect(),
+            probed: hashbrown::HashSet::new(),
             macs: vec![OUR_MAC],
         });
         let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] });

@@ -199,6 +199,7 @@ impl Scrape {
                 (RealServerState::Quiescent, "quiescent"),
                 (RealServerState::Overloaded, "overloaded"),
                 (RealServerState::NoMac, "no-mac"),
+                (RealServerState::Down, "down"),
             ]
             .map(|(state, name)| {
                 let mut labels = both(s);

@@ -6,6 +6,7 @@
 
 mod check;
 mod faults;
+mod health;
 mod marks;
 mod ports;
 mod reader;
@@ -29,6 +30,7 @@ pub use faults::{ConfigFault, ConfigFaults};
 pub use values::{ByteSize, Device};
 
 use crate::director::{self, Link};
+use crate::kernel::probes::Networks;
 use crate::model::{Document, MarkRule, ServiceSpec, Settings};
 use faults::Collector;
 use reader::Section;
@@ -50,6 +52,8 @@ pub struct Config {
     pub forwarding: Forwarding,
     /// Sizes and rates.
     pub limits: Limits,
+    /// The networks of probe addresses, by which health checks take the clients' path.
+    pub probes: Networks,
     /// Settings under IPVS's sysctl names.
     pub settings: Settings,
     /// The mark rules to begin with, when there is no state file.
@@ -250,6 +254,9 @@ pub fn parse(text: &str, file: &Path, cpus: &[u32]) -> Result<Config, ConfigFaul
         for fault in director::validate(&config.document(), &config.links(|_| [0; 6], |_| USUAL_MTU)) {
             faults.add_at_pointer(&fault.pointer, &fault.detail);
         }
+        if let Some(overlap) = health::overlap(&config) {
+            faults.add_at_pointer("/health", &overlap);
+        }
     }
     faults.finish(file).map_or(Ok(config), Err)
 }
@@ -266,6 +273,7 @@ fn read(mut root: Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Conf
         eal: sections::eal(&mut root, faults),
         forwarding: sections::forwarding(&mut root, faults),
         limits: sections::limits(&mut root, faults),
+        probes: health::networks(&mut root, faults),
         settings: sections::settings(&mut root, faults),
         marks: marks::read(&mut root, faults),
         services: services::read(&mut root, faults),

@@ -158,6 +158,19 @@ impl<'d> Item<'d> {
         value
     }
 
+    /// The entries of a table whose keys are the user's own.
+    pub(super) fn entries(&self, faults: &mut Collector<'_>) -> Vec<(String, Item<'d>)> {
+        let Some(table) = self.value.as_table() else {
+            self.wrong_type(faults, "a table");
+            return Vec::new();
+        };
+        let entry = |(key, value): (&toml::Spanned<std::borrow::Cow<'d, str>>, &'d toml::Spanned<DeValue<'d>>)| {
+            let name = key.get_ref().to_string();
+            (name.clone(), Item { path: format!("{}.{name}", self.path), span: value.span(), value: value.get_ref() })
+        };
+        table.iter().map(entry).collect()
+    }
+
     /// The values of a list; a fault and none when it is not a list.
     pub(super) fn list(&self, faults: &mut Collector<'_>) -> Vec<Item<'d>> {
         let Some(array) = self.value.as_array() else {

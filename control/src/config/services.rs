@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::faults::Collector;
+use super::health;
 use super::reader::{Item, Section};
 use crate::director::MAX_TIMEOUT;
 use crate::model::{
@@ -41,7 +42,7 @@ const FLAGS: &[(&str, SchedulerFlag)] = &[
 ];
 const NO_REAL_SERVER: &[(&str, NoRealServer)] =
     &[("icmp", NoRealServer::Icmp), ("drop", NoRealServer::Drop), ("reset", NoRealServer::Reset)];
-const METHODS: &[(&str, Method)] =
+pub(super) const METHODS: &[(&str, Method)] =
     &[("direct-routing", Method::DirectRouting), ("tunnel", Method::Tunnel), ("masquerading", Method::Masquerading)];
 
 const TUNNEL_TYPES: &[(&str, TunnelType)] = &[("ipip", TunnelType::Ipip), ("gue", TunnelType::Gue), ("gre", TunnelType::Gre)];
@@ -60,13 +61,13 @@ pub(super) fn read(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Vec<Se
 }
 
 /// Where the value being read will be in the document.
-struct Place {
-    pointer: String,
+pub(super) struct Place {
+    pub(super) pointer: String,
 }
 
 impl Place {
     /// Remembers where the value of the document's field `field` was given.
-    fn note<'d>(&self, field: &str, item: Item<'d>, faults: &mut Collector<'_>) -> Item<'d> {
+    pub(super) fn note<'d>(&self, field: &str, item: Item<'d>, faults: &mut Collector<'_>) -> Item<'d> {
         faults.place(format!("{}/{field}", self.pointer), item.path.clone(), item.span.clone());
         item
     }
@@ -82,6 +83,7 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
     let flags = flags.into_iter().filter_map(|flag| flag.choice(faults, FLAGS)).collect();
     let persistence = section.take_section("persistence", faults).map(|section| read_persistence(section, place, faults));
     let one_packet = section.take("one_packet").and_then(|item| place.note("one_packet", item, faults).boolean(faults));
+    let health = section.take_section("health", faults).map(|section| health::read(section, place, faults));
     let no_real_server =
         section.take("no_real_server").and_then(|item| place.note("no_real_server", item, faults).choice(faults, NO_REAL_SERVER));
     let timeouts = section.take_section("timeouts", faults).map(|section| read_timeouts(section, place, faults));
@@ -103,6 +105,7 @@ fn read_service(section: &mut Section<'_>, place: &Place, faults: &mut Collector
         flags,
         persistence,
         one_packet: one_packet.unwrap_or_default(),
+        health,
         no_real_server: no_real_server.unwrap_or_default(),
         timeouts,
         real_servers,
@@ -167,6 +170,7 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
     let method = section.take("method").and_then(|item| place.note("method", item, faults).choice(faults, METHODS));
     let tunnel = section.take_section("tunnel", faults).map(|section| read_tunnel(section, place, faults));
     let mac = section.take("mac").and_then(|item| place.note("mac", item, faults).text(faults, "a MAC such as \"02:00:00:00:00:15\""));
+    let health = section.take_section("health", faults).map(|section| health::read(section, place, faults));
     Some(RealServerSpec {
         address: address?,
         port,
@@ -176,6 +180,7 @@ fn read_real_server(section: &mut Section<'_>, place: &Place, faults: &mut Colle
         method: method.unwrap_or_default(),
         tunnel: tunnel.flatten(),
         mac: mac.map(str::to_owned),
+        health,
     })
 }
 

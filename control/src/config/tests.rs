@@ -353,3 +353,42 @@ fn faults_of_mark_rules_are_all_named_at_their_lines() {
         "{faults}"
     );
 }
+
+#[test]
+fn health_is_read_with_every_field_and_its_place() {
+    let text = format!(
+        r#"{PORT}
+[health]
+probe_network = "100.64.0.0/10"
+
+[[service]]
+protocol = "tcp"
+address = "10.10.24.88"
+port = 443
+health = {{ type = "https", profile = "fast", interval = "250ms", rise = 3, status = "200,204", sni = "shop.example", verify = false }}
+[service.health.headers]
+X-Probe = "yes"
+[[service.real_server]]
+address = "10.10.24.21"
+health = {{ type = "none" }}
+"#
+    );
+    // A table that was given inline cannot be added to.
+    assert!(read(&text).is_err());
+    let text = text
+        .replace("[service.health.headers]\nX-Probe = \"yes\"\n", "")
+        .replace("verify = false", "headers = { X-Probe = \"yes\" }, verify = false");
+    let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.probes.v4.to_string(), "100.64.0.0/10");
+    let health = config.services[0].health.as_ref().unwrap();
+    let wanted = serde_json::json!({"type": "https", "profile": "fast", "interval": "250ms", "rise": 3, "status": "200,204",
+        "sni": "shop.example", "verify": false, "headers": {"X-Probe": "yes"}});
+    assert_eq!(serde_json::to_value(health).unwrap(), wanted);
+    assert!(config.services[0].real_servers[0].health.is_some());
+
+    let found = faults(&text.replace("250ms", "1ms").replace("\"fast\"", "\"slow\"").replace("type = \"none\"", "quorum = 1"));
+    let keys: Vec<&str> = found.iter().map(|(place, _)| place.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(keys, ["service[0].health.profile", "service[0].health.interval", "service[0].real_server[0].health.quorum"], "{found:?}");
+    let found = faults(&text.replace("100.64.0.0/10", "10.0.0.0/8"));
+    assert!(found[0].1.contains("overlaps health.probe_network"), "{found:?}");
+}

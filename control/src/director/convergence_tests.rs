@@ -68,6 +68,7 @@ fn real_server((last, weight, fixed): Choice) -> RealServerSpec {
         method: crate::model::Method::DirectRouting,
         tunnel: None,
         mac,
+        health: None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use dataplane::service::NextHop;
 
+use super::health::Standing;
 use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
@@ -26,6 +27,7 @@ const GATEWAY: u32 = u32::MAX;
 pub(super) struct Touched {
     pub(super) services: BTreeSet<u32>,
     pub(super) servers: BTreeSet<u32>,
+    /// VIPs that came or went, or that checks go to or no longer do.
     pub(super) vips: HashSet<IpAddr>,
     pub(super) hops: HashSet<Hop>,
     pub(super) marks: bool,
@@ -49,6 +51,8 @@ pub(super) struct Desired {
     pub(super) order: BTreeMap<u64, u32>,
     /// Every VIP with the number of services and mark rules that have it.
     pub(super) vips: HashMap<IpAddr, u32>,
+    /// Every VIP that checks take the clients' path to, with the number of services for which they do.
+    pub(super) probed: HashMap<IpAddr, u32>,
     /// Every real server's address with the number of real servers that have it.
     pub(super) addresses: HashMap<IpAddr, u32>,
     /// Whose MAC depends on which neighbour.
@@ -75,6 +79,7 @@ impl Desired {
             servers: Places::new(limits.real_servers),
             order: BTreeMap::new(),
             vips: HashMap::new(),
+            probed: HashMap::new(),
             addresses: HashMap::new(),
             hops: HashMap::new(),
             neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
@@ -95,7 +100,13 @@ impl Desired {
         let key = accepted.spec.key();
         let Some(id) = self.services.find(&key).or_else(|| self.add_service(key)) else { return false };
         self.edit_service(id, ServiceFields::of(accepted.spec));
-        self.put_members(id, &accepted.servers)
+        let old = self.services.get(id).and_then(|record| self.servers.place(record.sorry?)).map(|place| place.key);
+        if old.is_some() && old != accepted.sorry.as_ref().map(|(key, _)| *key) {
+            // It may be a member from now on.
+            self.put_sorry(id, None);
+        }
+        let complete = self.put_members(id, &accepted.servers);
+        self.put_sorry(id, accepted.sorry.as_ref()) && complete
     }
 
     fn add_service(&mut self, key: ServiceKey) -> Option<u32> {
@@ -105,6 +116,7 @@ impl Desired {
         let record = self.services.get_mut(id)?;
         record.order = self.last_order;
         record.members.clear();
+        record.below_quorum = false;
         self.order.insert(self.last_order, id);
         if key.mark().is_none() && count(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
@@ -122,6 +134,7 @@ impl Desired {
         for server in members {
             self.server_leaves(server);
         }
+        self.put_sorry(id, None);
         self.services.leave(id, self.next_change);
         self.order.remove(&order);
         if key.mark().is_none() && discount(&mut self.vips, key.address) {
@@ -163,9 +176,9 @@ impl Desired {
         let (mut complete, mut edited) = (true, false);
         for (key, fields) in wanted {
             if let Some(server) = self.servers.find(key) {
-                edited |= self.edit_fields(server, *fields);
+                edited |= self.edit_fields(server, fields.clone());
                 members.push(server);
-            } else if let Some(server) = self.server_comes(id, *key, *fields) {
+            } else if let Some(server) = self.server_comes(id, *key, fields.clone()) {
                 members.push(server);
             } else {
                 complete = false;
@@ -179,6 +192,27 @@ impl Desired {
             record.members = members;
         }
         complete
+    }
+
+    /// Makes `wanted` the service's sorry server, or leaves it without one; `false` when no place is free.
+    pub(super) fn put_sorry(&mut self, id: u32, wanted: Option<&(ServerKey, ServerFields)>) -> bool {
+        let old = self.services.get(id).and_then(|record| record.sorry);
+        let same = old.and_then(|old| self.servers.place(old)).is_some_and(|place| wanted.is_some_and(|(key, _)| *key == place.key));
+        if let (Some(old), true, Some((_, fields))) = (old, same, wanted) {
+            self.edit_fields(old, fields.clone());
+            return true;
+        }
+        if let Some(old) = old {
+            self.server_leaves(old);
+        }
+        let new = wanted.and_then(|(key, fields)| self.server_comes(id, *key, fields.clone()));
+        if let Some(record) = self.services.get_mut(id) {
+            record.sorry = new;
+        }
+        if old != new {
+            self.list_changed(id);
+        }
+        new.is_some() == wanted.is_some()
     }
 
     /// Adds a real server that is not there; `false` when no place is free.
@@ -275,19 +309,21 @@ impl Desired {
 
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
         let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
-        let workers = self.workers;
-        let server = self.servers.claim(key, |_| ServerRecord::new(service, fields, hop, workers))?;
+        let (workers, method) = (self.workers, fields.method);
+        let server = self.servers.claim(key, |_| ServerRecord::new(service, fields.clone(), hop, workers))?;
         let record = self.servers.get_mut(server)?;
         record.service = service;
-        record.replace_fields(fields);
         record.last_weight = fields.weight;
+        record.replace_fields(fields);
+        record.health = None;
+        record.standing = Standing::default();
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);
         self.touched.servers.insert(server);
         self.touched.awaited.push(server);
         self.find_next_hop(server);
-        self.find_gateways(fields.method);
+        self.find_gateways(method);
         Some(server)
     }
 
@@ -307,12 +343,13 @@ impl Desired {
         let Some(record) = self.servers.get_mut(server) else { return false };
         let old = record.replace_fields(fields);
         let hop = record.hop;
-        if old == fields {
+        if old == record.fields {
             return false;
         }
+        let (other_mac, method) = (old.mac != record.fields.mac, record.fields.method);
         self.touched.servers.insert(server);
-        self.find_gateways(fields.method);
-        if old.mac != fields.mac {
+        self.find_gateways(method);
+        if other_mac {
             if old.mac.is_none() {
                 self.stop_asking(server, hop);
             }
@@ -373,7 +410,7 @@ impl Desired {
         }
     }
 
-    fn list_changed(&mut self, service: u32) {
+    pub(super) fn list_changed(&mut self, service: u32) {
         self.last_list_revision += 1;
         if let Some(record) = self.services.get_mut(service) {
             record.list_revision = self.last_list_revision;
@@ -383,14 +420,14 @@ impl Desired {
 }
 
 /// One more; whether it is the first.
-fn count(counts: &mut HashMap<IpAddr, u32>, address: IpAddr) -> bool {
+pub(super) fn count(counts: &mut HashMap<IpAddr, u32>, address: IpAddr) -> bool {
     let n = counts.entry(address).or_default();
     *n += 1;
     *n == 1
 }
 
 /// One fewer; whether it was the last.
-fn discount(counts: &mut HashMap<IpAddr, u32>, address: IpAddr) -> bool {
+pub(super) fn discount(counts: &mut HashMap<IpAddr, u32>, address: IpAddr) -> bool {
     if let Some(n) = counts.get_mut(&address) {
         *n -= 1;
         if *n > 0 {

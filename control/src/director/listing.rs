@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use dataplane::service::Thresholds;
 use dataplane::stats::TrafficSum;
 
-use super::records::{ServerFields, ServerKey, ServerRecord};
+use super::health::Standing;
+use super::records::{ServerFields, ServerKey, ServerRecord, ServiceRecord};
 use super::{Director, Error, Inner, mac};
 use crate::model::{Document, Method, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services, Tunnel};
 
@@ -74,7 +75,11 @@ impl Director {
         let inner = self.lock();
         inner.find_service(service)?;
         let key = ServerKey { service, address: server.ip(), port: server.port() };
-        inner.desired.servers.find(&key).and_then(|id| inner.server_view(id)).ok_or(Error::NoSuchRealServer(service, server))
+        let found = inner.desired.servers.find(&key).and_then(|id| {
+            let service = inner.desired.services.get(inner.desired.servers.get(id)?.service)?;
+            service.members.contains(&id).then(|| inner.server_view(service, id))?
+        });
+        found.ok_or(Error::NoSuchRealServer(service, server))
     }
 
     /// The counters of at most `most` services and `most` real servers.
@@ -120,6 +125,7 @@ impl Inner {
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
+            health: place.record.fields.health.as_deref().cloned(),
             no_real_server: place.record.fields.no_real_server,
             timeouts: place.record.fields.timeouts,
             real_servers: members.map(|m| server_spec(&m.key, &m.record.fields)).collect(),
@@ -138,15 +144,17 @@ impl Inner {
             flags: place.record.fields.flags.clone(),
             persistence: place.record.fields.persistence,
             one_packet: place.record.fields.one_packet,
+            health: place.record.fields.health.as_deref().cloned(),
+            quorum: self.desired.quorum(&place.record),
             no_real_server: place.record.fields.no_real_server,
             timeouts: place.record.fields.timeouts,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
-            real_servers: place.record.members.iter().filter_map(|m| self.server_view(*m)).collect(),
+            real_servers: place.record.members.iter().filter_map(|m| self.server_view(&place.record, *m)).collect(),
         })
     }
 
-    fn server_view(&self, id: u32) -> Option<RealServer> {
+    fn server_view(&self, service: &ServiceRecord, id: u32) -> Option<RealServer> {
         let place = self.desired.servers.place(id)?;
         let record = &place.record;
         let link = self.desired.links.get(usize::from(record.hop.0)).map(|l| l.name.clone());
@@ -164,11 +172,16 @@ impl Inner {
             state,
             reason: match state {
                 RealServerState::Ready => None,
+                RealServerState::Down => record.failure().map(str::to_owned),
+                RealServerState::Quiescent if record.fields.weight != 0 => {
+                    Some("the service is below its quorum: it keeps its connections, and new ones go to the sorry server".to_owned())
+                }
                 RealServerState::Quiescent => Some("its weight is 0: it keeps its connections and gets no new ones".to_owned()),
                 RealServerState::Overloaded => Some(overload(record.fields.thresholds)),
                 RealServerState::NoMac => Some(self.desired.neighbours.reason(&record.hop, link.as_deref().unwrap_or("?"))),
             },
             link,
+            health: self.health_view(service, id),
             active_connections: record.stats.active(),
             inactive_connections: record.stats.inactive(),
             persistent_connections: record.stats.persistent(),
@@ -189,6 +202,7 @@ pub(super) fn server_spec(key: &ServerKey, fields: &ServerFields) -> RealServerS
         method: fields.method,
         tunnel: Some(fields.tunnel).filter(|tunnel| fields.method == Method::Tunnel && *tunnel != Tunnel::default()),
         mac: fields.mac.map(mac::format),
+        health: fields.health.as_deref().cloned(),
     }
 }
 
@@ -198,7 +212,8 @@ fn overload(Thresholds { upper, lower }: Thresholds) -> String {
 }
 
 fn state(record: &ServerRecord) -> RealServerState {
-    match (&record.next_hop, record.fields.weight) {
+    match (&record.next_hop, record.effective_weight()) {
+        _ if record.is_down() && record.standing != Standing::In => RealServerState::Down,
         (None, _) => RealServerState::NoMac,
         (Some(_), 0) => RealServerState::Quiescent,
         _ if record.fields.thresholds.upper != 0 && record.stats.is_overloaded() => RealServerState::Overloaded,

@@ -7,6 +7,8 @@
 mod connections;
 mod desired;
 mod error;
+mod health;
+mod health_rules;
 mod listing;
 pub mod mac;
 mod marks;
@@ -39,6 +41,7 @@ use tokio::sync::{Notify, watch};
 
 pub use connections::{ConnectionQuery, Cursor, MAX_CONNECTIONS};
 pub use error::Error;
+pub use health::{Subject, WantedCheck};
 pub use listing::{Observation, ServerSample, ServiceSample};
 pub use marks::{MAX_MARKS, MAX_RANGES};
 pub use store::{EARLIER_VERSIONS, Store, StoreError};
@@ -104,6 +107,8 @@ struct Shared {
     wanted: watch::Sender<Wanted>,
     /// Changes whenever a worker has applied something or a MAC became known.
     progress: watch::Sender<()>,
+    /// Changes whenever other checks may be wanted.
+    checks: watch::Sender<()>,
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
@@ -145,6 +150,7 @@ impl Director {
             base,
             wanted: watch::Sender::default(),
             progress: watch::Sender::default(),
+            checks: watch::Sender::default(),
             wake: Notify::new(),
             persistence: Persistence::new(store),
         }));
@@ -233,6 +239,9 @@ impl Director {
                     .count();
                 vips + hops > 0
             });
+        }
+        if change.document || !change.servers.is_empty() {
+            self.0.checks.send_replace(());
         }
         self.0.progress.send_replace(());
         self.0.wake.notify_one();

@@ -8,10 +8,12 @@ use dataplane::schedule::Buckets;
 use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
+use super::health::{Found, Standing};
 use super::meter::Meter;
 use super::neighbours::Hop;
 use crate::model::{
-    Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts, Tunnel,
+    HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
+    Tunnel,
 };
 
 /// What a real server is the same by, whenever it returns.
@@ -40,6 +42,7 @@ pub(super) struct ServiceFields {
     pub(super) flags: BTreeSet<SchedulerFlag>,
     pub(super) persistence: Option<Persistence>,
     pub(super) one_packet: bool,
+    pub(super) health: Option<Arc<HealthSpec>>,
     pub(super) no_real_server: NoRealServer,
     pub(super) timeouts: Option<ServiceTimeouts>,
 }
@@ -51,6 +54,7 @@ impl ServiceFields {
             flags: spec.flags.clone(),
             persistence: spec.persistence,
             one_packet: spec.one_packet,
+            health: spec.health.clone().map(Arc::new),
             no_real_server: spec.no_real_server,
             timeouts: spec.timeouts,
         }
@@ -67,6 +71,12 @@ pub(super) struct ServiceRecord {
     pub(super) list_revision: u64,
     /// Its real servers' places, in the order in which they were added.
     pub(super) members: Vec<u32>,
+    /// The place of the sorry server, if it has one.
+    pub(super) sorry: Option<u32>,
+    /// Too few of the members are healthy.
+    pub(super) below_quorum: bool,
+    /// The VIP, while checks take the clients' path to it.
+    pub(super) probed: Option<IpAddr>,
     /// The buckets that workers were given last, and the list of members and the scheduler that they are for.
     pub(super) buckets: (Option<(u64, SchedulerKind)>, Buckets),
     pub(super) stats: Arc<ServiceStats>,
@@ -80,6 +90,9 @@ impl ServiceRecord {
             order: 0,
             list_revision: 0,
             members: Vec::new(),
+            sorry: None,
+            below_quorum: false,
+            probed: None,
             buckets: (None, Buckets::default()),
             stats: Arc::new(ServiceStats::new(workers)),
             meter: Meter::default(),
@@ -88,7 +101,7 @@ impl ServiceRecord {
 }
 
 /// What can be edited of a real server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ServerFields {
     pub(super) weight: u32,
     pub(super) thresholds: Thresholds,
@@ -96,6 +109,7 @@ pub(super) struct ServerFields {
     /// What counts where the method is `tunnel`.
     pub(super) tunnel: Tunnel,
     pub(super) mac: Option<[u8; 6]>,
+    pub(super) health: Option<Arc<HealthSpec>>,
 }
 
 /// A real server; its key is kept with its place.
@@ -109,6 +123,10 @@ pub(super) struct ServerRecord {
     /// The port that its frames leave by and the address that is asked for its MAC.
     pub(super) hop: Hop,
     pub(super) next_hop: Option<NextHop>,
+    /// What its checks found, as far as they are sure.
+    pub(super) health: Option<Found>,
+    /// What it gets, as workers were told last.
+    pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
     pub(super) dismissed: Option<u64>,
     pub(super) stats: Arc<ServerStats>,
@@ -119,10 +137,10 @@ impl ServerRecord {
     /// Takes new fields and gives the old ones. With a greater upper threshold, or none, it is overloaded no more, as in the kernel.
     pub(super) fn replace_fields(&mut self, fields: ServerFields) -> ServerFields {
         let old = std::mem::replace(&mut self.fields, fields);
-        if fields.weight != 0 {
-            self.last_weight = fields.weight;
+        if self.fields.weight != 0 {
+            self.last_weight = self.fields.weight;
         }
-        let upper = fields.thresholds.upper;
+        let upper = self.fields.thresholds.upper;
         if upper == 0 || upper > old.thresholds.upper {
             self.stats.set_overloaded(false);
         }
@@ -132,10 +150,12 @@ impl ServerRecord {
     pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
         Self {
             service,
-            fields,
             last_weight: fields.weight,
+            fields,
             hop,
             next_hop: None,
+            health: None,
+            standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),
             meter: Meter::default(),
@@ -152,13 +172,31 @@ impl ServerRecord {
 pub(super) struct Accepted<'a> {
     pub(super) spec: &'a ServiceSpec,
     pub(super) servers: Vec<(ServerKey, ServerFields)>,
+    pub(super) sorry: Option<(ServerKey, ServerFields)>,
 }
 
 impl<'a> Accepted<'a> {
     pub(super) fn new(spec: &'a ServiceSpec) -> Self {
         let key = spec.key();
-        Self { spec, servers: spec.real_servers.iter().map(|s| (ServerKey::new(key, s), fields(s))).collect() }
+        let server = |s: &RealServerSpec| (ServerKey::new(key, s), fields(s));
+        Self { spec, servers: spec.real_servers.iter().map(server).collect(), sorry: sorry_spec(spec).as_ref().map(server) }
     }
+}
+
+/// A service's sorry server as the real server that it is.
+pub(super) fn sorry_spec(service: &ServiceSpec) -> Option<RealServerSpec> {
+    let sorry = service.health.as_ref()?.sorry_server.as_ref()?;
+    Some(RealServerSpec {
+        address: sorry.address,
+        port: sorry.port,
+        weight: 1,
+        upper_threshold: 0,
+        lower_threshold: 0,
+        method: sorry.method,
+        tunnel: None,
+        mac: None,
+        health: None,
+    })
 }
 
 /// The fields of a spec that passed validation; a MAC that cannot be read would count as none.
@@ -170,5 +208,6 @@ pub(super) fn fields(spec: &RealServerSpec) -> ServerFields {
         method: spec.method,
         tunnel: spec.tunnel.unwrap_or_default(),
         mac: spec.mac.as_deref().and_then(super::mac::parse),
+        health: spec.health.clone().map(Arc::new),
     }
 }

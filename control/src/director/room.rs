@@ -27,7 +27,7 @@ impl Inner {
     pub(super) fn check_document_room(&self, document: &Document) -> Result<(), Error> {
         let accepted: Vec<Accepted<'_>> = document.services.iter().map(Accepted::new).collect();
         let services: Vec<ServiceKey> = document.services.iter().map(ServiceSpec::key).collect();
-        let servers: Vec<ServerKey> = accepted.iter().flat_map(|a| a.servers.iter().map(|(key, _)| *key)).collect();
+        let servers: Vec<ServerKey> = accepted.iter().flat_map(|a| a.servers.iter().chain(&a.sorry).map(|(key, _)| *key)).collect();
         let mut faults = Vec::new();
         for (what, limit, have) in [
             ("virtual services", self.desired.services.capacity(), services.len()),

@@ -16,9 +16,10 @@ use ipnet::IpNet;
 
 use super::Link;
 use super::desired::{Desired, Touched};
+use super::health::Standing;
 use super::neighbours::Hop;
 use super::places::{Place, Presence};
-use super::records::{ServerKey, ServerRecord, ServiceFields};
+use super::records::{ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::source_towards;
 use crate::model::{
     Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
@@ -50,6 +51,9 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
+        for service in self.touched.services.iter().copied().collect::<Vec<_>>() {
+            self.judge(service);
+        }
         let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
         if services.is_empty()
@@ -82,11 +86,11 @@ impl Desired {
         let place = self.services.place(id).filter(|p| p.presence == Presence::Present)?;
         let record = &place.record;
         // IPVS puts each new real server before the others, so its schedulers begin with the newest.
-        let members = record.members.iter().rev().filter_map(|server| {
-            let member = self.servers.get(*server)?;
+        let members = self.effective_members(record).filter_map(|server| {
+            let member = self.servers.get(server)?;
             Some(worker::Member {
-                server: ServerId(*server),
-                weight: member.fields.weight,
+                server: ServerId(server),
+                weight: member.effective_weight(),
                 reachable: member.next_hop.is_some(),
                 limited: member.fields.thresholds.upper != 0,
                 stats: Arc::clone(&member.stats),
@@ -116,10 +120,16 @@ impl Desired {
         if record.buckets.0 == Some(wanted) {
             return Some(record.buckets.1.clone());
         }
-        let seats: Vec<Seat> = record.members.iter().rev().filter_map(|server| self.seat(*server)).collect();
+        let seats: Vec<Seat> = self.effective_members(record).filter_map(|server| self.seat(server)).collect();
         let buckets = Buckets::new(wanted.1, ipv6, &seats);
         self.services.get_mut(id)?.buckets = (Some(wanted), buckets.clone());
         Some(buckets)
+    }
+
+    /// The members that workers are told of, newest first: those that health has not taken out, and the sorry server in its turn.
+    fn effective_members<'a>(&'a self, record: &'a ServiceRecord) -> impl Iterator<Item = u32> + 'a {
+        let all = record.sorry.into_iter().chain(record.members.iter().rev().copied());
+        all.filter(|server| self.servers.get(*server).is_some_and(|member| member.standing != Standing::Out))
     }
 
     fn seat(&self, server: u32) -> Option<Seat> {
@@ -128,7 +138,7 @@ impl Desired {
         Some(Seat {
             address: Address::from(place.key.address),
             port: place.key.port,
-            weight: record.fields.weight,
+            weight: record.effective_weight(),
             last_weight: record.last_weight,
         })
     }
@@ -137,8 +147,8 @@ impl Desired {
     fn server_snapshot(&self, id: u32) -> Option<Arc<worker::RealServer>> {
         let place = self.servers.place(id)?;
         let record = &place.record;
-        let available = place.presence == Presence::Present;
-        if !available && (record.dismissed.is_some() || matches!(place.presence, Presence::Remembered(_))) {
+        let present = place.presence == Presence::Present;
+        if !present && (record.dismissed.is_some() || matches!(place.presence, Presence::Remembered(_))) {
             return None;
         }
         Some(Arc::new(worker::RealServer {
@@ -147,8 +157,8 @@ impl Desired {
             port: if self.keeps_ports(place) { 0 } else { place.key.port },
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
-            available,
-            weight: record.fields.weight,
+            available: present && record.standing != Standing::Out,
+            weight: record.effective_weight(),
             thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),
@@ -192,6 +202,7 @@ impl Desired {
             locals.addresses.insert(Address::from(*vip), every_port);
             locals.vips.insert(Address::from(*vip));
         }
+        locals.probed = self.probed.keys().map(|vip| Address::from(*vip)).collect();
         for (link, port) in self.links.iter().zip(0_u32..64) {
             for network in &link.networks {
                 *locals.addresses.entry(Address::from(network.addr())).or_default() |= 1 << port;
@@ -313,7 +324,7 @@ fn persistence_for_workers(persistence: Persistence, vip: IpAddr) -> worker::Per
 }
 
 /// IPVS leaves a remote checksum to a device that computes one; a packet from a wire has its own, and gets the outer one in full.
-fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
+pub(super) fn encapsulation_for_workers(tunnel: Tunnel) -> worker::Encapsulation {
     let checksum = tunnel.checksum != TunnelChecksum::None;
     match tunnel.kind {
         TunnelType::Ipip => worker::Encapsulation::IpIp,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::health_rules::{check_health, check_server_health};
 use super::marks::{self, check_marks};
 use super::routes::{hop_for, link_for, source_towards};
 use super::{Error, Link, mac};
@@ -48,18 +49,24 @@ impl Findings {
 pub(super) struct At {
     service: Option<usize>,
     server: Option<usize>,
+    sorry: bool,
 }
 
 impl At {
     fn service(index: usize) -> Self {
-        Self { service: Some(index), server: None }
+        Self { service: Some(index), ..Self::default() }
     }
 
     fn server(self, index: usize) -> Self {
         Self { server: Some(index), ..self }
     }
 
-    fn field(self, name: &str) -> String {
+    /// The sorry server of this service.
+    pub(super) fn sorry_server(self) -> Self {
+        Self { sorry: true, ..self }
+    }
+
+    pub(super) fn field(self, name: &str) -> String {
         format!("{self}/{name}")
     }
 }
@@ -71,6 +78,9 @@ impl fmt::Display for At {
         }
         if let Some(index) = self.server {
             write!(f, "/real_servers/{index}")?;
+        }
+        if self.sorry {
+            f.write_str("/health/sorry_server")?;
         }
         Ok(())
     }
@@ -161,6 +171,7 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
 }
 
 pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surroundings, found: &mut Findings) {
+    let at_service = at;
     let marked = service.protocol == Protocol::Mark;
     if service.port == 0 && service.persistence.is_none() && !marked {
         found.add(at.field("port"), "port is 0: allowed are 1 to 65535, and 0 (every port) with persistence");
@@ -211,7 +222,9 @@ pub(super) fn check_service(service: &ServiceSpec, at: At, around: &dyn Surround
             found.add(at.to_string(), format!("real server {} stands twice in virtual service {}", server.address, service.key()));
         }
         check_server(service.key(), server, at, around, found);
+        check_server_health(service.key(), service.health.as_ref(), server, at, around.links(), found);
     }
+    check_health(service, at_service, around, found);
 }
 
 fn check_timeouts(service: &ServiceSpec, at: At, found: &mut Findings) {

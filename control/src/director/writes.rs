@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::health_rules::check_server_health;
 use super::listing::server_spec;
-use super::records::{Accepted, ServerKey, ServiceFields, fields};
+use super::records::{Accepted, ServerKey, ServiceFields, fields, sorry_spec};
 use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
 use super::{Committed, Director, Error, Inner, Link};
 use crate::model::{Document, RealServer, RealServerPatch, RealServerSpec, Service, ServiceKey, ServicePatch, ServiceSpec, Settings};
@@ -38,12 +39,18 @@ impl Director {
         let committed = self.change(|inner| {
             let id = inner.find_service(key)?;
             let mut spec = inner.service_spec(id).ok_or(Error::NoSuchService(key))?;
-            spec.real_servers.clear();
             patch.apply(&mut spec);
+            if patch.health.is_none() {
+                // Nothing else of a service bears on its real servers, which were judged when they came.
+                spec.real_servers.clear();
+            }
             let mut found = Findings::default();
             check_service(&spec, At::default(), &Present { inner, new: false }, &mut found);
             found.into_result()?;
+            let sorry = sorry_spec(&spec).map(|sorry| (ServerKey::new(key, &sorry), fields(&sorry)));
+            inner.check_room(&[], &sorry.iter().map(|(key, _)| *key).collect::<Vec<_>>())?;
             inner.desired.edit_service(id, ServiceFields::of(&spec));
+            inner.desired.put_sorry(id, sorry.as_ref());
             Ok(())
         })?;
         self.settle(committed).await?;
@@ -103,8 +110,8 @@ impl Director {
         let key = ServerKey { service, address: server.ip(), port: server.port() };
         let committed = self.change(|inner| {
             let id = inner.find_service(service)?;
-            let place = inner.desired.servers.find(&key).and_then(|s| inner.desired.servers.get(s));
-            let old = place.ok_or(Error::NoSuchRealServer(service, server))?.fields;
+            let place = inner.find_member(id, &key).and_then(|s| inner.desired.servers.get(s));
+            let old = place.ok_or(Error::NoSuchRealServer(service, server))?.fields.clone();
             let mut spec = server_spec(&key, &old);
             patch.apply(&mut spec);
             inner.put_real_server(id, key, &spec)
@@ -117,8 +124,8 @@ impl Director {
     pub async fn delete_real_server(&self, service: ServiceKey, server: SocketAddr) -> Result<(), Error> {
         let key = ServerKey { service, address: server.ip(), port: server.port() };
         let committed = self.change(|inner| {
-            inner.find_service(service)?;
-            let id = inner.desired.servers.find(&key).ok_or(Error::NoSuchRealServer(service, server))?;
+            let id = inner.find_service(service)?;
+            let id = inner.find_member(id, &key).ok_or(Error::NoSuchRealServer(service, server))?;
             inner.desired.remove_server(id);
             Ok(())
         })?;
@@ -219,13 +226,19 @@ impl Inner {
         self.desired.services.find(&key).ok_or(Error::NoSuchService(key))
     }
 
+    /// A real server of a service, other than its sorry server.
+    fn find_member(&self, service: u32, key: &ServerKey) -> Option<u32> {
+        let sorry = self.desired.services.get(service).and_then(|record| record.sorry);
+        self.desired.servers.find(key).filter(|id| Some(*id) != sorry)
+    }
+
     fn put_service(&mut self, spec: &ServiceSpec) -> Result<(), Error> {
         let known = self.desired.services.find(&spec.key()).is_some();
         let mut found = Findings::default();
         check_service(spec, At::default(), &Present { inner: self, new: !known }, &mut found);
         found.into_result()?;
         let accepted = Accepted::new(spec);
-        let servers: Vec<ServerKey> = accepted.servers.iter().map(|(key, _)| *key).collect();
+        let servers: Vec<ServerKey> = accepted.servers.iter().chain(&accepted.sorry).map(|(key, _)| *key).collect();
         self.check_room(&[spec.key()], &servers)?;
         self.desired.put_service(&accepted);
         Ok(())
@@ -234,6 +247,12 @@ impl Inner {
     fn put_real_server(&mut self, service: u32, key: ServerKey, spec: &RealServerSpec) -> Result<(), Error> {
         let mut found = Findings::default();
         check_server(key.service, spec, At::default(), &Present { inner: self, new: false }, &mut found);
+        let of_service = self.desired.services.get(service).and_then(|record| record.fields.health.as_deref());
+        check_server_health(key.service, of_service, spec, At::default(), &self.desired.links, &mut found);
+        let sorry = self.desired.services.get(service).and_then(|record| self.desired.servers.place(record.sorry?));
+        if sorry.is_some_and(|place| place.key == key) {
+            found.add("/address", format!("{} is the service's sorry server: a real server must be another", key.socket()));
+        }
         found.into_result()?;
         if let Some(server) = self.desired.servers.find(&key) {
             self.desired.edit_server(server, fields(spec));

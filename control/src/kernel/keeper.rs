@@ -16,6 +16,7 @@ use super::limit::LogLimit;
 use super::message::{Ask, Event, Mac, Purpose};
 use super::neighbours::{Key, Neighbours};
 use super::netlink::{self, Netlink};
+use super::probes::Probes;
 use super::pump::{Lane, Pump};
 use super::{LinkPlan, NeighbourEvent, tap};
 use crate::director::Wanted;
@@ -54,6 +55,7 @@ pub(super) struct Keeper {
     quiet: Vec<QuietDevice>,
     sides: Vec<Side>,
     pump: Pump,
+    probes: Probes,
     neighbours: SharedNeighbours,
     announcements: Announcements,
     vips: BTreeSet<IpAddr>,
@@ -72,7 +74,7 @@ pub(super) fn lock(neighbours: &SharedNeighbours) -> MutexGuard<'_, Neighbours> 
 
 impl Keeper {
     /// Makes TAPs, quiets interfaces and starts the pump; call it inside a runtime. What was done is undone on an error.
-    pub(super) async fn start(ports: Vec<(LinkPlan, Lane)>, neighbours: SharedNeighbours) -> Result<Self, KernelError> {
+    pub(super) async fn start(ports: Vec<(LinkPlan, Lane)>, neighbours: SharedNeighbours, probes: Probes) -> Result<Self, KernelError> {
         let netlink = Netlink::open()?;
         let events = netlink::subscribe()?;
         let lanes = ports.iter().map(|(_, lane)| lane.clone()).collect();
@@ -87,7 +89,8 @@ impl Keeper {
             events,
             quiet: Vec::new(),
             sides: ports.into_iter().map(&mut side).collect(),
-            pump: Pump::start(lanes)?,
+            pump: Pump::start(lanes, probes.clone())?,
+            probes,
             neighbours,
             announcements: Announcements::default(),
             vips: BTreeSet::new(),
@@ -127,7 +130,7 @@ impl Keeper {
         let Some(side) = self.sides.get_mut(index) else { return Ok(()) };
         let tap = tap::make(&self.netlink, &side.plan).await?;
         let device = Arc::new(tap.device);
-        tap::set(&self.netlink, &side.plan, tap.link, side.gateways_before).await?;
+        tap::set(&self.netlink, &side.plan, tap.link, side.gateways_before, &self.probes).await?;
         self.pump.connect(index, device);
         (side.link, side.up) = (Some(tap.link), true);
         side.vips.clear();
@@ -335,7 +338,7 @@ impl Keeper {
     /// A TAP is up again, without its routes, neighbours and IPv6 addresses.
     async fn mend(&mut self, link: u32) {
         let Some(side) = self.sides.iter_mut().find(|side| side.link == Some(link)) else { return };
-        match tap::set(&self.netlink, &side.plan, link, side.gateways_before).await {
+        match tap::set(&self.netlink, &side.plan, link, side.gateways_before, &self.probes).await {
             Ok(()) => {
                 side.up = true;
                 side.vips.clear();

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteMetric};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 /// A MAC.
@@ -177,6 +177,28 @@ pub(super) fn default_route(link: u32, gateway: IpAddr, metric: u32) -> RouteMes
             RouteMessageBuilder::<std::net::Ipv6Addr>::new().output_interface(link).gateway(gateway).priority(metric).build()
         }
     }
+}
+
+/// The route to a port's probe addresses, by a gateway that is nowhere but in the neighbour table.
+pub(super) fn probe_route(link: u32, network: IpNet, gateway: IpAddr, mtu: u32) -> RouteMessage {
+    let mut message = match (network, gateway) {
+        (IpNet::V6(network), IpAddr::V6(gateway)) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+            .destination_prefix(network.addr(), network.prefix_len())
+            .output_interface(link)
+            .gateway(gateway)
+            .build(),
+        (network, gateway) => {
+            let v4 = |address| if let IpAddr::V4(v4) = address { v4 } else { std::net::Ipv4Addr::UNSPECIFIED };
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(v4(network.addr()), network.prefix_len())
+                .output_interface(link)
+                .gateway(v4(gateway))
+                .build()
+        }
+    };
+    message.header.flags |= RouteFlags::Onlink;
+    message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    message
 }
 
 /// A neighbour entry of an interface.

@@ -15,6 +15,7 @@ mod limit;
 mod message;
 mod neighbours;
 mod netlink;
+pub mod probes;
 mod pump;
 mod sysctl;
 mod tap;
@@ -35,6 +36,7 @@ use crate::director::Wanted;
 use crate::model;
 use keeper::{Keeper, SharedNeighbours};
 use neighbours::Neighbours;
+use probes::Probes;
 use pump::{Lane, LaneCounters};
 
 /// Changes of neighbours that wait to be read; more coalesce.
@@ -95,7 +97,11 @@ impl Kernel {
     ///
     /// Errors: no right to make a TAP, a name that is taken, an interface behind a port that has addresses of its own; what
     /// was done until then is undone.
-    pub fn start(plans: Vec<LinkPlan>, wanted: watch::Receiver<Wanted>) -> Result<(Self, mpsc::Receiver<NeighbourEvent>), KernelError> {
+    pub fn start(
+        plans: Vec<LinkPlan>,
+        wanted: watch::Receiver<Wanted>,
+        probes: Probes,
+    ) -> Result<(Self, mpsc::Receiver<NeighbourEvent>), KernelError> {
         const NAME: &str = "baton-kernel";
         let failed = |source| KernelError::Thread { name: NAME, source };
         let names = plans.iter().map(|plan| (plan.index, plan.name.clone())).collect();
@@ -117,7 +123,7 @@ impl Kernel {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let shared = Arc::clone(&neighbours);
         let body = async move {
-            match Keeper::start(ports, shared).await {
+            match Keeper::start(ports, shared, probes).await {
                 Ok(keeper) => {
                     let _ = started.send(Ok(()));
                     keeper.run(wanted, told, stopped).await;

@@ -100,6 +100,20 @@ impl Netlink {
         self.ask(|| format!("adding the default route via {gateway}"), name, route, flags).await.map(drop)
     }
 
+    /// Puts the route to a port's probe addresses, in place of one that is there.
+    pub(super) async fn put_probe_route(
+        &self,
+        name: &str,
+        link: u32,
+        network: IpNet,
+        gateway: IpAddr,
+        mtu: u32,
+    ) -> Result<(), KernelError> {
+        let route = RouteNetlinkMessage::NewRoute(message::probe_route(link, network, gateway, mtu));
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        self.ask(|| format!("adding the route to {network} for health checks"), name, route, flags).await.map(drop)
+    }
+
     /// Every neighbour entry of every interface, IPv4 and IPv6.
     pub(super) async fn neighbours(&self) -> Result<Vec<Entry>, KernelError> {
         let mut entries = Vec::new();

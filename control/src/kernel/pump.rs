@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dpdk::burst::{BURST, Burst};
+use dpdk::mbuf::Mbuf;
 use dpdk::mempool::Mempool;
 use dpdk::ring::Ring;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -20,12 +21,16 @@ use tun_rs::SyncDevice;
 
 use super::announce::SHORTEST;
 use super::error::KernelError;
+use super::probes::Probes;
 
 const PAUSE_SHORT: Duration = Duration::from_micros(100);
 const PAUSE_LONG: Duration = Duration::from_millis(1);
 
 /// Bytes of the longest frame that a TAP can give.
 const LONGEST: usize = 65_536 + 14;
+
+/// Room before a frame from the TAP for the outer header of a check through a tunnel.
+const HEADROOM: usize = 64;
 
 /// What the exception path of a port has moved.
 #[derive(Debug, Default)]
@@ -78,7 +83,7 @@ impl Lane {
         queued
     }
 
-    fn copy(&self, frame: &[u8]) -> Option<dpdk::mbuf::Mbuf> {
+    fn copy(&self, frame: &[u8]) -> Option<Mbuf> {
         const PADDING: [u8; SHORTEST] = [0; SHORTEST];
         let mut mbuf = self.mempool.alloc()?;
         mbuf.copy_from(frame)?;
@@ -90,9 +95,13 @@ impl Lane {
     }
 
     /// Moves up to a burst into the TAP; how many frames were there. Without a TAP they are dropped.
-    fn to_tap(&self, tap: Option<&SyncDevice>, burst: &mut Burst) -> usize {
+    fn to_tap(&self, tap: Option<&SyncDevice>, probes: &Probes, burst: &mut Burst) -> usize {
         let taken = self.to_kernel.dequeue_burst(burst);
-        let written = burst.iter().filter(|mbuf| mbuf.is_contiguous() && tap.is_some_and(|tap| tap.send(mbuf.data()).is_ok())).count();
+        let write = |mbuf: &mut Mbuf| {
+            let wanted = mbuf.is_contiguous() && probes.come_back(mbuf.data_mut());
+            wanted && tap.is_some_and(|tap| tap.send(mbuf.data()).is_ok())
+        };
+        let written = burst.iter_mut().map(write).filter(|written| *written).count();
         burst.clear();
         self.counters.to_kernel.fetch_add(written as u64, Relaxed);
         self.counters.to_kernel_dropped.fetch_add((taken - written) as u64, Relaxed);
@@ -100,11 +109,14 @@ impl Lane {
     }
 
     /// Moves up to a burst out of the TAP; how many frames were there, or that the TAP is gone.
-    fn out_of_tap(&self, tap: &SyncDevice, buffer: &mut [u8]) -> Result<usize, io::Error> {
+    fn out_of_tap(&self, tap: &SyncDevice, probes: &Probes, buffer: &mut [u8]) -> Result<usize, io::Error> {
         for moved in 0..BURST {
-            match tap.recv(buffer) {
+            match tap.recv(buffer.get_mut(HEADROOM..).unwrap_or_default()) {
                 Ok(len) => {
-                    self.inject(buffer.get(..len).unwrap_or_default());
+                    let frame = HEADROOM..HEADROOM + len;
+                    if let Some(frame) = probes.go_out(buffer, frame).and_then(|frame| buffer.get(frame)) {
+                        self.inject(frame);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -126,14 +138,14 @@ pub(super) struct Pump {
 
 impl Pump {
     /// Starts the thread on `lanes`, each without a TAP until [`Self::connect`].
-    pub(super) fn start(lanes: Vec<Lane>) -> Result<Self, KernelError> {
+    pub(super) fn start(lanes: Vec<Lane>, probes: Probes) -> Result<Self, KernelError> {
         const NAME: &str = "baton-pump";
         let stop = Arc::new(AtomicBool::new(false));
         let (taps, new_taps) = mpsc::channel();
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name(NAME.into())
-            .spawn(move || run(&lanes, &new_taps, &stopped))
+            .spawn(move || run(&lanes, &probes, &new_taps, &stopped))
             .map_err(|source| KernelError::Thread { name: NAME, source })?;
         Ok(Self { stop, taps, thread: Some(thread) })
     }
@@ -161,10 +173,10 @@ impl Drop for Pump {
     }
 }
 
-fn run(lanes: &[Lane], new_taps: &mpsc::Receiver<(usize, Arc<SyncDevice>)>, stop: &AtomicBool) {
+fn run(lanes: &[Lane], probes: &Probes, new_taps: &mpsc::Receiver<(usize, Arc<SyncDevice>)>, stop: &AtomicBool) {
     let mut taps: Vec<Option<Arc<SyncDevice>>> = vec![None; lanes.len()];
     let mut burst = Burst::new();
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = vec![0; HEADROOM + LONGEST];
     let mut pause = PAUSE_SHORT;
     while !stop.load(Relaxed) {
         for (index, tap) in new_taps.try_iter() {
@@ -174,9 +186,9 @@ fn run(lanes: &[Lane], new_taps: &mpsc::Receiver<(usize, Arc<SyncDevice>)>, stop
         }
         let mut moved = 0;
         for (lane, place) in lanes.iter().zip(&mut taps) {
-            moved += lane.to_tap(place.as_deref(), &mut burst);
+            moved += lane.to_tap(place.as_deref(), probes, &mut burst);
             let Some(tap) = place else { continue };
-            match lane.out_of_tap(tap, &mut buffer) {
+            match lane.out_of_tap(tap, probes, &mut buffer) {
                 Ok(frames) => moved += frames,
                 Err(error) => {
                     // Its interface was deleted; a poll on it would return at once for ever.

@@ -10,6 +10,7 @@ use super::LinkPlan;
 use super::error::KernelError;
 use super::message::{Ask, Mac, Purpose};
 use super::netlink::Netlink;
+use super::probes::{self, Probes};
 use super::sysctl::{Setting, Sysctls};
 
 /// The metric of the first default route; the next gateway's is one more. Above what a hand-set route has (0), below
@@ -74,12 +75,13 @@ fn set_up(settings: &mut Sysctls, name: &str) -> Result<(), KernelError> {
 
 /// Sets the TAP up with its addresses, default routes and given neighbours. What is there already stays, so it also
 /// mends an interface that was down. `gateways_before` is how many gateways the ports before this one have.
-pub(super) async fn set(netlink: &Netlink, plan: &LinkPlan, link: u32, gateways_before: u32) -> Result<(), KernelError> {
+pub(super) async fn set(netlink: &Netlink, plan: &LinkPlan, link: u32, gateways_before: u32, probes: &Probes) -> Result<(), KernelError> {
     let name = plan.name.as_str();
     netlink.set_up(name, link, true).await?;
     // Neighbour solicitations that no packet asked for (managed entries) leave by a link-local address only.
+    let has_ipv6 = Sysctls::default().has(&format!("ipv6/conf/{name}"));
     let has_link_local = plan.addresses.iter().any(|network| matches!(network.addr(), IpAddr::V6(own) if own.is_unicast_link_local()));
-    if !has_link_local && Sysctls::default().has(&format!("ipv6/conf/{name}")) {
+    if !has_link_local && has_ipv6 {
         netlink.add_address(name, link, link_local(plan.mac), Purpose::Own).await?;
     }
     for network in &plan.addresses {
@@ -90,6 +92,12 @@ pub(super) async fn set(netlink: &Netlink, plan: &LinkPlan, link: u32, gateways_
     }
     for (address, mac) in &plan.static_neighbours {
         netlink.put_neighbour(name, link, *address, Ask::Static(*mac)).await?;
+    }
+    for (network, gateway) in probes.routes(plan.index) {
+        if has_ipv6 || network.addr().is_ipv4() {
+            netlink.put_neighbour(name, link, gateway, Ask::Static(probes::MAC)).await?;
+            netlink.put_probe_route(name, link, network, gateway, probes::mtu(plan.mtu)).await?;
+        }
     }
     Ok(())
 }

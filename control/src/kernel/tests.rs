@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::message::Ask;
 use super::netlink::Netlink;
+use super::probes::{Networks, Probes};
 use super::pump::{Lane, LaneCounters};
 use super::{Kernel, KernelError, LinkPlan, NeighbourEvent};
 use crate::director::Wanted;
@@ -40,7 +41,7 @@ struct Running {
 fn start(plans: Vec<LinkPlan>, wanted: Wanted) -> Result<Running, KernelError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (wanted, receiver) = watch::channel(wanted);
-    let (kernel, events) = Kernel::start(plans, receiver)?;
+    let (kernel, events) = Kernel::start(plans, receiver, Probes::new(Networks::default()))?;
     Ok(Running { kernel, events, wanted, runtime })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::health::HealthSpec;
 use super::spec::{NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceSpec, ServiceTimeouts, is_false};
 use super::{Protocol, ServiceKey};
 
@@ -63,6 +64,9 @@ pub(super) struct ServiceForm {
     /// Timeouts of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeouts: Option<ServiceTimeouts>,
+    /// How its real servers are checked, and what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<HealthSpec>,
     /// The real servers, in the order in which they were added.
     #[serde(default, rename = "real_servers", alias = "real_server")]
     real_servers: Vec<RealServerSpec>,
@@ -95,16 +99,27 @@ impl TryFrom<ServiceForm> for ServiceSpec {
 
     fn try_from(form: ServiceForm) -> Result<Self, String> {
         let ServiceKey { protocol, address, port } = form.key()?;
-        let ServiceForm { scheduler, flags, persistence, one_packet, no_real_server, timeouts, real_servers, .. } = form;
-        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, no_real_server, timeouts, real_servers })
+        let ServiceForm { scheduler, flags, persistence, one_packet, no_real_server, timeouts, health, real_servers, .. } = form;
+        Ok(Self { protocol, address, port, scheduler, flags, persistence, one_packet, no_real_server, timeouts, health, real_servers })
     }
 }
 
 impl From<ServiceSpec> for ServiceForm {
     fn from(spec: ServiceSpec) -> Self {
         let mark = spec.key().mark();
-        let ServiceSpec { protocol, address, port, scheduler, flags, persistence, one_packet, no_real_server, timeouts, real_servers } =
-            spec;
+        let ServiceSpec {
+            protocol,
+            address,
+            port,
+            scheduler,
+            flags,
+            persistence,
+            one_packet,
+            no_real_server,
+            timeouts,
+            health,
+            real_servers,
+        } = spec;
         let plain = mark.is_none();
         Self {
             protocol: plain.then_some(protocol),
@@ -116,6 +131,7 @@ impl From<ServiceSpec> for ServiceForm {
             flags,
             persistence,
             one_packet,
+            health,
             no_real_server,
             timeouts,
             real_servers,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::form::ServiceForm;
+use super::health::HealthSpec;
 use super::{Protocol, ServiceKey, Tunnel};
 
 /// A scheduler, by ipvsadm's name.
@@ -214,6 +215,8 @@ pub struct ServiceSpec {
     pub no_real_server: NoRealServer,
     /// Timeouts of its own.
     pub timeouts: Option<ServiceTimeouts>,
+    /// How its real servers are checked, and what follows.
+    pub health: Option<HealthSpec>,
     /// The real servers, in the order in which they were added.
     pub real_servers: Vec<RealServerSpec>,
 }
@@ -263,6 +266,9 @@ pub struct RealServerSpec {
     /// Its MAC, where the kernel is not to be asked: `02:00:00:00:00:15`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// How it is checked, where that differs from its service's other real servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -291,6 +297,10 @@ pub struct ServicePatch {
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
+    /// New checks in place of those that there were; `null` ends them.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<HealthSpec>)]
+    pub health: Option<Option<HealthSpec>>,
     /// What a client is told whose connection no real server takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_real_server: Option<NoRealServer>,
@@ -321,6 +331,9 @@ impl ServicePatch {
         service.one_packet = self.one_packet.unwrap_or(service.one_packet);
         service.no_real_server = self.no_real_server.unwrap_or(service.no_real_server);
         service.timeouts = self.timeouts.unwrap_or(service.timeouts);
+        if let Some(health) = &self.health {
+            service.health.clone_from(health);
+        }
     }
 }
 
@@ -346,6 +359,10 @@ pub struct RealServerPatch {
     /// A new static MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// A new check of its own; `null` makes it that of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    #[schema(value_type = Option<HealthSpec>)]
+    pub health: Option<Option<HealthSpec>>,
 }
 
 impl RealServerPatch {
@@ -361,6 +378,9 @@ impl RealServerPatch {
         server.tunnel = self.tunnel.or(server.tunnel);
         if self.mac.is_some() {
             server.mac.clone_from(&self.mac);
+        }
+        if let Some(health) = &self.health {
+            server.health.clone_from(health);
         }
     }
 }

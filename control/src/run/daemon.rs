@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dpdk::eal::Eal;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
 use super::devices::{self, OpenPort, OpenVlan};
@@ -18,6 +19,8 @@ use super::{cpus, initial, plan, preflight};
 use crate::api::{self, Listening};
 use crate::config::Config;
 use crate::director::{self, Director, Limits, Link, Store};
+use crate::health;
+use crate::kernel::probes::Probes;
 use crate::kernel::{Kernel, LinkPlan, NeighbourEvent};
 use crate::model::{Document, RealServerState};
 
@@ -42,6 +45,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let _entered = runtime.enter();
     let signals = Signals::catch()?;
     preflight::check(config, cpus)?;
+    raise_open_files();
     let _locks = Locks::take(config, Path::new(locks::FOLDER))?;
     let (store, document) = initial::document(file, config)?;
     let api = runtime
@@ -55,11 +59,20 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let vlans = devices::open_vlans(config)?;
     let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let director = direct(config, &ports, &workers, store, &document)?;
-    let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted())
+    let probes = Probes::new(config.probes);
+    let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone())
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
-    let parts = Parts { workers, ports: Ports::new(ports), director, kernel };
+    let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes };
     runtime.block_on(parts.serve(config, signals, api, events))
+}
+
+/// Every health check under way holds a connection open: as many as the machine allows, not what shells give.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(why) = raised {
+        tracing::debug!(%why, "the limit of open files stays as it is");
+    }
 }
 
 /// The director with its first document on the way to the workers.
@@ -150,6 +163,7 @@ struct Parts {
     ports: Ports,
     director: Director,
     kernel: Kernel,
+    probes: Probes,
 }
 
 impl Parts {
@@ -175,6 +189,7 @@ impl Parts {
             }
         });
         settle(&self.director).await;
+        let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone()));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
         tracing::info!("the director runs");
@@ -189,6 +204,7 @@ impl Parts {
                 other => format!("the API has ended: {other:?}"),
             }),
             ended = &mut control => Err(format!("the control plane has ended: {ended:?}")),
+            ended = &mut checks => Err(format!("the health checks have ended: {ended:?}")),
             ended = &mut neighbours => Err(format!("the kernel's side of the ports has ended: {ended:?}")),
         };
         tell_systemd("STOPPING=1");
@@ -200,6 +216,7 @@ impl Parts {
         }
         control.abort();
         neighbours.abort();
+        checks.abort();
         self.take_apart().await;
         outcome.map_err(|what| StartError::new(what, "start it again, and report this with the lines above"))
     }

@@ -82,6 +82,29 @@ impl Inner {
     }
 }
 
+/// Bytes that a tunnel to `rip` puts before a packet.
+pub fn outer_length(rip: Address, encapsulation: Encapsulation) -> usize {
+    ip_header(rip.is_v4()) + encapsulation.overhead()
+}
+
+/// Writes the outer headers into `frame`, an Ethernet header with the ether type of the packet inside, [`outer_length`] bytes for
+/// them, and the packet; `None` when something of it is missing. For the control plane's own frames: workers make room in mbufs.
+pub fn write_outer(frame: &mut [u8], source: Address, rip: Address, encapsulation: Encapsulation) -> Option<()> {
+    /// A source port for GUE that all such frames may share.
+    const SOURCE_PORT: u16 = 32_768;
+    const ETHER_TYPE: usize = L3 - 2;
+    let added = outer_length(rip, encapsulation);
+    let v4 = frame.get(ETHER_TYPE..L3)? == ether_type::IPV4.to_be_bytes();
+    // `Inner` reads behind an Ethernet header: the bytes before the packet are as good as one.
+    let inner = Inner::of(frame.get(added..)?, v4)?;
+    let length = u16::try_from(frame.len().checked_sub(L3 + added)?).ok()?;
+    let outer = Outer { source, destination: rip, encapsulation, id: 0, source_port: SOURCE_PORT, length };
+    outer.write(frame, &inner)?;
+    let kind = if rip.is_v4() { ether_type::IPV4 } else { ether_type::IPV6 };
+    frame.get_mut(ETHER_TYPE..L3)?.copy_from_slice(&kind.to_be_bytes());
+    Some(())
+}
+
 /// The source port of a flow's GUE datagrams, one of 32768 to 60999: it spreads flows over the receiver's queues (RFC 6438),
 /// and is the same for all packets of a flow, on every worker.
 pub(super) fn flow_port(key: &Key) -> u16 {

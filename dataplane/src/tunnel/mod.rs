@@ -22,6 +22,7 @@ use crate::rules::{Rules, ServerRules};
 use crate::tick::Tick;
 use crate::verdict::Verdict;
 use header::{Inner, Outer, flow_port, ip_header};
+pub use header::{outer_length, write_outer};
 pub use path_mtu::PathMtus;
 
 /// Every link carries IPv6 packets of this length (RFC 8200 section 5), so no sender is asked for shorter ones.

@@ -214,6 +214,7 @@ impl Lab {
         let locals = LocalAddresses {
             addresses: [VIP, VIP6, DIP, "fd00:10::10"].map(|a| (address(a), u64::MAX)).into_iter().collect(),
             vips: [VIP, VIP6].map(address).into_iter().collect(),
+            probed: [VIP6].map(address).into_iter().collect(),
             macs: vec![OUR_MAC],
         };
         let routes = Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] };

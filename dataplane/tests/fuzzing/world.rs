@@ -472,6 +472,7 @@ fn locals(all: bool) -> LocalAddresses {
     LocalAddresses {
         addresses: vips.iter().map(|vip| (*vip, 3)).chain(DIPS).map(|(a, ports)| (address(a), ports)).collect(),
         vips: vips.iter().map(|vip| address(vip)).collect(),
+        probed: hashbrown::HashSet::new(),
         macs: MACS.to_vec(),
     }
 }

@@ -257,6 +257,7 @@ impl Line {
                 flags: self.scheduler_flags()?,
                 persistence: self.persistence(),
                 one_packet: self.has(Named::Ops),
+                health: None,
                 no_real_server: NoRealServer::default(),
                 timeouts: None,
                 real_servers: Vec::new(),
@@ -287,6 +288,7 @@ impl Line {
                     method: self.method,
                     tunnel: self.tunnel(),
                     mac: None,
+                    health: None,
                 };
                 Request::AddServer(key, spec)
             }
@@ -297,7 +299,7 @@ impl Line {
                     lower_threshold: Some(self.thresholds.1),
                     method: Some(self.method),
                     tunnel: self.tunnel(),
-                    mac: None,
+                    ..RealServerPatch::default()
                 };
                 Request::EditServer(key, self.server(key), patch)
             }

@@ -300,7 +300,7 @@ fn editing_sets_everything_anew() {
             lower_threshold: Some(0),
             method: Some(Method::DirectRouting),
             tunnel: None,
-            mac: None,
+            ..RealServerPatch::default()
         }
     );
     let edited = request("-E -t 10.10.24.88:80");

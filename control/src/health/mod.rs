@@ -1,0 +1,108 @@
+//! Health checks: they ask real servers the way that clients do, and tell the director what they are sure of.
+//!
+//! ```text
+//!  director: checks that are wanted --> manager (here): one task for each different check --> director: up, or down and why
+//! ```
+//! A task (`watch.rs`) makes one check after the other (`ask.rs`, `tls.rs`) and counts results in a row (`judge.rs`).
+
+pub(crate) mod ask;
+pub mod check;
+mod connect;
+mod judge;
+pub(crate) mod tls;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+
+use crate::director::{Director, Subject};
+use crate::kernel::probes::Probes;
+use check::{Check, Path};
+use connect::Failure;
+use judge::Verdict;
+
+/// Changes that come within so short a time are followed at once.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Real servers that one check speaks for, and what it found last.
+#[derive(Debug, Default)]
+struct Audience {
+    subjects: Vec<Subject>,
+    last: Option<Result<(), Failure>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    task: JoinHandle<()>,
+    audience: Arc<Mutex<Audience>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Follows the checks that are wanted until it is dropped; call it inside a runtime.
+pub async fn run(director: Director, probes: Probes) {
+    let mut running: HashMap<Arc<Check>, Running> = HashMap::new();
+    let mut changed = director.checks_changed();
+    changed.mark_changed();
+    while changed.changed().await.is_ok() {
+        tokio::time::sleep(GATHER).await;
+        changed.borrow_and_update();
+        follow(&director, &probes, &mut running);
+    }
+}
+
+fn follow(director: &Director, probes: &Probes, running: &mut HashMap<Arc<Check>, Running>) {
+    let mut ways: HashMap<Path, Option<[u8; 6]>> = HashMap::new();
+    let mut wanted: HashMap<Check, Vec<Subject>> = HashMap::new();
+    for one in director.checks() {
+        if let Some(path) = one.path() {
+            ways.insert(path, one.mac);
+        }
+        wanted.entry(one.check).or_default().push(one.subject);
+    }
+    probes.put(&ways);
+    running.retain(|check, _| wanted.contains_key(check.as_ref()));
+    for (check, subjects) in wanted {
+        if let Some(known) = running.get(&check) {
+            let mut audience = known.audience.lock().unwrap_or_else(PoisonError::into_inner);
+            let new: Vec<Subject> = subjects.iter().filter(|subject| !audience.subjects.contains(subject)).copied().collect();
+            audience.subjects = subjects;
+            let last = audience.last.clone();
+            drop(audience);
+            // Who asks for what is known already need not wait for it.
+            if let Some(last) = last {
+                tell(director, &check, &new, &last);
+            }
+            continue;
+        }
+        let check = Arc::new(check);
+        let audience = Arc::new(Mutex::new(Audience { subjects, last: None }));
+        let task = tokio::spawn(watch::run(Arc::clone(&check), probes.clone(), report(director, &check, &audience)));
+        running.insert(check, Running { task, audience });
+    }
+}
+
+/// What a task does with what it is sure of.
+fn report(director: &Director, check: &Arc<Check>, audience: &Arc<Mutex<Audience>>) -> impl FnMut(Verdict) + Send + use<> {
+    let (director, check, audience) = (director.clone(), Arc::clone(check), Arc::clone(audience));
+    move |verdict| {
+        let subjects = {
+            let mut audience = audience.lock().unwrap_or_else(PoisonError::into_inner);
+            audience.last = Some(verdict.clone());
+            audience.subjects.clone()
+        };
+        tell(&director, &check, &subjects, &verdict);
+    }
+}
+
+fn tell(director: &Director, check: &Check, subjects: &[Subject], verdict: &Verdict) {
+    let reason = verdict.as_ref().err().map(ToString::to_string);
+    director.set_health(subjects, check, reason.as_deref(), SystemTime::now());
+}
