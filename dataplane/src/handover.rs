@@ -6,8 +6,8 @@
 //! frame then goes through all stages of that worker, as if it had come by the same port there. It visits each worker once at
 //! most; the last one treats it as one without a connection.
 //!
-//! Whom to ask first, a [`Directory`] tells: a table of bytes that all workers share, in which the owner of a new connection
-//! writes its number. It forgets and mixes up, which costs a visit and nothing else.
+//! Whom to ask first, a [`Directory`] tells: a table of bytes that all workers share, in which the owner of a new masqueraded
+//! connection writes its number, and whoever finds the connection of a fragment. It forgets and mixes up, which costs a visit and nothing else.
 //!
 //! With one worker none of this exists.
 
