@@ -107,6 +107,9 @@ impl Case<'_> {
             if !self.exact && c.one_in(12) {
                 frames.extend(pieces::too_big(c, &self.last_sent, MACS[port]));
             }
+            if !self.exact && c.one_in(6) {
+                frames.extend(pieces::answer(c, &self.last_sent, MACS[port]));
+            }
             // The same again, as clients do that wait for an answer.
             let copies = if most > 1 && c.one_in(16) { 1 + c.below(3) } else { 1 };
             frames.extend(std::iter::repeat_n(frame, copies));

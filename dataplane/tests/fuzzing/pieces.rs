@@ -1,4 +1,5 @@
-//! Fragments, right ones and tricks, and what routers say about tunnels: things of which only the worker is asked.
+//! Fragments, right ones and tricks, what routers say about tunnels, and what real servers answer: things of which only the worker
+//! is asked.
 
 use super::choices::Choices;
 use super::rig::ROUTER_MAC;
@@ -91,5 +92,23 @@ pub fn too_big(c: &mut Choices<'_>, sent: &[u8], our_mac: [u8; 6]) -> Option<Vec
         frame.extend(to.octets());
     }
     frame.extend(message);
+    Some(frame)
+}
+
+/// What a real server answers to a frame of ours, as it would with the director for its router.
+pub fn answer(c: &mut Choices<'_>, sent: &[u8], our_mac: [u8; 6]) -> Option<Vec<u8>> {
+    let mut frame = [&our_mac, sent.get(..6)?, sent.get(12..)?].concat();
+    let (source, destination, length, l4) = match sent.get(12..15)? {
+        [8, 0, 0x45] => (26, 30, 4, 34),
+        [0x86, 0xdd, _] => (22, 38, 16, 54),
+        _ => return None,
+    };
+    let ports = sent.get(l4..l4 + 4)?;
+    frame[source..source + length].copy_from_slice(&sent[destination..destination + length]);
+    frame[destination..destination + length].copy_from_slice(&sent[source..source + length]);
+    frame[l4..l4 + 4].copy_from_slice(&[ports[2], ports[3], ports[0], ports[1]]);
+    if let Some(flags) = frame.get_mut(l4 + 13).filter(|_| c.one_in(2)) {
+        *flags = c.pick(&[0x12, 0x10, 0x11, 0x04, 0x18]);
+    }
     Some(frame)
 }
