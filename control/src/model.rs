@@ -398,6 +398,9 @@ pub struct Worker {
     /// Entries that `drop_entry` ended.
     #[serde(default)]
     pub dropped_entries: u64,
+    /// New connections of persistent services whose template the other workers were not told of, for want of room.
+    #[serde(default)]
+    pub unshared_templates: u64,
     /// The defences in force: `drop_entry`, `drop_packet`, `secure_tcp`.
     #[serde(default)]
     pub defences: Vec<String>,

@@ -160,6 +160,8 @@ pub struct WorkerReport {
     pub without_entry: Counter,
     /// Entries that `drop_entry` ended.
     pub dropped_entries: Counter,
+    /// New connections whose template found no room in the table that workers agree on templates in.
+    pub unshared_templates: Counter,
     /// The defences in force, as bits: 1 `drop_entry`, 2 `drop_packet`, 4 `secure_tcp`.
     pub defences: Counter,
     /// Second and later fragments of tunnelled packets sent.
@@ -194,6 +196,7 @@ impl WorkerReport {
             recycled: Counter::default(),
             without_entry: Counter::default(),
             dropped_entries: Counter::default(),
+            unshared_templates: Counter::default(),
             defences: Counter::default(),
             fragments: Counter::default(),
             handed_over: Counter::default(),

@@ -9,6 +9,8 @@
 //! Whom to ask first, a [`Directory`] tells: a table of bytes that all workers share, in which the owner of a new masqueraded
 //! connection writes its number, and whoever finds the connection of a fragment. It forgets and mixes up, which costs a visit and nothing else.
 //!
+//! What else workers share came here with it: the agreement on [persistence](crate::affinity), and the beginning of time.
+//!
 //! With one worker none of this exists.
 
 use std::sync::Arc;
@@ -17,9 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crossbeam_utils::CachePadded;
 use dpdk::DpdkError;
 use dpdk::burst::Burst;
+use dpdk::clock;
 use dpdk::mbuf::Mbuf;
 use dpdk::ring::{Ring, RingReceiver, RingSender};
 
+use crate::affinity::Affinity;
 use crate::connection::{Hasher, Key};
 use crate::lanes::Fate;
 use crate::limiter::Limiter;
@@ -148,6 +152,9 @@ pub struct HandOver {
     /// One for each worker: rung by whoever has put frames in, so that a worker without any pays for one load a turn.
     bells: Arc<[CachePadded<AtomicBool>]>,
     directory: Arc<Directory>,
+    affinity: Arc<Affinity>,
+    /// TSC cycles when time began for all workers.
+    began: u64,
     errors: Limiter,
     fragments: Limiter,
 }
@@ -155,14 +162,17 @@ pub struct HandOver {
 /// Makes the hand-over among `workers` workers with tables of `connections` entries; for one alone there is none.
 ///
 /// `seed` comes from a secure random source; it is the workers' common one. Memory: a ring of [`DEPTH`] pointers for each
-/// ordered pair of workers, and two bytes a connection, 16 MiB at most. Errors: no memory for a ring, or 255 workers and more.
+/// ordered pair of workers, two bytes a connection for the directory and eight for the [`Affinity`], 16 MiB each at most. Errors: no memory for a ring, or 255 workers and more.
 pub fn mesh(workers: usize, connections: u32, seed: [u64; 4]) -> Result<Vec<Option<HandOver>>, DpdkError> {
     if workers < 2 {
         return Ok((0..workers).map(|_| None).collect());
     }
     let count = u8::try_from(workers.min(MOST_WORKERS)).unwrap_or(NONE);
     let bells: Arc<[_]> = (0..workers).map(|_| CachePadded::new(AtomicBool::new(false))).collect();
-    let directory = Arc::new(Directory::new(workers.saturating_mul(connections as usize), seed));
+    let together = workers.saturating_mul(connections as usize);
+    let directory = Arc::new(Directory::new(together, seed));
+    let affinity = Arc::new(Affinity::new(together, seed));
+    let began = clock::cycles();
     let mut all: Vec<HandOver> = (0..count)
         .map(|index| HandOver {
             index,
@@ -171,6 +181,8 @@ pub fn mesh(workers: usize, connections: u32, seed: [u64; 4]) -> Result<Vec<Opti
             from: (0..workers).map(|_| None).collect(),
             bells: Arc::clone(&bells),
             directory: Arc::clone(&directory),
+            affinity: Arc::clone(&affinity),
+            began,
             errors: Limiter::new(ERROR_RATE, Tick::default()),
             fragments: Limiter::new(FRAGMENT_RATE, Tick::default()),
         })
@@ -189,6 +201,16 @@ impl HandOver {
     /// The directory that all workers share.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// Where all workers agree on templates.
+    pub fn affinity(&self) -> &Arc<Affinity> {
+        &self.affinity
+    }
+
+    /// TSC cycles when time began for all workers: what they agree on has times that all understand.
+    pub fn began(&self) -> u64 {
+        self.began
     }
 
     /// The fate of a frame without an entry here: a worker that has not seen it; `None` when all have.

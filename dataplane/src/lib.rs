@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod affinity;
 pub mod answer;
 pub mod classify;
 pub mod command;

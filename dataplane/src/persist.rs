@@ -3,6 +3,7 @@
 //! A template is an entry of the connection table (client's network, no cport, VIP, vport) that no packet matches; of a service
 //! by mark it has the mark in the place of the VIP and holds for all protocols and ports. It lives
 //! for the service's time after the last new connection, and on for a minute at a time while connections of its own are left.
+//! Several workers agree on the real server of a client that comes to each of them ([`crate::affinity`]).
 
 use crate::address::Address;
 use crate::connection::entry::{TEMPLATE, flags};
@@ -29,8 +30,9 @@ impl Tracker {
     /// Where a new connection `key` of a persistent service goes.
     ///
     /// A template is followed whatever the real server's weight, unless that is 0 and `expire_quiescent_template` is on. When
-    /// its real server was removed, the service schedules anew and another template says so from then on. Cost: one lookup, and
-    /// the scheduler's for a client without a template.
+    /// its real server was removed, the service schedules anew and another template says so from then on; if another worker has
+    /// done so for this client, that holds here as well. Cost: one lookup, and the scheduler's for a client without a template;
+    /// with several workers, what [`Affinity`](crate::affinity::Affinity) says.
     pub(crate) fn persistent(
         &mut self,
         key: &Key,
@@ -56,12 +58,15 @@ impl Tracker {
             let server = self.connections.entry(template).server();
             if self.is_good(template, service, rules) {
                 self.connections.renew(template, now, timeout_ticks);
+                self.agree(&of_client, server, service, timeout_ticks, rules, now);
                 return Ok(Followed { server, template, fresh: false });
             }
         }
         // As in IPVS, one that is not followed any more stays until its time is up, where no connection finds it.
         let known = known.filter(|template| !self.connections.invalidate(*template));
-        let server = rules.schedule(service, key, now).ok_or(Verdict::NoRealServer)?;
+        let elsewhere = self.connections.affinity().and_then(|affinity| affinity.server(&of_client, now));
+        let elsewhere = elsewhere.filter(|server| is_member(*server, service, rules));
+        let server = elsewhere.or_else(|| rules.schedule(service, key, now)).ok_or(Verdict::NoRealServer)?;
         let template = if let Some(template) = known {
             // Of the very port that stands for none: it cannot be put aside.
             Self::count_template(self.connections.entry(template).server(), rules, false);
@@ -73,6 +78,12 @@ impl Tracker {
             let new = NewEntry { server, service, state: State::None, flags, timeout_ticks };
             self.admit(hash, &of_client, new, None, rules, now)?
         };
+        let agreed = self.agree(&of_client, server, service, timeout_ticks, rules, now);
+        if agreed != server {
+            // Another worker scheduled this client at the same moment.
+            self.connections.redirect(template, agreed, service);
+        }
+        let server = agreed;
         Self::count_template(server, rules, true);
         Ok(Followed { server, template, fresh: known.is_none() })
     }
@@ -80,9 +91,15 @@ impl Tracker {
     /// Whether new connections may follow the template.
     fn is_good(&self, template: EntryId, service: ServiceId, rules: &Rules) -> bool {
         let entry = self.connections.entry(template);
-        let Some(target) = rules.server(entry.server()) else { return false };
-        let quiescent = target.quiescent && rules.settings.expire_quiescent_template;
-        entry.service() == service && target.available && !quiescent
+        entry.service() == service && may_be_followed(entry.server(), rules)
+    }
+
+    /// Tells the other workers of a template for `ticks` from now; the real server that all of them agree on.
+    fn agree(&mut self, key: &Key, server: ServerId, service: ServiceId, ticks: u32, rules: &Rules, now: Tick) -> ServerId {
+        let Some(affinity) = self.connections.affinity() else { return server };
+        let agreed = affinity.agree(key, server, now, ticks, |other| is_member(other, service, rules));
+        self.counts.unshared_templates += u64::from(agreed.is_none());
+        agreed.unwrap_or(server)
     }
 
     /// Counts a template in or out of its real server's.
@@ -102,3 +119,19 @@ impl Tracker {
         }
     }
 }
+
+/// Whether new connections may follow a template to this real server.
+fn may_be_followed(server: ServerId, rules: &Rules) -> bool {
+    let Some(target) = rules.server(server) else { return false };
+    target.available && !(target.quiescent && rules.settings.expire_quiescent_template)
+}
+
+/// Whether what another worker says about a client of the service may be followed: the place may have come to another real server
+/// meanwhile. Cost: linear in the service's real servers.
+fn is_member(server: ServerId, service: ServiceId, rules: &Rules) -> bool {
+    let members = rules.service_ref(service).map(|found| &found.service.members);
+    may_be_followed(server, rules) && members.is_some_and(|members| members.iter().any(|member| member.server == server))
+}
+
+#[cfg(test)]
+mod tests;

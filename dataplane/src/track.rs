@@ -47,6 +47,7 @@ pub(crate) struct Counts {
     pub(crate) recycled: u64,
     pub(crate) without_entry: u64,
     pub(crate) dropped_entries: u64,
+    pub(crate) unshared_templates: u64,
 }
 
 impl Tracker {
@@ -77,11 +78,12 @@ impl Tracker {
 
     /// Publishes what happened to the table. Cost: a comparison when nothing did.
     pub fn report(&mut self, report: &WorkerReport) {
-        let Counts { recycled, without_entry, dropped_entries } = std::mem::take(&mut self.counts);
-        if recycled | without_entry | dropped_entries != 0 {
+        let Counts { recycled, without_entry, dropped_entries, unshared_templates } = std::mem::take(&mut self.counts);
+        if recycled | without_entry | dropped_entries | unshared_templates != 0 {
             report.recycled.add(recycled);
             report.without_entry.add(without_entry);
             report.dropped_entries.add(dropped_entries);
+            report.unshared_templates.add(unshared_templates);
         }
         report.defences.set(self.defence.in_force());
     }
@@ -329,6 +331,7 @@ impl Tracker {
             return false;
         }
         let entry = self.connections.remove(id);
+        self.connections.withdraw(&entry);
         self.disturbed = true;
         release(&entry, rules);
         true

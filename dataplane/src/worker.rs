@@ -125,7 +125,10 @@ const LONGEST_SLEEP: Duration = Duration::from_micros(500);
 impl Worker {
     /// A worker without rules; the first batch brings them. Everything that it will ever need is allocated here.
     pub fn new(config: WorkerConfig, end: WorkerEnd) -> Result<Self, TableError> {
-        let connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
+        let mut connections = ConnectionTable::new(config.connections, config.half_open, config.seed)?;
+        if let Some(handover) = &config.handover {
+            connections.agree_with(Arc::clone(handover.affinity()));
+        }
         let start = Tick::default();
         let of_port = |vlan: &VlanQueues| config.ports.get(usize::from(vlan.port));
         // A VLAN of a port that there is not would be one of no port's frames.
@@ -170,12 +173,12 @@ impl Worker {
     /// Turns until the control plane says stop, then sends what is left and returns.
     pub fn run(mut self) {
         let cycles_per_tick = (clock::hz() / u64::from(Tick::PER_SECOND)).max(1);
-        let start = clock::cycles();
-        let mut before = start;
+        let mut before = clock::cycles();
+        let start = self.handover.as_ref().map_or(before, HandOver::began);
         let mut empty = 0_u32;
         while !self.end.is_stopped() {
             // Only differences of ticks mean anything, so cutting off the high bits is how a tick wraps.
-            let now = Tick(u32::try_from(((before - start) / cycles_per_tick) & u64::from(u32::MAX)).unwrap_or_default());
+            let now = Tick(u32::try_from((before.saturating_sub(start) / cycles_per_tick) & u64::from(u32::MAX)).unwrap_or_default());
             let worked = self.turn(now);
             empty = if worked { 0 } else { empty.saturating_add(1) };
             if empty > EMPTY_TURNS_BEFORE_SLEEP && self.idle == Idle::Adaptive {

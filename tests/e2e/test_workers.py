@@ -3,7 +3,7 @@
 import collections
 
 import pytest
-from networks import classic_network, configure
+from networks import classic_network, configure, text
 
 from lab import VIP, VIP6, fetch
 from lab.load import ask_udp
@@ -70,6 +70,25 @@ def test_connections_are_counted_over_both_workers(two_workers):
     servers = two_workers.director.api.service(f"udp:{VIP}:53")["real_servers"]
     assert sum(server["inactive_connections"] + server["active_connections"] for server in servers) == 40
     assert sum(worker["connections"] for worker in two_workers.director.api.get("workers")) == 40
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_a_persistent_client_has_one_server_on_both_workers(two_workers, vip):
+    two_workers.director.clear()
+    configure(two_workers, vip, flag="-u", port=53)
+    ports = iter(range(31100, 31200))
+    share = [0, 0]
+    while (share[0] - share[1]) % 3 == 0:
+        # Before there is persistence: so that it is another real server's turn on each worker.
+        ask_udp(two_workers.client, vip, source_port=next(ports))
+        share = [worker["connections"] for worker in two_workers.director.api.get("workers")]
+    two_workers.director.ipvsadm(f"-E -u {text(vip)}:53 -s rr -p 300")
+    assert len({ask_udp(two_workers.client, vip, source_port=port) for port in range(31200, 31260)}) == 1
+    entries = two_workers.director.api.connections()
+    templates = [entry for entry in entries if entry["client"].endswith(":0")]
+    assert {entry["worker"] for entry in templates} == {0, 1} and len(templates) == 2
+    assert len({entry["server"].rpartition(":")[0] for entry in templates}) == 1
+    assert two_workers.director.api.get("workers")[0]["unshared_templates"] == 0
 
 
 @pytest.mark.parametrize("vip", [VIP, VIP6])

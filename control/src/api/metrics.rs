@@ -146,6 +146,11 @@ impl Scrape {
         out.counters("resets", "TCP resets sent", rows(|w| w.resets))?;
         out.counters("entries_recycled", "Unconfirmed entries that ended to make room for new connections", rows(|w| w.recycled))?;
         out.counters("entries_dropped", "Entries that drop_entry ended", rows(|w| w.dropped_entries))?;
+        out.counters(
+            "templates_unshared",
+            "Connections whose persistence template other workers were not told of, for want of room",
+            rows(|w| w.unshared_templates),
+        )?;
         out.counters("frames_without_entry", "Packets forwarded without an entry for want of room", rows(|w| w.without_entry))?;
         let defences = self.workers.iter().flat_map(|w| {
             ["drop_entry", "drop_packet", "secure_tcp"].map(|name| {

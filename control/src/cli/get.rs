@@ -137,6 +137,7 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
             ("recycled entries", worker.recycled),
             ("dropped entries", worker.dropped_entries),
             ("packets without an entry", worker.without_entry),
+            ("unshared templates", worker.unshared_templates),
         ];
         verdicts(&format!("worker {}", worker.id), &happened.into_iter().map(|(what, n)| (what.to_owned(), n)).collect(), console);
         if !worker.defences.is_empty() {

@@ -80,6 +80,7 @@ impl Director {
                     recycled: report.recycled.get(),
                     without_entry: report.without_entry.get(),
                     dropped_entries: report.dropped_entries.get(),
+                    unshared_templates: report.unshared_templates.get(),
                     defences: defences(report.defences.get()),
                     fragments: report.fragments.get(),
                     handed_over: report.handed_over.get(),

@@ -1,11 +1,13 @@
 //! The connection table of one worker: entries, the index that finds them and the wheel that ends them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk::DpdkError;
 use dpdk::hugemem::HugeArray;
 
+use crate::affinity::Affinity;
 use crate::connection::entry::{Entry, EntryId, TEMPLATE, flags};
 use crate::connection::index::Index;
 use crate::connection::key::{Hasher, Key};
@@ -29,6 +31,8 @@ pub struct ConnectionTable {
     pub(super) entries: HugeArray<Entry>,
     /// For every place whose entry is [`flags::CONTROLLED`], the template; not read otherwise.
     pub(super) templates: HugeArray<u32>,
+    /// Where workers agree on templates; `None` for a worker alone.
+    pub(super) affinity: Option<Arc<Affinity>>,
     capacity: u32,
     /// The index of replies, once there is a masquerading real server.
     pub(super) replies: Option<Replies>,
@@ -106,6 +110,7 @@ impl ConnectionTable {
             wheel: Wheel::new(),
             tentative: Queues::new(entries.len()).map_err(TableError::Memory)?,
             templates,
+            affinity: None,
             entries,
             replies: None,
             capacity,

@@ -3,7 +3,10 @@
 //! A template counts the connections that were made through it. It is never removed while there are any, so that an entry's
 //! reference to its template is good for as long as the entry lives.
 
-use crate::connection::entry::{EntryId, flags};
+use std::sync::Arc;
+
+use crate::affinity::Affinity;
+use crate::connection::entry::{Entry, EntryId, flags};
 use crate::connection::key::Key;
 use crate::connection::table::ConnectionTable;
 use crate::service::{ServerId, ServiceId};
@@ -16,6 +19,25 @@ pub const NO_PORT: u16 = u16::MAX;
 const REARM: u32 = 60 * Tick::PER_SECOND;
 
 impl ConnectionTable {
+    /// From now on this table's templates are agreed on with those of other workers.
+    pub fn agree_with(&mut self, others: Arc<Affinity>) {
+        self.affinity = Some(others);
+    }
+
+    /// Where workers agree on templates; `None` for a worker alone.
+    pub fn affinity(&self) -> Option<&Affinity> {
+        self.affinity.as_deref()
+    }
+
+    /// Tells the other workers that a template was ended before its time.
+    pub(crate) fn withdraw(&self, ended: &Entry) {
+        if let Some(affinity) = &self.affinity
+            && ended.is_template()
+        {
+            affinity.withdraw(&ended.key(), ended.server());
+        }
+    }
+
     /// Notes that entry `id` was made through `template`.
     pub fn set_template(&mut self, id: EntryId, template: EntryId) {
         self.templates[id.0 as usize] = template.0;
@@ -80,6 +102,13 @@ impl ConnectionTable {
         }
         self.entries[id as usize].expires = now.0.wrapping_add(REARM);
         self.wheel.link(&mut self.entries, id);
+        let template = &self.entries[id as usize];
+        // Others need not know of one that was put aside.
+        if let Some(affinity) = &self.affinity
+            && template.virtual_port != NO_PORT
+        {
+            affinity.keep(&template.key(), template.server(), now, REARM);
+        }
         true
     }
 }

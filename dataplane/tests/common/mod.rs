@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_possible_truncation, clippy::wrong_self_convention, missing_docs)]
 
 pub mod frame;
+pub mod several;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

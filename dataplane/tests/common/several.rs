@@ -1,0 +1,138 @@
+//! Several workers on queues of one port: tests choose the worker that each frame reaches.
+
+use std::sync::Arc;
+
+use dataplane::command::{Batch, Command, ControlEnd, Reply, channel};
+use dataplane::handover::{self, DEPTH};
+use dataplane::link::PortQueues;
+use dataplane::tick::Tick;
+use dataplane::verdict::Verdict;
+use dataplane::worker::{Idle, Worker, WorkerConfig};
+use dpdk::burst::Burst;
+use dpdk::eal::Eal;
+use dpdk::mempool::{DEFAULT_DATA_ROOM, Mempool};
+use dpdk::port::{Port, PortConfig};
+use dpdk::ring::{Ring, ring_port};
+
+use super::OUR_MAC;
+
+/// Connections that each worker has room for.
+pub const ROOM: u32 = 1024;
+
+pub struct One {
+    pub worker: Worker,
+    pub control: ControlEnd,
+    pub rx: Ring,
+    pub tx: Ring,
+}
+
+/// Workers that share a port, without services.
+pub struct Several {
+    pub workers: Vec<One>,
+    pub pool: Mempool,
+    to_kernel: Arc<Ring>,
+    /// What every turn is told.
+    pub now: Tick,
+    _port: Port,
+    _eal: Eal,
+}
+
+impl Several {
+    pub fn new(eal: Eal, count: usize) -> Self {
+        let pool = Mempool::new("frames", 8191, 256, DEFAULT_DATA_ROOM, None).expect("pool");
+        let ring = |name: String| Ring::new(&name, 2 * DEPTH, None).expect("ring");
+        let rx: Vec<_> = (0..count).map(|n| ring(format!("rx{n}"))).collect();
+        let tx: Vec<_> = (0..count).map(|n| ring(format!("tx{n}"))).collect();
+        let to_kernel = Arc::new(ring("up".to_owned()));
+        let all = |rings: &[Ring]| rings.to_vec();
+        let (rx_rings, tx_rings) = (all(&rx), all(&tx));
+        let mut port = ring_port(&eal, "lab", &rx_rings.iter().collect::<Vec<_>>(), &tx_rings.iter().collect::<Vec<_>>()).expect("port");
+        let queues = u16::try_from(count).expect("few");
+        let (rxq, txq) =
+            port.configure(&PortConfig { rx_queues: queues, tx_queues: queues, ..PortConfig::default() }, &pool).expect("configured");
+        port.start().expect("started");
+        let mesh = handover::mesh(count, ROOM, [5, 6, 7, 8]).expect("rings");
+        let mut workers = Vec::new();
+        for ((index, handover), ((rx_queue, tx_queue), (rx, tx))) in
+            mesh.into_iter().enumerate().zip(rxq.into_iter().zip(txq).zip(rx.into_iter().zip(tx)))
+        {
+            let (control, end) = channel(16, 1);
+            let port = PortQueues {
+                rx: rx_queue,
+                tx: tx_queue,
+                mac: OUR_MAC,
+                pool: pool.clone(),
+                to_kernel: Arc::clone(&to_kernel),
+                from_kernel: None,
+            };
+            let config = WorkerConfig {
+                index,
+                workers: count,
+                connections: ROOM,
+                half_open: ROOM,
+                services: 8,
+                servers: 8,
+                ports: vec![port],
+                vlans: Vec::new(),
+                idle: Idle::Poll,
+                seed: [index as u64, 2, 3, 4],
+                handover,
+            };
+            workers.push(One { worker: Worker::new(config, end).expect("worker"), control, rx, tx });
+        }
+        Self { workers, pool, to_kernel, now: Tick(1000), _port: port, _eal: eal }
+    }
+
+    /// Puts a batch in force on every worker.
+    pub fn apply(&mut self, batch: impl Fn() -> Batch) {
+        for one in &mut self.workers {
+            one.control.send(Command::Apply(Box::new(batch()))).expect("room");
+            one.worker.turn(self.now);
+            assert!(matches!(one.control.receive(), Some(Reply::Applied(_))));
+        }
+    }
+
+    /// Gives a frame to worker `to` and lets all turn in order, `rounds` times; what each sent.
+    pub fn send(&mut self, to: usize, frames: &[Vec<u8>], rounds: usize) -> Vec<Vec<Vec<u8>>> {
+        for frame in frames {
+            let mut mbuf = self.pool.alloc().expect("an mbuf");
+            mbuf.copy_from(frame).expect("room");
+            self.workers[to].rx.enqueue(mbuf).expect("room in the ring");
+        }
+        for _ in 0..rounds {
+            for one in &mut self.workers {
+                one.worker.turn(self.now);
+            }
+        }
+        self.workers.iter().map(|one| take(&one.tx)).collect()
+    }
+
+    pub fn verdict(&self, worker: usize, verdict: Verdict) -> u64 {
+        self.workers[worker].control.report().verdicts[0].get(verdict)
+    }
+
+    /// (received, taken over, handed over) of each worker, which must add up with their verdicts.
+    pub fn flow(&self) -> Vec<(u64, u64, u64)> {
+        let flow = |one: &One| {
+            let report = one.control.report();
+            let (received, taken, handed) = (report.received[0].get(), report.taken_over.get(), report.handed_over.get());
+            assert_eq!(received + taken, report.verdicts[0].total() + handed, "every frame has one verdict, or another worker");
+            (received, taken, handed)
+        };
+        self.workers.iter().map(flow).collect()
+    }
+
+    pub fn assert_no_leak(&self) {
+        take(&self.to_kernel);
+        assert_eq!(self.pool.in_use(), 0, "mbufs leaked");
+    }
+}
+
+pub fn take(ring: &Ring) -> Vec<Vec<u8>> {
+    let mut burst = Burst::new();
+    let mut frames = Vec::new();
+    while ring.dequeue_burst(&mut burst) != 0 {
+        frames.extend(burst.drain(..).map(|m| m.data().to_vec()));
+    }
+    frames
+}

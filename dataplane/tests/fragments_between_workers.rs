@@ -1,0 +1,183 @@
+//! Fragments that reach another worker than the one that has their flow.
+#![allow(clippy::expect_used)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::frame::*;
+use common::several::{ROOM, Several};
+use common::*;
+use dataplane::command::{Batch, LocalAddresses};
+use dataplane::connection::Replies;
+use dataplane::handover::DEPTH;
+use dataplane::routes::{PortRoutes, Routes};
+use dataplane::schedule::Buckets;
+use dataplane::service::{Protocol::*, SchedulerKind::*, *};
+use dataplane::stats::{ServerStats, ServiceStats};
+use dataplane::verdict::Verdict;
+use dpdk::eal::Eal;
+use dpdk::eal_test;
+
+const CLIENT: &str = "198.51.100.1:1000";
+const WEB: &str = "10.10.24.88:80";
+const RS: &str = "10.10.24.21:8080";
+const DNS: &str = "10.10.24.88:53";
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+/// What the services count.
+struct Stats {
+    web: Arc<ServiceStats>,
+    dns: Arc<ServiceStats>,
+}
+
+/// Workers with a masquerading service on TCP port 80, and one of two real servers by direct routing on UDP port 53.
+fn two_services(eal: Eal, workers: usize) -> (Several, Stats) {
+    let mut several = Several::new(eal, workers);
+    let server = |id, n, method, port| {
+        Arc::new(RealServer {
+            id: ServerId(id),
+            address: address(&format!("10.10.24.{n}")),
+            port,
+            method,
+            thresholds: Thresholds::default(),
+            tunnel: None,
+            available: true,
+            weight: 1,
+            next_hop: Some(NextHop { port: 0, mac: server_mac(n), mtu: MTU }),
+            stats: Arc::new(ServerStats::new(workers)),
+        })
+    };
+    let direct = Method::DirectRouting;
+    let servers = [server(0, 21, Method::Masquerading, 8080), server(1, 22, direct, 53), server(2, 23, direct, 53)];
+    let service = |id, protocol, port, of: &[Arc<RealServer>]| {
+        let member = |of: &Arc<RealServer>| {
+            let stats = Arc::clone(&of.stats);
+            Member { server: of.id, weight: 1, reachable: true, limited: false, stats }
+        };
+        Arc::new(VirtualService {
+            id: ServiceId(id),
+            key: ServiceKey { protocol, address: address(VIP), port },
+            scheduler: RoundRobin,
+            one_packet: false,
+            persistence: None,
+            revision: 1,
+            members: of.iter().map(member).collect(),
+            buckets: Buckets::default(),
+            timeouts: None,
+            no_real_server: NoRealServer::Icmp,
+            stats: Arc::new(ServiceStats::new(workers)),
+        })
+    };
+    let services = [service(0, Tcp, 80, &servers[..1]), service(1, Udp, 53, &servers[1..])];
+    let locals = Arc::new(LocalAddresses {
+        addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
+        vips: [VIP].map(address).into_iter().collect(),
+        macs: vec![OUR_MAC],
+        ..LocalAddresses::default()
+    });
+    let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] });
+    several.apply(|| Batch {
+        version: 1,
+        services: services.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
+        servers: servers.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
+        locals: Some(Arc::clone(&locals)),
+        routes: Some(Arc::clone(&routes)),
+        replies: Some(Replies::new(ROOM).expect("memory")),
+        ..Batch::default()
+    });
+    let [web, dns] = services.map(|service| Arc::clone(&service.stats));
+    (several, Stats { web, dns })
+}
+
+/// The fragments of a question from this port of the client's.
+fn three(port: u16) -> Vec<Vec<u8>> {
+    cut(&udp_of(&format!("198.51.100.1:{port}"), DNS, &[7; 1000]), port.into(), &[400, 400])
+}
+
+eal_test! {
+    fn fragments_in_any_order_reach_the_real_server_that_another_worker_chose(eal) {
+        let (mut several, stats) = two_services(eal, 2);
+        for (port, order) in (2000..).zip(ORDERS.into_iter().cycle().take(24)) {
+            let small = udp_of(&format!("198.51.100.1:{port}"), DNS, &[7; 10]);
+            let chosen = several.send(0, &[small], 1)[0][0][..6].to_vec();
+            let pieces = order.map(|i| three(port)[i].clone());
+            let out = if port < 2012 {
+                several.send(1, &pieces, 4).concat()
+            } else {
+                pieces.into_iter().flat_map(|piece| several.send(1, &[piece], 4).concat()).collect()
+            };
+            assert_eq!(out.iter().map(|frame| frame[..6].to_vec()).collect::<Vec<_>>(), vec![chosen; 3], "{order:?}");
+        }
+        assert_eq!(several.flow(), [(24, 72, 0), (72, 0, 72)]);
+        let sum = stats.dns.sum();
+        assert_eq!((sum.connections, sum.in_packets, sum.in_bytes), (24, 48, 24 * (38 + 1028)));
+        several.assert_no_leak();
+    }
+
+    fn the_next_datagram_of_a_flow_goes_to_its_worker_at_once(eal) {
+        let (mut several, stats) = two_services(eal, 3);
+        several.send(1, &[udp_of(CLIENT, DNS, &[7; 10])], 1);
+        assert_eq!(several.send(2, &three(1000), 5).concat().len(), 3);
+        assert_eq!(several.flow(), [(0, 3, 3), (1, 3, 0), (3, 0, 3)], "one after the other is asked, and all fragments go the same way");
+        let next = cut(&udp_of(CLIENT, DNS, &[7; 1000]), 9, &[400, 400]);
+        assert_eq!(several.send(2, &next, 5).concat().len(), 3);
+        assert_eq!(several.flow(), [(0, 3, 3), (1, 6, 0), (6, 0, 6)]);
+        assert_eq!(stats.dns.sum().connections, 1);
+        several.assert_no_leak();
+    }
+
+    fn a_datagram_of_no_connection_is_scheduled_once(eal) {
+        let (mut several, stats) = two_services(eal, 3);
+        for (port, order) in (2000..).zip(ORDERS) {
+            let out = several.send(1, &order.map(|i| three(port)[i].clone()), 5).concat();
+            assert!(out.len() == 3 && out.iter().all(|frame| frame[..6] == out[0][..6]), "{order:?}");
+        }
+        several.flow();
+        let sum = stats.dns.sum();
+        assert_eq!((sum.connections, sum.in_packets), (6, 6));
+        several.assert_no_leak();
+    }
+
+    fn fragments_that_wait_at_two_workers_are_counted_once(eal) {
+        let (mut several, _) = two_services(eal, 2);
+        several.send(0, &[udp_of(CLIENT, DNS, &[7; 10])], 1);
+        // The first fragment is lost between the workers: its ring is full.
+        let filler = vec![tcp(RS, CLIENT).ack(); DEPTH as usize];
+        several.send(0, &[tcp(CLIENT, WEB).syn()], 1);
+        for frame in filler.iter().chain(&three(1000)[..1]) {
+            let mut mbuf = several.pool.alloc().expect("an mbuf");
+            mbuf.copy_from(frame).expect("room");
+            several.workers[1].rx.enqueue(mbuf).expect("room in the ring");
+        }
+        for _ in 0..=DEPTH / 64 {
+            several.workers[1].worker.turn(several.now);
+        }
+        assert_eq!(several.verdict(1, Verdict::HandOverFull), 1);
+        several.send(1, &[], 1 + DEPTH as usize / 64);
+        several.send(1, &three(1000)[1..], 3);
+        let now = several.now;
+        for seconds in [1, 4] {
+            for one in &mut several.workers {
+                one.worker.turn(now.after_seconds(seconds));
+            }
+        }
+        several.flow();
+        assert_eq!(several.verdict(0, Verdict::FragmentLost) + several.verdict(1, Verdict::Fragment), 2);
+        several.assert_no_leak();
+    }
+
+    fn fragments_of_an_answer_find_their_connection_on_another_worker(eal) {
+        let (mut several, stats) = two_services(eal, 2);
+        several.send(0, &[tcp(CLIENT, WEB).syn()], 1);
+        for (id, order) in (1..).zip(ORDERS) {
+            let pieces = cut(&tcp(RS, CLIENT).payload(&[5; 900]).ack(), id, &[400, 400]);
+            let out = several.send(1, &order.map(|i| pieces[i].clone()), 4);
+            assert_eq!((out[0].len(), out[1].len()), (3, 0));
+            assert!(out[0].iter().all(|frame| frame[..6] == ROUTER_MAC && frame[26..30] == [10, 10, 24, 88]));
+        }
+        assert_eq!(several.flow(), [(1, 18, 0), (18, 0, 18)]);
+        assert_eq!((stats.web.sum().out_packets, stats.web.sum().out_bytes), (6, 6 * 940));
+        several.assert_no_leak();
+    }
+}
