@@ -22,7 +22,7 @@ def booted():
     """A Debian that is up, on which the package was installed and the service was started."""
     with Machine() as machine:
         machine.boot()
-        machine.run("dpkg -i /baton.deb")
+        machine.run("dpkg --force-confold -i /baton.deb")
         assert machine.run("systemctl is-active baton || true").strip() == "inactive", "nothing starts before it is configured"
         machine.run(configuration())
         machine.run("systemctl enable --now baton || { journalctl -b -u baton --no-pager; exit 1; }")
@@ -64,7 +64,7 @@ def test_services_outlive_a_restart(machine):
 def test_crash_is_followed_by_a_start(machine):
     before = shown(machine, "MainPID")
     machine.run(SERVICE)
-    machine.run("systemctl kill --signal=SEGV --kill-who=main baton")
+    machine.run("systemctl kill --signal=KILL --kill-who=main baton")
     machine.wait(f"systemctl is-active baton && test $(systemctl show --property=MainPID --value baton) != {before}")
     assert services(machine) == ["tcp:10.10.24.88:80"]
 
@@ -79,7 +79,7 @@ def test_hang_is_followed_by_a_start(machine):
 def test_upgrade_starts_the_new_version_with_the_services_of_the_old(machine):
     before = shown(machine, "MainPID")
     machine.run(SERVICE)
-    machine.run("dpkg --force-confdef --force-confold -i /next.deb")
+    machine.run("dpkg --force-confold -i /next.deb")
     assert shown(machine, "ActiveState") == "active" and shown(machine, "MainPID") != before
     assert services(machine) == ["tcp:10.10.24.88:80"]
 
@@ -97,4 +97,4 @@ def test_removal_stops_it(machine):
     pid = shown(machine, "MainPID")
     machine.run("dpkg --remove baton")
     assert not machine.run(f"ls -d /proc/{pid} 2>/dev/null || true")
-    machine.run("dpkg -i /baton.deb")
+    machine.run("dpkg --force-confold -i /baton.deb")

@@ -47,7 +47,7 @@ def test_upgrade_keeps_configuration_and_state(machine):
     config = machine.root / "etc" / "baton" / "baton.toml"
     config.write_text("# mine\n")
     state(machine).write_text("{}")
-    machine.run("systemctl enable baton && dpkg --force-confdef --force-confold -i /next.deb")
+    machine.run("systemctl enable baton && dpkg --force-confold -i /next.deb")
     assert config.read_text() == "# mine\n" and state(machine).read_text() == "{}"
     assert machine.run("systemctl is-enabled baton; dpkg-query -W -f '${Version}' baton").split() == ["enabled", "99.0"]
 
