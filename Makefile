@@ -58,11 +58,12 @@ bench: build
 	@tests/deps.sh dpdk-dev
 	@$(SUDO) $(PYTHON) tests/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
-# Needs a nightly compiler and cargo-fuzz; nothing else does. Inputs that reach new branches are kept in dataplane/fuzz/corpus.
+# Needs a nightly compiler and cargo-fuzz; nothing else does. Inputs that reach new branches go to dataplane/fuzz/target/corpus.
 SECONDS ?= 600
 fuzz: deps rust
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; exit 1; }
-	cd dataplane/fuzz && ASAN_OPTIONS=detect_leaks=0 $(CARGO) +nightly fuzz run --fuzz-dir . worker -- -max_total_time=$(SECONDS) -max_len=4096 $(ARGS)
+	mkdir -p dataplane/fuzz/target/corpus
+	cd dataplane/fuzz && ASAN_OPTIONS=detect_leaks=0 $(CARGO) +nightly fuzz run --fuzz-dir . worker target/corpus corpus/worker -- -max_total_time=$(SECONDS) -max_len=4096 $(ARGS)
 
 build: deps rust
 	@[ -x target/release/baton ] || echo "Building baton; the first time takes some minutes."

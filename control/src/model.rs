@@ -391,6 +391,12 @@ pub struct Worker {
     /// Second and later fragments of tunnelled packets sent.
     #[serde(default)]
     pub fragments: u64,
+    /// Frames received that were handed to other workers, which have their connections and give them their verdicts.
+    #[serde(default)]
+    pub handed_over: u64,
+    /// Frames that other workers received and handed to this one.
+    #[serde(default)]
+    pub taken_over: u64,
     /// Frames of the kernel's sent on.
     pub injected: u64,
     /// Frames by verdict; only those that are not zero, unless all are asked for.

@@ -105,6 +105,7 @@ impl Bench {
             vlans: Vec::new(),
             idle: Idle::Poll,
             seed: [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0x2545_f491_4f6c_dd1d],
+            handover: None,
         };
         let worker = Worker::new(config, end).expect("worker");
         let mut idle = Vec::new();

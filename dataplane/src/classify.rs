@@ -4,11 +4,12 @@ use dpdk::mbuf::Mbuf;
 
 use crate::address::Address;
 use crate::answer::{self, Answer};
-use crate::connection::{ConnectionTable, Key};
+use crate::connection::ConnectionTable;
+use crate::handover::{HandOver, Journey};
+use crate::icmp_related;
 use crate::lanes::{Fate, Lanes, each};
-use crate::parse::{Kind, L3, Packet, parse, parse_plain};
+use crate::parse::{Kind, Packet, parse, parse_plain};
 use crate::rules::Rules;
-use crate::service::ServerId;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
 
@@ -45,80 +46,50 @@ pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
     }
 }
 
-/// Stage: decides about everything that is not a flow, on port `port` with MAC `our_mac`.
+/// What the classify stage looks at beside the frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The port that they came by.
+    pub port: u16,
+    /// The ports' MACs, by port.
+    pub macs: &'a [[u8; 6]],
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The connections.
+    pub tracker: &'a Tracker,
+}
+
+/// Stage: decides about everything that is not a flow.
 #[inline]
-pub fn classify(lanes: &mut Lanes, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) {
+pub fn classify(lanes: &mut Lanes, sight: Sight<'_>, handover: &mut Option<HandOver>) {
     while lanes.others != 0 {
         let i = lanes.others.trailing_zeros() as usize;
         lanes.others &= lanes.others - 1;
         let packet = lanes.packets[i];
-        lanes.fates[i] = other(&mut lanes.frames[i], &packet, port, our_mac, rules, tracker);
+        let handover = handover.as_mut().map(|handover| (handover, &mut lanes.journeys[i]));
+        lanes.fates[i] = other(&mut lanes.frames[i], &packet, sight, handover);
     }
 }
 
 #[inline(never)]
-fn other(frame: &mut Mbuf, packet: &Packet, port: u16, our_mac: [u8; 6], rules: &Rules, tracker: &Tracker) -> Fate {
+fn other(frame: &mut Mbuf, packet: &Packet, sight: Sight<'_>, handover: Option<(&mut HandOver, &mut Journey)>) -> Fate {
+    let Sight { port, macs, rules, tracker } = sight;
+    let our_mac = macs.get(usize::from(port)).copied().unwrap_or_default();
     let local = |address: Address| rules.is_local(address, port);
+    if matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
+        && let Some(fate) = icmp_related::decide(frame, packet, rules, tracker, macs, handover)
+    {
+        return fate;
+    }
     let answer = match packet.kind {
         Kind::Arp => answer::arp(frame.data_mut(), our_mac, local),
-        Kind::Icmp => {
-            if let Some(server) = about_connection(frame.data(), packet, tracker) {
-                return Fate::Server(server);
-            }
-            if local(packet.key.virtual_) { answer::echo_v4(frame.data_mut(), packet, our_mac) } else { Answer::Kernel }
-        }
-        Kind::Icmpv6 => {
-            if let Some(server) = about_connection(frame.data(), packet, tracker) {
-                return Fate::Server(server);
-            }
-            answer::icmpv6(frame, packet, our_mac, local)
-        }
-        Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
-        Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
+        Kind::Icmp if local(packet.key.virtual_) => answer::echo_v4(frame.data_mut(), packet, our_mac),
+        Kind::Icmpv6 | Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
+        Kind::Icmp | Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {
         Answer::Ready => Fate::Send(port, Verdict::Answered),
         Answer::Kernel => Fate::Kernel,
         Answer::Drop(verdict) => Fate::Drop(verdict),
     }
-}
-
-/// The real server of the connection that an ICMP error is about (RFC 792, RFC 4443): destination unreachable, source quench,
-/// time exceeded, packet too big. The error quotes a packet from the VIP to the client, so the quote's key is reversed.
-fn about_connection(frame: &[u8], packet: &Packet, tracker: &Tracker) -> Option<ServerId> {
-    const ICMP_HEADER: usize = 8;
-    let l4 = usize::from(packet.l4);
-    let icmp = frame.get(l4..L3 + usize::from(packet.length))?;
-    let error = if packet.v4 { matches!(icmp.first()?, 3 | 4 | 11) } else { matches!(icmp.first()?, 1..=3) };
-    if !error {
-        return None;
-    }
-    let key = quoted_key(icmp.get(ICMP_HEADER..)?, packet.v4)?;
-    // Only who was written to may be told about it: the quote's source is the error's destination.
-    if key.virtual_ != packet.key.virtual_ {
-        return None;
-    }
-    tracker.server_of(&key)
-}
-
-fn quoted_key(quote: &[u8], v4: bool) -> Option<Key> {
-    let be16 = |at: usize| Some(u16::from_be_bytes([*quote.get(at)?, *quote.get(at + 1)?]));
-    let (protocol, source, destination, l4);
-    if v4 {
-        let header = usize::from(quote.first()? & 15) * 4;
-        let later_fragment = be16(6)? & 0x1fff != 0;
-        if quote.first()? >> 4 != 4 || header < 20 || later_fragment {
-            return None;
-        }
-        let address = |at: usize| Some(Address::v4(u32::from_be_bytes(*quote.get(at..)?.first_chunk()?)));
-        (protocol, source, destination, l4) = (*quote.get(9)?, address(12)?, address(16)?, header);
-    } else {
-        let address = |at: usize| Some(Address(u128::from_be_bytes(*quote.get(at..)?.first_chunk()?)));
-        if quote.first()? >> 4 != 6 {
-            return None;
-        }
-        (protocol, source, destination, l4) = (*quote.get(6)?, address(8)?, address(24)?, 40);
-    }
-    matches!(protocol, 6 | 17 | 132).then_some(())?;
-    Some(Key { client: destination, virtual_: source, client_port: be16(l4 + 2)?, virtual_port: be16(l4)?, protocol })
 }

@@ -8,7 +8,9 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::address::Address;
+use crate::connection::Replies;
 use crate::marks::Marks;
+use crate::routes::Routes;
 use crate::service::{Protocol, RealServer, ServerId, ServiceId, VirtualService};
 use crate::settings::Settings;
 use crate::stats::Counter;
@@ -43,6 +45,10 @@ pub struct Batch {
     pub marks: Option<Arc<Marks>>,
     /// New settings.
     pub settings: Option<Settings>,
+    /// New ways to clients.
+    pub routes: Option<Arc<Routes>>,
+    /// The index of replies, with the first masquerading real server; comes back if the worker has one already.
+    pub replies: Option<Replies>,
 }
 
 /// Which connection entries are meant; what is `None` matches everything.
@@ -156,9 +162,13 @@ pub struct WorkerReport {
     pub defences: Counter,
     /// Second and later fragments of tunnelled packets sent.
     pub fragments: Counter,
+    /// Frames handed to other workers, which give them their verdicts.
+    pub handed_over: Counter,
+    /// Frames taken over from other workers, which received them.
+    pub taken_over: Counter,
     /// Frames from the kernel that were sent on.
     pub injected: Counter,
-    /// Verdicts on received frames, per port.
+    /// Verdicts on frames that were received or taken over, per port that they came by.
     pub verdicts: Vec<VerdictCounters>,
 }
 
@@ -184,6 +194,8 @@ impl WorkerReport {
             dropped_entries: Counter::default(),
             defences: Counter::default(),
             fragments: Counter::default(),
+            handed_over: Counter::default(),
+            taken_over: Counter::default(),
             injected: Counter::default(),
             verdicts: many(ports),
         }

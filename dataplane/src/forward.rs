@@ -11,19 +11,20 @@ use crate::service::Method;
 use crate::settings::Ttl;
 use crate::verdict::Verdict;
 
-/// Stage: every frame that is bound for a real server by direct routing gets its Ethernet addresses; tunnels are left to the
-/// next stage. `macs` are the ports' own, by port.
+/// Stage: every frame that is bound for a real server by direct routing gets its Ethernet addresses; tunnels and
+/// masquerading are left to the next stages. `macs` are the ports' own, by port.
 #[inline]
 pub fn forward(lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], errors: &mut IcmpErrors) {
     let left = lanes.all() & !lanes.through;
-    let Lanes { frames, packets, fates, tunnelled, .. } = lanes;
+    let Lanes { frames, packets, fates, tunnelled, masqueraded, .. } = lanes;
     for i in each(left) {
         let Fate::Server(server) = fates[i] else { continue };
         let (frame, packet) = (&mut frames[i], &packets[i]);
         fates[i] = match rules.server(server) {
             None => Fate::Drop(Verdict::RealServerRemoved),
-            Some(target) if target.method == Method::Tunnel => {
-                *tunnelled |= 1 << i;
+            Some(target) if target.method != Method::DirectRouting => {
+                let other = if target.method == Method::Tunnel { &mut *tunnelled } else { &mut *masqueraded };
+                *other |= 1 << i;
                 continue;
             }
             Some(target) => match to_server(frame.data_mut(), packet, target, rules.settings.ttl, macs) {

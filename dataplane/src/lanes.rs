@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use dpdk::burst::{BURST, Burst};
 
 use crate::connection::EntryId;
+use crate::handover::Journey;
 use crate::parse::Packet;
 use crate::service::ServerId;
 use crate::verdict::Verdict;
@@ -20,6 +21,8 @@ pub enum Fate {
     Send(u16, Verdict),
     /// To be handed to the kernel.
     Kernel,
+    /// To be handed to this worker, whose verdict it gets.
+    HandOver(u8),
     /// To be kept until the first fragment of its datagram comes.
     Hold,
     /// To be freed, counted under this verdict.
@@ -56,12 +59,16 @@ pub struct Lanes {
     pub missed: u64,
     /// A bit for each lane whose frame the tunnel stage is to send.
     pub tunnelled: u64,
+    /// A bit for each lane whose frame the masquerade stage is to send.
+    pub masqueraded: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
     pub guesses: [EntryId; BURST],
     /// The connection entry of a flow, where lookup found one.
     pub entries: [Option<EntryId>; BURST],
+    /// Which workers each frame has seen; only where there are several.
+    pub journeys: [Journey; BURST],
     /// What has been decided.
     pub fates: [Fate; BURST],
 }
@@ -78,9 +85,11 @@ impl Lanes {
             through_ports: 0,
             missed: 0,
             tunnelled: 0,
+            masqueraded: 0,
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],
+            journeys: [Journey::begin(0, 0); BURST],
             fates: [Fate::Undecided; BURST],
         }
     }

@@ -52,6 +52,7 @@ impl Orders {
             match command {
                 Command::Apply(mut batch) => {
                     rules.apply(&mut batch);
+                    tracker.connections.take_replies(&mut batch.replies);
                     end.report().version.set(rules.version);
                     self.unsent = end.reply(Reply::Applied(batch)).err();
                 }
@@ -151,7 +152,7 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
         protocol,
         client: (key.client.ip(), key.client_port).into(),
         virtual_address: (key.virtual_.ip(), key.virtual_port).into(),
-        server: (server.address.ip(), if server.port == 0 || put_aside { key.virtual_port } else { server.port }).into(),
+        server: (server.address.ip(), if put_aside { key.virtual_port } else { server.port_for(key.virtual_port) }).into(),
         state: entry.state_name(),
         expires_in: now.until(entry.expires()),
         in_packets: if entry.is_template() { 0 } else { entry.in_packets },

@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
 use crate::marks::Marks;
+use crate::routes::Routes;
 use crate::schedule::{Memory, Pick, Scheduler};
 use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
@@ -88,6 +89,10 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// Ways to clients, for replies of masquerading real servers.
+    pub routes: Arc<Routes>,
+    /// Masquerading real servers.
+    masquerading: u32,
     /// Whether a batch took a real server out of its service; for whoever looks to put back.
     pub servers_left: bool,
     /// What this worker's schedulers share.
@@ -114,6 +119,8 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            routes: Arc::new(Routes::default()),
+            masquerading: 0,
             servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
             marks: Arc::new(Marks::default()),
@@ -145,6 +152,9 @@ impl Rules {
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
+            let is_masquerading = |rules: &Option<ServerRules>| u32::from(rules.as_ref().is_some_and(|s| s.method == Method::Masquerading));
+            self.masquerading += is_masquerading(&new);
+            self.masquerading -= is_masquerading(slot);
             self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
@@ -182,6 +192,9 @@ impl Rules {
             for (id, service) in (0..).map(ServiceId).zip(&self.services) {
                 self.ways.agree(id, service.as_ref(), &self.settings.timeouts);
             }
+        }
+        if let Some(routes) = &mut batch.routes {
+            std::mem::swap(routes, &mut self.routes);
         }
         self.version = batch.version;
     }
@@ -238,6 +251,12 @@ impl Rules {
     #[inline]
     pub fn server(&self, id: ServerId) -> Option<&ServerRules> {
         self.servers.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Whether any real server masquerades, so that packets may be replies.
+    #[inline]
+    pub const fn is_masquerading(&self) -> bool {
+        self.masquerading != 0
     }
 
     /// Whether we answer for this address on this port.

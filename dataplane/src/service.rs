@@ -215,6 +215,14 @@ pub struct RealServer {
     pub stats: Arc<ServerStats>,
 }
 
+impl RealServer {
+    /// The rport that a packet to `vport` goes to.
+    #[inline]
+    pub const fn port_for(&self, vport: u16) -> u16 {
+        if self.port == 0 { vport } else { self.port }
+    }
+}
+
 /// Persistence of a virtual service (ipvsadm(8), `-p` and `-M`): a client's connections go where its first one went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Persistence {

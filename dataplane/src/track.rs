@@ -1,17 +1,20 @@
 //! Connections: what an entry does with a packet, and what happens to a packet without one.
 
+use std::sync::Arc;
+
 use crate::address::Address;
 use crate::command::WorkerReport;
 use crate::connection::entry::flags;
 use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
 use crate::defence::Defence;
+use crate::handover::Directory;
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes, each};
 use crate::parse::Packet;
 use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
 use crate::sctp;
-use crate::service::{NoRealServer, Protocol, ServerId, ServiceKey};
+use crate::service::{Method, NoRealServer, Protocol, ServerId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -27,6 +30,8 @@ pub struct Tracker {
     pub worker: usize,
     /// The connection table.
     pub connections: ConnectionTable,
+    /// Where other workers look for the owner of a connection; `None` for a worker alone.
+    pub directory: Option<Arc<Directory>>,
     /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
     disturbed: bool,
     pub(crate) defence: Defence,
@@ -46,11 +51,20 @@ pub(crate) struct Counts {
 
 impl Tracker {
     /// A tracker over an empty table.
-    pub fn new(worker: usize, connections: ConnectionTable) -> Self {
+    pub fn new(worker: usize, connections: ConnectionTable, directory: Option<Arc<Directory>>) -> Self {
         // The table's hash is keyed with a secret, and so is what is made from it.
         let nothing = Key { client: Address(0), virtual_: Address(0), client_port: 0, virtual_port: 0, protocol: 0 };
         let defence = Defence::new(connections.hash(&nothing));
-        Self { worker, connections, disturbed: false, defence, overflow: Overflow::default(), counts: Counts::default(), refusal: None }
+        Self {
+            worker,
+            connections,
+            directory,
+            disturbed: false,
+            defence,
+            overflow: Overflow::default(),
+            counts: Counts::default(),
+            refusal: None,
+        }
     }
 
     /// After commands: the defences go by new settings, and connections of removed real servers end if they are to.
@@ -255,17 +269,23 @@ impl Tracker {
         let (share, traffic) = (&target.share, &found.traffic);
         if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
-            let association = sctp::next(sctp::Table::InputOnly, sctp::State::None, sctp::event(packet.tcp_flags));
+            // Replies of a masquerading real server pass the director, all others do not.
+            let masqueraded = target.method == Method::Masquerading;
+            let (seen, flags) = if masqueraded { (sctp::Table::Input, 0) } else { (sctp::Table::InputOnly, flags::NO_OUTPUT) };
+            let association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
             let (state, seconds) = match protocol {
                 Protocol::Tcp => {
-                    let state = tcp::next(Table::of_client(true, self.defence.secure), State::None, packet.tcp_flags);
+                    let state = tcp::next(Table::of_client(!masqueraded, self.defence.secure), State::None, packet.tcp_flags);
                     (state, state.timeout(timeouts))
                 }
                 Protocol::Udp | Protocol::Ip => (State::None, timeouts.udp),
                 Protocol::Sctp => (State::None, association.timeout()),
             };
+            if masqueraded && !self.connections.has_replies() {
+                return Fate::Drop(Verdict::TableFull);
+            }
             let timeout_ticks = seconds * Tick::PER_SECOND;
-            let new = NewEntry { server, service: id, state, flags: flags::NO_OUTPUT, timeout_ticks };
+            let new = NewEntry { server, service: id, state, flags, timeout_ticks };
             match self.admit(hash, key, new, followed.map(|f| f.template), rules, now) {
                 Ok(entry) => {
                     if protocol == Protocol::Sctp {
@@ -277,6 +297,9 @@ impl Tracker {
                         share.inactive.increment();
                     }
                     target.connection_came();
+                    if masqueraded {
+                        self.await_replies(entry, key, target);
+                    }
                     if let Some(followed) = followed {
                         self.control(entry, followed.template);
                     }
@@ -316,7 +339,7 @@ impl Tracker {
         self.connections.expire(now, budget, &mut |entry| release(entry, rules));
     }
 
-    /// The real server of the connection with this key, without counting a packet: for ICMP errors about it.
+    /// The real server of the connection with this key, without counting a packet.
     pub fn server_of(&self, key: &Key) -> Option<ServerId> {
         self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
     }
@@ -333,7 +356,7 @@ fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
 
 /// Moves a connection between its real server's counts.
 #[inline(never)]
-fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
+pub(crate) fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
     match (was_active, is_active) {
         (false, true) => {
             share.inactive.decrement();

@@ -5,7 +5,8 @@ use crate::stats::Counter;
 
 macro_rules! verdicts {
     ($($(#[doc = $doc:literal])+ $name:ident => $label:literal,)+) => {
-        /// What became of a received frame. `rx = forwarded + answered + exception + every drop`, per worker, always.
+        /// What became of a frame that was received or taken over:
+        /// `rx + taken over = forwarded + answered + exception + every drop + handed over`, per worker, always.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
         pub enum Verdict { $($(#[doc = $doc])+ $name,)+ }
@@ -23,7 +24,7 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// Sent to a real server.
+    /// Sent to a real server, or from a masquerading one to its client.
     Forwarded => "forwarded",
     /// Answered by the worker itself: ARP, neighbour solicitation, echo.
     Answered => "answered",
@@ -59,6 +60,8 @@ verdicts! {
     NotForUs => "not_for_us",
     /// A later fragment of a packet whose first one was dropped.
     Fragment => "fragment",
+    /// An ICMP error that quotes a packet of a virtual service, but of no connection.
+    UnrelatedError => "unrelated_icmp_error",
     /// A fragment that is empty, reaches past 65535 bytes, or is cut where fragments may not be (RFC 791, RFC 8200 section 4.5).
     FragmentBad => "fragment_bad",
     /// A first fragment without the whole transport header, or a later one that lies in it (RFC 1858, RFC 3128).
@@ -93,6 +96,8 @@ verdicts! {
     ExceptionRate => "exception_rate",
     /// The ring to the kernel is full.
     ExceptionFull => "exception_full",
+    /// The ring to another worker is full.
+    HandOverFull => "hand_over_full",
     /// The port took no more frames.
     TxFull => "tx_full",
 }

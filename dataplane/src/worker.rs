@@ -1,8 +1,8 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> parse -> classify -> seek -> established -> what is left: lookup -> track -> schedule (misses only) -> forward
-//!          -> tunnel -> tx -> expire (bounded)
+//! commands -> rx -> parse -> classify -> seek -> established -> what is left: lookup -> track -> replies -> schedule (misses only)
+//!          -> forward -> tunnel -> masquerade -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -17,15 +17,17 @@ use dpdk::mempool::Mempool;
 use dpdk::port::RxQueue;
 use dpdk::ring::Ring;
 
-use crate::classify::{classify, parse_all};
+use crate::classify::{Sight, classify, parse_all};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::forward::forward;
 use crate::fragment::Fragments;
+use crate::handover::{HandOver, Journey};
 use crate::icmp_error::{self, Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
 use crate::link::{Origin, Outgoing, PortQueues, Tally, push_by, send_tagged_from};
+use crate::masquerade::masquerade;
 use crate::orders::Orders;
 use crate::reset;
 use crate::rules::Rules;
@@ -68,16 +70,20 @@ pub struct WorkerConfig {
     pub idle: Idle,
     /// Secret of the connection table's hash: random, another one for each worker.
     pub seed: [u64; 4],
+    /// Its ends of the rings between workers; `None` for one alone.
+    pub handover: Option<HandOver>,
 }
 
 /// A worker as it runs on its core.
 #[derive(Debug)]
 pub struct Worker {
+    index: usize,
     end: WorkerEnd,
     orders: Orders,
     rules: Rules,
     tracker: Tracker,
     tunnels: Tunnels,
+    handover: Option<HandOver>,
     fragments: Fragments,
     errors: IcmpErrors,
     kernel: Limiter,
@@ -125,7 +131,9 @@ impl Worker {
         let mut worker = Self {
             end,
             orders: Orders::new(),
-            tracker: Tracker::new(config.index, connections),
+            tracker: Tracker::new(config.index, connections, config.handover.as_ref().map(|h| Arc::clone(h.directory()))),
+            index: config.index,
+            handover: config.handover,
             tunnels: Tunnels::new(config.index, config.workers),
             fragments: Fragments::new(config.seed),
             errors: IcmpErrors::new(Limiter::new(rules.settings.icmp_error_rate, start)),
@@ -188,6 +196,7 @@ impl Worker {
         for port in 0..self.receivers.len() {
             worked |= self.burst(port, now);
         }
+        worked |= self.take_over(now);
         for vlan in self.receivers.len()..self.sides.len() {
             worked |= self.inject(vlan);
         }
@@ -206,12 +215,38 @@ impl Worker {
             return injected;
         }
         if self.vlans.is_empty() {
-            self.process(port, now);
+            self.process(port, Came::Received, now);
         } else {
             self.trunk(port, now);
         }
         while let Some(port) = self.fragments.next_ready(&mut self.lanes.frames) {
-            self.process(usize::from(port), now);
+            self.process(usize::from(port), Came::Received, now);
+        }
+        true
+    }
+
+    /// Frames that other workers handed to this one, for the connections that it has, go through the same stages.
+    fn take_over(&mut self, now: Tick) -> bool {
+        let Some(handover) = &mut self.handover else { return false };
+        let mut taken = Burst::new();
+        if handover.receive(now, &mut taken) == 0 {
+            return false;
+        }
+        for port in 0..self.sides.len() {
+            let mut others = Burst::new();
+            for frame in taken.drain(..) {
+                let journey = HandOver::journey(&frame);
+                if journey.port() == port {
+                    self.lanes.journeys[self.lanes.frames.len()] = journey;
+                    let _ = self.lanes.frames.push(frame);
+                } else {
+                    let _ = others.push(frame);
+                }
+            }
+            taken = others;
+            if !self.lanes.is_empty() {
+                self.process(port, Came::FromWorker, now);
+            }
         }
         true
     }
@@ -221,36 +256,46 @@ impl Worker {
     fn trunk(&mut self, port: usize, now: Tick) {
         self.vlans.sort(u16::try_from(port).unwrap_or(u16::MAX), &mut self.lanes.frames);
         if !self.lanes.is_empty() {
-            self.process(port, now);
+            self.process(port, Came::Received, now);
         }
         while let Some(vlan) = self.vlans.next(&mut self.lanes.frames) {
-            self.process(usize::from(vlan), now);
+            self.process(usize::from(vlan), Came::Received, now);
         }
     }
 
     /// The frames in the lanes, which came by `port`, through all stages.
-    fn process(&mut self, port: usize, now: Tick) {
+    fn process(&mut self, port: usize, came: Came, now: Tick) {
         let taken = self.lanes.len();
+        if self.handover.is_some() && came == Came::Received {
+            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
+        }
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
         self.fragments.place(&mut self.lanes, &self.rules, &self.tracker, now);
         self.tunnels.take_notice(&mut self.lanes, port_number, &self.rules, &self.tracker, now);
-        classify(&mut self.lanes, port_number, our_mac, &self.rules, &self.tracker);
+        let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
+        classify(&mut self.lanes, sight, &mut self.handover);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
+        self.tracker.replies(&mut self.lanes, &self.rules, &self.macs, self.handover.as_ref(), now);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         self.fragments.learn(&self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);
+        masquerade(&mut self.lanes, port_number, &self.rules, &mut self.tracker, &self.macs, &mut self.errors);
         self.send_icmp_errors(port);
         let held = self.dispatch(port, now);
         self.send_fragments();
         let report = self.end.report();
-        report.received[port].add((taken - held) as u64);
+        match came {
+            Came::Received => &report.received[port],
+            Came::FromWorker => &report.taken_over,
+        }
+        .add((taken - held) as u64);
         self.tally.publish(&report.verdicts[port]);
     }
 
@@ -296,7 +341,7 @@ impl Worker {
         let side = &self.sides[port];
         // Nearly every burst leaves as it came: all to real servers, by one port.
         let whole = self.lanes.leaves_whole();
-        let Lanes { frames, packets, fates, .. } = &mut self.lanes;
+        let Lanes { frames, packets, fates, journeys, .. } = &mut self.lanes;
         if let Some(outgoing) = whole.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
@@ -324,6 +369,19 @@ impl Worker {
                         }
                     } else {
                         (Verdict::ExceptionRate, frame)
+                    }
+                }
+                Fate::HandOver(to) => {
+                    let handed = match &mut self.handover {
+                        Some(handover) => handover.send(to, frame, journeys[i]),
+                        None => Err(frame),
+                    };
+                    match handed {
+                        Ok(()) => {
+                            self.end.report().handed_over.add(1);
+                            continue;
+                        }
+                        Err(frame) => (Verdict::HandOverFull, frame),
                     }
                 }
                 Fate::Drop(verdict) => (verdict, frame),
@@ -375,6 +433,15 @@ impl Worker {
             report.fragments.add(std::mem::take(&mut outgoing.sent_fragments));
         }
     }
+}
+
+/// How frames came to this worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Came {
+    /// By the device.
+    Received,
+    /// From another worker.
+    FromWorker,
 }
 
 /// Drops a fragment that was kept: it counts as received only now that it is decided about.

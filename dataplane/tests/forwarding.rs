@@ -271,7 +271,7 @@ eal_test! {
         assert_eq!(out[12..], error[12..]);
         let forged = tcp(WEB, "198.51.100.7:1000").ack();
         let error = frame::fragmentation_needed([203, 0, 113, 9], [10, 10, 24, 88], &forged[14..], 1400);
-        lab.expect(&error, &["exception"]);
+        lab.expect(&error, &["unrelated_icmp_error"]);
         assert_eq!(lab.connections()[0].in_packets, 1, "the entry is as it was");
     }
 

@@ -6,6 +6,8 @@ use common::frame::{cut, icmp_v4, piece, tcp, udp_of};
 use common::*;
 use dataplane::service::{Protocol::*, SchedulerKind::*};
 use dpdk::eal_test;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 const DNS: &str = "10.10.24.88:53";
 const DNS6: &str = "[fd00:10::88]:53";
@@ -35,7 +37,7 @@ fn server_of(frame: &[u8]) -> u8 {
 
 /// Drops that were counted, by name.
 fn drops(lab: &Lab) -> Vec<(&'static str, u64)> {
-    let known = ["forwarded", "exception", "RECEIVED", "SENT", "ICMP", "INJECTED", "FRAGMENTS", "answered"];
+    let known = ["forwarded", "exception", "RECEIVED", "SENT", "ICMP", "INJECTED", "FRAGMENTS", "RESETS", "answered"];
     let all = lab.counters();
     let passed: u64 = ["forwarded", "exception", "answered"].iter().map(|name| all[name]).sum();
     let drops: Vec<_> = all.iter().filter(|(name, n)| **n > 0 && !known.contains(name)).map(|(name, n)| (*name, *n)).collect();
@@ -290,5 +292,35 @@ eal_test! {
             assert_eq!((out[23], &out[34..42], &out[54..]), (4, &fragment[14..22], &fragment[34..]));
         }
         lab.assert_no_leak();
+    }
+
+    fn any_soup_of_fragments_has_one_verdict_each_and_leaks_nothing(eal) {
+        let mut lab = Lab::new(eal);
+        serve(&mut lab);
+        let fragments = prop::collection::vec((any::<bool>(), 0_u16..4, 0_usize..12, 1_usize..6, any::<bool>(), 0_u32..3), 1..64);
+        let lab = std::cell::RefCell::new(lab);
+        let mut runner = TestRunner::new(ProptestConfig { cases: 500, ..ProptestConfig::default() });
+        runner.run(&prop::collection::vec(fragments, 1..4), |bursts| {
+            let mut lab = lab.borrow_mut();
+            let before = lab.counters();
+            let (mut out, mut sent) = (0, 0);
+            for burst in &bursts {
+                let frames: Vec<_> = burst
+                    .iter()
+                    .map(|(v6, n, at, units, more, id)| piece(&question(1000 + n, *v6), *id, at * 8, *more, &question(1000 + n, *v6)[54..54 + units * 8]))
+                    .collect();
+                sent += frames.len() as u64;
+                out += lab.burst(&frames).len() as u64;
+            }
+            lab.pass_seconds(3);
+            let kernel = lab.kernel().len() as u64;
+            let after = lab.counters();
+            let moved = |name| after[name] - before[name];
+            prop_assert_eq!((moved("RECEIVED"), moved("SENT"), moved("exception")), (sent, out, kernel));
+            prop_assert_eq!((moved("forwarded"), lab.pool.in_use()), (out, 0));
+            drops(&lab);
+            Ok(())
+        })
+        .unwrap();
     }
 }

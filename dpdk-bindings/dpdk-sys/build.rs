@@ -62,7 +62,7 @@ const FUNCTIONS: &[&str] = &[
 
 /// Constants; types follow from the functions.
 const CONSTANTS: &str = "BATON_.*|RTE_MAX_LCORE|RTE_PKTMBUF_HEADROOM|RTE_ETH_NAME_MAX_LEN|RTE_ETH_DEV_NO_OWNER|\
-                         RTE_ETH_RETA_GROUP_SIZE|RTE_MAX_ETHPORTS|RING_F_EXACT_SZ";
+                         RTE_ETH_RETA_GROUP_SIZE|RTE_MAX_ETHPORTS|RING_F_EXACT_SZ|RING_F_SP_ENQ|RING_F_SC_DEQ";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

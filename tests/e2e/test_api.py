@@ -129,11 +129,6 @@ def test_refusal_says_which_method_would_work(api):
     assert "masquerading" in json.dumps(port.document)
 
 
-def test_forwarding_method_that_is_not_built_is_refused_by_name(api):
-    problem = refusal(lambda: api.post("services", {**SERVICE, "real_servers": [{**SERVER, "method": "masquerading"}]}))
-    assert (problem.status, problem.kind) == (501, "not-built") and "masquerading" in json.dumps(problem.document)
-
-
 @pytest.mark.parametrize("body, status, kind", [
     ("{", 400, "malformed"), ("", 400, "malformed"), ("[1,2", 400, "malformed"), ("nonsense", 400, "malformed"),
     ("{\"a\":" * 500 + "1" + "}" * 500, None, None), ("x" * (64 << 20), 413, "body-too-large"),

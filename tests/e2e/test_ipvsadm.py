@@ -123,8 +123,6 @@ def test_every_scheduler_is_listed_saved_and_restored(director):
 
 @pytest.mark.parametrize("line, name", [
     (f"-A -t {VIP}:81 -s rr -p 300 --pe sip", "--pe"),
-    (f"-a -t {VIP}:80 -r 10.10.24.21 -i --tun-type gre", "gre"),
-    (f"-a -t {VIP}:80 -r 10.10.24.21 -m", "-m"),
     ("--start-daemon master", ""),
 ])
 def test_what_is_not_built_is_refused_by_name(director, line, name):

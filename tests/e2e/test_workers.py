@@ -5,8 +5,9 @@ import collections
 import pytest
 from networks import classic_network, configure
 
-from lab import VIP, VIP6
+from lab import VIP, VIP6, fetch
 from lab.load import ask_udp
+from lab.servers import file_content
 
 FLOWS = 200
 
@@ -69,3 +70,21 @@ def test_connections_are_counted_over_both_workers(two_workers):
     servers = two_workers.director.api.service(f"udp:{VIP}:53")["real_servers"]
     assert sum(server["inactive_connections"] + server["active_connections"] for server in servers) == 40
     assert sum(worker["connections"] for worker in two_workers.director.api.get("workers")) == 40
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_errors_about_answers_reach_the_real_server_through_either_worker(two_workers, vip):
+    two_workers.director.clear()
+    configure(two_workers, vip)
+    # The real servers' answers pass the router alone, whose errors about them go to the VIP, and wherever RSS leads.
+    two_workers.lab.router.ip("link set outside mtu 1400")
+    before = two_workers.director.api.counters().get("handed_over", 0)
+    try:
+        for _ in range(12):
+            assert fetch(two_workers.client, vip, "/file")[1] == file_content()
+            for server in two_workers.servers:
+                server.ip(f"{'-6' if ':' in vip else '-4'} route flush cache")
+    finally:
+        two_workers.lab.router.ip("link set outside mtu 1500")
+    counters = two_workers.director.api.settled_counters()
+    assert counters["handed_over"] > before and counters["handed_over"] == counters["taken_over"], counters

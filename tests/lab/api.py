@@ -31,7 +31,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-NO_VERDICTS = ("received", "sent", "icmp_errors", "resets", "fragments", "injected")
+NO_VERDICTS = ("received", "sent", "icmp_errors", "resets", "fragments", "injected", "handed_over", "taken_over")
 
 
 def verdicts(counters):

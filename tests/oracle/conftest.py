@@ -31,6 +31,10 @@ def shell_on(host):
 def player():
     """Plays against a director with one worker and ttl = "decrement", on a cable of its own."""
     with Wire() as lab:
+        # The recorded director was a router: what belongs to no connection went on, and nobody was told of a shorter way.
+        for name, value in (("ipv4.ip_forward", 1), ("ipv6.conf.all.forwarding", 1), ("ipv4.conf.all.send_redirects", 0),
+                            ("ipv4.conf.default.send_redirects", 0)):
+            lab.director.sysctl("net." + name, value)
         with inside(lab.peer.namespace):
             wire = packet_socket("p0")
         player = Player(wire, shell_on(lab.director), SETTING, RESET, translate=with_our_own_rules)

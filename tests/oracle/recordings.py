@@ -1,6 +1,6 @@
 """What the kernel's IPVS did: the recordings, which of them are in scope, and in what form frames and listings are compared.
 
-base.json and more.json were recorded from Linux 6.1.192 with ipvsadm 1.31: one director port with MAC 02:00:00:00:d0:00, DIP 10.10.24.10/24 and
+base.json, more.json and mixed.json were recorded from Linux 6.1.192 with ipvsadm 1.31: one director port with MAC 02:00:00:00:d0:00, DIP 10.10.24.10/24 and
 fd00:10::10/64, VIPs 10.10.24.88 and fd00:10::88, gateways 10.10.24.1 and fd00:10::1, neighbours .1 and .21 to .24 at 02:00:00:00:00:XX (the last
 octet in hex), one CPU, no checksum offload, sysctls at their defaults but for those that a scenario names. A scenario is {name, sysctl, steps}; a
 step is a frame sent with the frames that came out (pkt, note, out; hex without FCS), a command with its output (cmd, out), or a pause (sleep).
@@ -14,11 +14,10 @@ import struct
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-FILES = ("base.json", "more.json")
+FILES = ("base.json", "more.json", "mixed.json")
 
 # Scenarios that wait for what the director cannot do yet, and what that is. Everything else in the files is played.
 LATER = {
-    **dict.fromkeys(("nat", "v6-nat"), "masquerading"),
 }
 
 # Frames that we treat otherwise on purpose, by scenario and note: the kernel fills in a record-route option as if it were a router, we leave a

@@ -141,6 +141,8 @@ impl Scrape {
         out.gauges("worker_half_open_connections", "Half-open connection entries", rows(|w| w.half_open))?;
         out.gauges("worker_connections_capacity", "Connection entries that the worker can hold", rows(|w| w.capacity))?;
         out.counters("icmp_errors", "ICMP errors sent", rows(|w| w.icmp_errors))?;
+        out.counters("handed_over", "Frames received and handed to other workers", rows(|w| w.handed_over))?;
+        out.counters("taken_over", "Frames taken over from other workers", rows(|w| w.taken_over))?;
         out.counters("resets", "TCP resets sent", rows(|w| w.resets))?;
         out.counters("entries_recycled", "Unconfirmed entries that ended to make room for new connections", rows(|w| w.recycled))?;
         out.counters("entries_dropped", "Entries that drop_entry ended", rows(|w| w.dropped_entries))?;

@@ -56,7 +56,6 @@ impl From<Error> for Rejection {
         let detail = error.to_string();
         let (status, code) = match &error {
             Error::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
-            Error::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "not-built"),
             Error::ServiceExists(_) => (StatusCode::CONFLICT, "service-exists"),
             Error::NoSuchService(_) => (StatusCode::NOT_FOUND, "no-such-service"),
             Error::RealServerExists(..) => (StatusCode::CONFLICT, "real-server-exists"),
@@ -67,7 +66,7 @@ impl From<Error> for Rejection {
         };
         let rejection = Self::new(status, code, detail);
         match error {
-            Error::Invalid(faults) | Error::NotBuilt(faults) => rejection.with(faults),
+            Error::Invalid(faults) => rejection.with(faults),
             _ => rejection,
         }
     }
@@ -99,7 +98,6 @@ impl IntoResponses for WriteProblems {
             ("413", "`body-too-large`: the body is larger than 16 MiB"),
             ("422", "`invalid`: a rule is broken; `errors` points at every faulty field"),
             ("500", "`not-stored`: the change is in force but not in the state file"),
-            ("501", "`not-built`: this version cannot do what is asked"),
             ("503", "`busy`: nothing was changed; try again"),
             ("504", "`timeout`: the change is kept, but a worker does not run it yet"),
         ])

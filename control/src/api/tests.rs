@@ -282,15 +282,17 @@ async fn what_cannot_be_read_at_all_is_malformed() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_is_named() {
+async fn masquerading_real_server_has_a_port_of_its_own() {
     let api = Api::new();
     api.add_web().await;
-    let answer = api.post(&format!("{WEB}/real-servers"), json!({"address": "10.10.24.22", "method": "masquerading"})).await;
-    assert_problem(&answer, 501, "not-built");
-    assert_eq!(answer.pointers(), ["/method"]);
-    assert!(answer.json()["detail"].as_str().unwrap().contains("masquerading"));
-    let answer = api.patch(&format!("{WEB}/real-servers/10.10.24.21:80"), json!({"method": "masquerading"})).await;
-    assert_problem(&answer, 501, "not-built");
+    let spec = json!({"address": "10.10.24.22", "port": 8080, "method": "masquerading"});
+    assert_eq!(api.post(&format!("{WEB}/real-servers"), spec).await.status, 201);
+    let server = format!("{WEB}/real-servers/10.10.24.22:8080");
+    let found = api.get(&server).await.json();
+    assert_eq!((&found["method"], &found["port"]), (&json!("masquerading"), &json!(8080)));
+    let answer = api.patch(&server, json!({"method": "direct-routing"})).await;
+    assert_problem(&answer, 422, "invalid");
+    assert_eq!(answer.pointers(), ["/port"]);
 }
 
 #[tokio::test]

@@ -112,7 +112,8 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
         json(&found, console);
         return Ok(());
     }
-    let head = ["WORKER", "CORE", "VERSION", "CONNECTIONS", "HALF-OPEN", "CAPACITY", "RECEIVED", "SENT", "BUSY"];
+    let head =
+        ["WORKER", "CORE", "VERSION", "CONNECTIONS", "HALF-OPEN", "CAPACITY", "RECEIVED", "SENT", "HANDED OVER", "TAKEN OVER", "BUSY"];
     let row = |worker: &Worker| {
         vec![
             worker.id.to_string(),
@@ -123,6 +124,8 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
             worker.capacity.to_string(),
             worker.received.to_string(),
             worker.sent.to_string(),
+            worker.handed_over.to_string(),
+            worker.taken_over.to_string(),
             format!("{:.1} %", worker.busy * 100.0),
         ]
     };

@@ -281,10 +281,10 @@ fn faults_of_services_stand_at_their_values() {
     let text = format!(
         "{PORT}[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.87\"\nport = 0\n[[service]]\nprotocol = \"tcp\"\naddress = \"10.10.24.88\"\n\
          port = 80\n[[service.real_server]]\naddress = \"10.10.24.21\"\n[[service.real_server]]\naddress = \"10.99.0.1\"\n\
-         [[service.real_server]]\naddress = \"10.10.24.22\"\nmethod = \"masquerading\"\n"
+         [[service.real_server]]\naddress = \"fd00:10::22\"\nmethod = \"masquerading\"\n"
     );
     let places: Vec<String> = faults(&text).into_iter().map(|(place, _)| place).collect();
-    assert_eq!(places, ["8:8 service[0].port", "16:11 service[1].real_server[1].address", "19:10 service[1].real_server[2].method"]);
+    assert_eq!(places, ["8:8 service[0].port", "16:11 service[1].real_server[1].address", "18:11 service[1].real_server[2].address"]);
 }
 
 #[test]

@@ -15,10 +15,14 @@ use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
 use super::{Limits, Link, marks};
-use crate::model::{MarkRule, ServiceKey, Settings};
+use crate::model::{MarkRule, Method, ServiceKey, Settings};
+
+/// Stands among the real servers that wait for a neighbour's MAC for the ways to clients: no real server has this place.
+const GATEWAY: u32 = u32::MAX;
 
 /// What a change touched since it was last taken.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says of one part of a batch whether it is sent")]
 pub(super) struct Touched {
     pub(super) services: BTreeSet<u32>,
     pub(super) servers: BTreeSet<u32>,
@@ -26,6 +30,8 @@ pub(super) struct Touched {
     pub(super) hops: HashSet<Hop>,
     pub(super) marks: bool,
     pub(super) settings: bool,
+    /// The ways to clients.
+    pub(super) routes: bool,
     /// Something that the document shows: the revision grows.
     pub(super) document: bool,
     /// Real servers that were added or must be asked for their MAC: whoever changed them waits a moment for it.
@@ -51,6 +57,8 @@ pub(super) struct Desired {
     pub(super) settings: Settings,
     marks: Vec<MarkRule>,
     pub(super) touched: Touched,
+    /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
+    masquerading: bool,
     /// The number that the next change gets.
     pub(super) next_change: u64,
     last_order: u64,
@@ -72,7 +80,8 @@ impl Desired {
             neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
             settings: Settings::default(),
             marks: Vec::new(),
-            touched: Touched { settings: true, ..Touched::default() },
+            touched: Touched { settings: true, routes: true, ..Touched::default() },
+            masquerading: false,
             next_change: 1,
             last_order: 0,
             last_list_revision: 0,
@@ -129,7 +138,12 @@ impl Desired {
             return;
         }
         let old = std::mem::replace(&mut record.fields, fields);
-        if old.scheduler != record.fields.scheduler {
+        let another = old.scheduler != record.fields.scheduler;
+        if old.persistence.is_some() != record.fields.persistence.is_some() {
+            // It decides whether packets to them keep their port.
+            self.touched.servers.extend(record.members.iter().copied());
+        }
+        if another {
             self.list_changed(id);
         }
         self.touched.services.insert(id);
@@ -253,6 +267,7 @@ impl Desired {
             return;
         }
         let mac = self.neighbours.mac(&hop);
+        self.touched.routes |= self.hops.get(&hop).is_some_and(|waiting| waiting.contains(&GATEWAY));
         for server in self.hops.get(&hop).into_iter().flatten().copied().collect::<Vec<_>>() {
             self.set_next_hop(server, mac);
         }
@@ -272,6 +287,7 @@ impl Desired {
         self.touched.servers.insert(server);
         self.touched.awaited.push(server);
         self.find_next_hop(server);
+        self.find_gateways(fields.method);
         Some(server)
     }
 
@@ -295,6 +311,7 @@ impl Desired {
             return false;
         }
         self.touched.servers.insert(server);
+        self.find_gateways(fields.method);
         if old.mac != fields.mac {
             if old.mac.is_none() {
                 self.stop_asking(server, hop);
@@ -315,6 +332,23 @@ impl Desired {
             self.neighbours.ask(hop, SystemTime::now())
         });
         self.set_next_hop(server, mac);
+    }
+
+    /// Asks for the gateways' MACs from the first masquerading real server on: replies to clients leave by them.
+    fn find_gateways(&mut self, method: Method) {
+        if method != Method::Masquerading || self.masquerading {
+            return;
+        }
+        self.masquerading = true;
+        self.touched.routes = true;
+        for (port, link) in (0_u16..).zip(self.links.iter()) {
+            for gateway in &link.gateways {
+                let hop = (port, *gateway);
+                self.hops.entry(hop).or_default().insert(GATEWAY);
+                self.touched.hops.insert(hop);
+                self.neighbours.ask(hop, SystemTime::now());
+            }
+        }
     }
 
     fn stop_asking(&mut self, server: u32, hop: Hop) {

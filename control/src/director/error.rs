@@ -10,9 +10,6 @@ pub enum Error {
     /// The document breaks a rule; every fault is named.
     #[error("{}", summary(.0))]
     Invalid(Vec<Fault>),
-    /// The document asks for what this version cannot do, and breaks no other rule.
-    #[error("{}", summary(.0))]
-    NotBuilt(Vec<Fault>),
     /// A new virtual service has the key of an existing one.
     #[error("virtual service {0} exists already")]
     ServiceExists(ServiceKey),

@@ -68,7 +68,7 @@ pub struct Link {
 /// How much the workers' tables hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connection entries of each worker; for listings only.
+    /// Connection entries of each worker.
     pub connections: u32,
     /// Virtual services.
     pub services: u32,
@@ -135,7 +135,7 @@ impl Director {
         let inner = Inner {
             desired: Desired::new(Arc::clone(&links), workers.len(), limits),
             pulses: workers.iter().map(|_| Pulse::new()).collect(),
-            outboxes: workers.into_iter().map(Outbox::new).collect(),
+            outboxes: workers.into_iter().map(|end| Outbox::new(end, limits.connections)).collect(),
             revision: 0,
         };
         let director = Self(Arc::new(Shared {

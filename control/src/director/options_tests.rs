@@ -201,3 +201,46 @@ async fn defences_reach_the_workers_under_their_modes() {
     let pointers: Vec<_> = faults.iter().map(|f| f.pointer.as_str()).collect();
     assert_eq!(pointers, ["/drop_entry", "/drop_packet", "/secure_tcp", "/amemthresh"]);
 }
+
+#[tokio::test]
+async fn the_first_masquerading_real_server_brings_what_replies_need() {
+    let rig = Rig::new(2);
+    let far = |last: u8| json!({"address": format!("10.20.0.{last}"), "port": 8080, "method": "masquerading"});
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let gateway = (0, ip("10.10.24.1"));
+    assert!(!rig.director.wanted().borrow().neighbours.contains(&gateway), "nobody needs it");
+    for last in [2, 3] {
+        let spec = serde_json::from_value(far(last)).unwrap();
+        rig.director.create_real_server(web(), &spec).await.unwrap();
+    }
+    assert!(rig.director.wanted().borrow().neighbours.contains(&gateway));
+    assert_eq!(rig.workers[0].real_server("10.20.0.2").unwrap().port, 8080);
+    let mac = [2, 0, 0, 0, 0, 1];
+    rig.director.set_neighbour(gateway.0, gateway.1, Some(mac));
+    rig.director.delete_real_server(web(), socket("10.20.0.3:8080")).await.unwrap();
+    for worker in &rig.workers {
+        let tables = worker.tables();
+        assert_eq!(tables.replies, 1, "one index for each worker");
+        let ports = &tables.routes.as_ref().unwrap().ports;
+        let hop = dataplane::service::NextHop { port: 0, mac, mtu: 1_500 };
+        assert_eq!((ports[0].gateways, ports[1].gateways), ([Some(hop), None], [None, None]));
+        let holds = |address: &str| {
+            let address = Address::from(ip(address)).0;
+            ports.iter().map(|port| port.networks.iter().any(|n| address & n.mask == n.prefix.0)).collect::<Vec<_>>()
+        };
+        assert_eq!(holds("10.10.24.200"), [true, false]);
+        assert_eq!(holds("10.20.255.1"), [false, true]);
+        assert_eq!((holds("10.10.25.1"), holds("fd00:10::7")), (vec![false, false], vec![true, false]));
+    }
+}
+
+#[tokio::test]
+async fn packets_of_a_service_of_every_port_keep_theirs_under_masquerading() {
+    let rig = Rig::new(1);
+    let every = json!({"protocol": "tcp", "address": "10.10.24.88", "port": 0, "persistence": {},
+        "real_servers": [{"address": "10.10.24.21", "port": 8080, "method": "masquerading"}]});
+    rig.director.create_service(&service(every)).await.unwrap();
+    assert_eq!(rig.workers[0].real_server("10.10.24.21").unwrap().port, 0);
+    let listed = &rig.director.services().services[0].real_servers[0];
+    assert_eq!(listed.port, 8080);
+}

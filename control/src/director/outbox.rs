@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::command::{Batch, Command, ConnectionPage, ControlEnd, Flush, LocalAddresses, Reply};
+use dataplane::connection::Replies;
 use dataplane::marks::Marks;
-use dataplane::service::{RealServer, ServerId, ServiceId, VirtualService};
+use dataplane::routes::Routes;
+use dataplane::service::{Method, RealServer, ServerId, ServiceId, VirtualService};
 use dataplane::settings::Settings;
 use tokio::sync::oneshot;
 
@@ -14,6 +16,14 @@ use super::snapshot::Change;
 
 /// How many listings, and how many flushes, a worker may have unanswered: with one change, far fewer than its ring is deep.
 const QUESTIONS: usize = 2;
+
+/// Whether a worker has what masquerading needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    None,
+    Wanted,
+    Met,
+}
 
 /// Changes that are not yet in a batch: for every place only what is to be there last.
 #[derive(Debug, Default)]
@@ -25,10 +35,11 @@ struct Waiting {
     locals: Option<Arc<LocalAddresses>>,
     marks: Option<Arc<Marks>>,
     settings: Option<Settings>,
+    routes: Option<Arc<Routes>>,
 }
 
 impl Waiting {
-    fn into_batch(self) -> Batch {
+    fn into_batch(self, replies: Option<Replies>) -> Batch {
         Batch {
             version: self.version,
             services: self.services.into_iter().collect(),
@@ -36,6 +47,8 @@ impl Waiting {
             locals: self.locals,
             marks: self.marks,
             settings: self.settings,
+            routes: self.routes,
+            replies,
         }
     }
 }
@@ -48,6 +61,10 @@ impl Waiting {
 pub(super) struct Outbox {
     end: ControlEnd,
     waiting: Option<Waiting>,
+    /// Connection entries of the worker.
+    connections: u32,
+    /// Whether the worker is to get an index of replies, has one, or needs none yet.
+    replies: Need,
     /// A batch that did not fit into the ring.
     refused: Option<(u64, Box<Batch>)>,
     under_way: Option<u64>,
@@ -59,10 +76,13 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(end: ControlEnd) -> Self {
+    /// For a worker with a table of `connections` entries.
+    pub(super) fn new(end: ControlEnd, connections: u32) -> Self {
         Self {
             end,
             waiting: None,
+            connections,
+            replies: Need::None,
             refused: None,
             under_way: None,
             applied: 0,
@@ -98,6 +118,11 @@ impl Outbox {
         waiting.version = version;
         waiting.services.extend(change.services.iter().cloned());
         waiting.servers.extend(change.servers.iter().cloned());
+        let is_masquerading = |server: &RealServer| server.method == Method::Masquerading;
+        if self.replies == Need::None && change.servers.iter().filter_map(|(_, server)| server.as_deref()).any(is_masquerading) {
+            self.replies = Need::Wanted;
+        }
+        waiting.routes = change.routes.clone().or(waiting.routes.take());
         if let Some(locals) = &change.locals {
             waiting.locals = Some(Arc::clone(locals));
         }
@@ -127,7 +152,10 @@ impl Outbox {
             }
         }
         if self.under_way.is_none() {
-            let next = self.refused.take().or_else(|| self.waiting.take().map(|w| (w.number, Box::new(w.into_batch()))));
+            let next = match self.refused.take() {
+                Some(refused) => Some(refused),
+                None => self.waiting.take().map(|waiting| (waiting.number, Box::new(waiting.into_batch(self.take_replies())))),
+            };
             if next.is_some() {
                 self.behind_since.get_or_insert_with(Instant::now);
             }
@@ -142,6 +170,26 @@ impl Outbox {
             }
         }
         moved
+    }
+
+    /// The index of replies, with the first batch that brings a masquerading real server.
+    ///
+    /// Without memory for it, the worker drops connections to masquerading real servers (`table_full`) until a later change.
+    fn take_replies(&mut self) -> Option<Replies> {
+        if self.replies != Need::Wanted {
+            return None;
+        }
+        match Replies::new(self.connections) {
+            Ok(replies) => {
+                self.replies = Need::Met;
+                Some(replies)
+            }
+            Err(cause) => {
+                tracing::error!(%cause, connections = self.connections, "no memory for masquerading; lower limits.connections");
+                self.replies = Need::None;
+                None
+            }
+        }
     }
 
     /// Asks for a page of connections; gives the page back when the worker has enough to answer already.

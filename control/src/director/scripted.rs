@@ -11,6 +11,7 @@ use dataplane::address::Address;
 use dataplane::command::{
     Batch, Command, ConnectionFilter, ConnectionPage, ConnectionRow, ControlEnd, LocalAddresses, Reply, WorkerEnd, channel,
 };
+use dataplane::routes::Routes;
 use dataplane::service::{RealServer, VirtualService};
 use dataplane::settings::Settings;
 
@@ -26,6 +27,9 @@ pub(crate) struct Tables {
     pub(crate) servers: HashMap<u32, Arc<RealServer>>,
     pub(crate) locals: Option<Arc<LocalAddresses>>,
     pub(crate) settings: Option<Settings>,
+    pub(crate) routes: Option<Arc<Routes>>,
+    /// Indexes of replies that came.
+    pub(crate) replies: u32,
     /// Connection entries, by their place.
     pub(crate) rows: Vec<ConnectionRow>,
     /// Versions of the batches that it applied.
@@ -56,6 +60,10 @@ impl Tables {
         if batch.locals.is_some() {
             std::mem::swap(&mut self.locals, &mut batch.locals);
         }
+        if batch.routes.is_some() {
+            std::mem::swap(&mut self.routes, &mut batch.routes);
+        }
+        self.replies += u32::from(batch.replies.is_some());
         if batch.settings.is_some() {
             std::mem::swap(&mut self.settings, &mut batch.settings);
         }

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::LocalAddresses;
 use dataplane::marks::Marks;
+use dataplane::routes::{Network, PortRoutes, Routes};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service as worker;
 use dataplane::service::{ServerId, ServiceId};
 use dataplane::settings as paths;
+use ipnet::IpNet;
 
+use super::Link;
 use super::desired::{Desired, Touched};
 use super::neighbours::Hop;
-use super::places::Presence;
-use super::records::{ServerRecord, ServiceFields};
+use super::places::{Place, Presence};
+use super::records::{ServerKey, ServerRecord, ServiceFields};
 use super::routes::source_towards;
 use crate::model::{
     Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
@@ -31,6 +34,7 @@ pub(super) struct Change {
     pub(super) locals: Option<Arc<LocalAddresses>>,
     pub(super) marks: Option<Arc<Marks>>,
     pub(super) settings: Option<paths::Settings>,
+    pub(super) routes: Option<Arc<Routes>>,
     /// VIPs that appeared (`true`) or are gone.
     pub(super) vips: Vec<(IpAddr, bool)>,
     /// Neighbours that are wanted from now on (`true`) or no longer.
@@ -46,9 +50,14 @@ impl Desired {
     ///
     /// Cost: linear in what was touched, with its members, and in all VIPs when one came or went.
     pub(super) fn take_change(&mut self, base: &paths::Settings) -> Option<Change> {
-        let Touched { services, servers, vips, hops, marks, settings, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
-        if services.is_empty() && servers.is_empty() && vips.is_empty() && hops.is_empty() && !marks && !settings && !document && !first {
+        if services.is_empty()
+            && servers.is_empty()
+            && vips.is_empty()
+            && hops.is_empty()
+            && !(marks || settings || routes || document || first)
+        {
             return None;
         }
         let change = Change {
@@ -58,6 +67,7 @@ impl Desired {
             locals: (first || !vips.is_empty()).then(|| Arc::new(self.locals())),
             marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
+            routes: routes.then(|| Arc::new(self.routes())),
             vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
@@ -134,7 +144,7 @@ impl Desired {
         Some(Arc::new(worker::RealServer {
             id: ServerId(id),
             address: Address::from(place.key.address),
-            port: place.key.port,
+            port: if self.keeps_ports(place) { 0 } else { place.key.port },
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
             available,
@@ -145,12 +155,33 @@ impl Desired {
         }))
     }
 
+    /// Whether packets keep their port whatever the real server's is: those of a persistent service of every port, or by mark,
+    /// do, as in IPVS (`ip_vs_sched_persist`).
+    fn keeps_ports(&self, server: &Place<ServerKey, ServerRecord>) -> bool {
+        let service = self.services.place(server.record.service);
+        server.key.service.port == 0 && service.is_some_and(|service| service.record.fields.persistence.is_some())
+    }
+
     /// The tunnel. Its packets come from a DIP of the network that they leave to.
     fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
         let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
         let source = Address::from(source_towards(link, neighbour)?);
         Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
+    }
+
+    /// The ways to clients: the networks that we are connected to, and the gateways whose MACs are known.
+    fn routes(&self) -> Routes {
+        let port = |(index, link): (u16, &Link)| PortRoutes {
+            networks: link.networks.iter().map(network_for_workers).collect(),
+            gateways: [true, false].map(|v4| {
+                let gateway = link.gateways.iter().find(|gateway| gateway.is_ipv4() == v4)?;
+                let mac = self.neighbours.mac(&(index, *gateway))?;
+                Some(worker::NextHop { port: index, mac, mtu: link.mtu })
+            }),
+            mtu: link.mtu,
+        };
+        Routes { ports: (0_u16..).zip(self.links.iter()).map(port).collect() }
     }
 
     fn locals(&self) -> LocalAddresses {
@@ -264,6 +295,12 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
         Scheduler::Mh => worker::SchedulerKind::Maglev { port: has(SchedulerFlag::MhPort), fallback: has(SchedulerFlag::MhFallback) },
         Scheduler::Sh => worker::SchedulerKind::SourceHash { port: has(SchedulerFlag::ShPort), fallback: has(SchedulerFlag::ShFallback) },
     }
+}
+
+/// A prefix of an IPv4 network is the whole mapped form but for its last bits.
+fn network_for_workers(network: &IpNet) -> Network {
+    let host_bits = network.max_prefix_len() - network.prefix_len();
+    Network { prefix: Address::from(network.network()), mask: u128::MAX.checked_shl(host_bits.into()).unwrap_or_default() }
 }
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.

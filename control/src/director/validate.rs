@@ -31,7 +31,6 @@ pub fn validate(document: &Document, links: &[Link]) -> Vec<Fault> {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     faults: Vec<Fault>,
-    unbuilt: usize,
 }
 
 impl Findings {
@@ -39,20 +38,8 @@ impl Findings {
         self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
     }
 
-    fn add_unbuilt(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.unbuilt += 1;
-        self.add(pointer, detail);
-    }
-
-    /// "Not built" only when nothing else is wrong: otherwise the document is invalid whatever gets built.
     pub(super) fn into_result(self) -> Result<(), Error> {
-        if self.faults.is_empty() {
-            Ok(())
-        } else if self.unbuilt == self.faults.len() {
-            Err(Error::NotBuilt(self.faults))
-        } else {
-            Err(Error::Invalid(self.faults))
-        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Error::Invalid(self.faults)) }
     }
 }
 
@@ -286,12 +273,7 @@ pub(super) fn check_server(service: ServiceKey, server: &RealServerSpec, at: At,
         match server.method {
             Method::DirectRouting => check_direct_routing(service, server, at, around.links(), found),
             Method::Tunnel => check_tunnel(service, server, at, around.links(), found),
-            Method::Masquerading => {
-                found.add_unbuilt(
-                    at.field("method"),
-                    "the masquerading forwarding method (ipvsadm -m) is not built yet: allowed are direct-routing and tunnel",
-                );
-            }
+            Method::Masquerading => check_masquerading(service, server, at, around.links(), found),
         }
     }
 }
@@ -310,17 +292,40 @@ fn check_port_is_kept(service: ServiceKey, server: &RealServerSpec, method: &str
     }
 }
 
+/// A method that leaves the packet in its own family cannot mix them.
+fn is_one_family(service: ServiceKey, server: &RealServerSpec, method: &str, at: At, found: &mut Findings) -> bool {
+    let same = server.address.is_ipv4() == service.address.is_ipv4();
+    if !same {
+        let (one, other) = if server.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        let what = service.mark().map_or_else(|| format!("the VIP {}", service.address), |_| format!("the virtual service {service}"));
+        let detail =
+            format!("{} is {one}, {what} is {other}: with {method} both must be of one family; tunnel can mix them", server.address);
+        found.add(at.field("address"), detail);
+    }
+    same
+}
+
+fn check_masquerading(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
+    if is_one_family(service, server, "masquerading", at, found) {
+        check_can_be_routed_to(server, "masquerading", at, links, found);
+    }
+}
+
 fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     check_port_is_kept(service, server, "a tunnel", at, found);
     for (field, detail) in server.tunnel.iter().flat_map(Tunnel::faults) {
         found.add(at.field(&format!("tunnel/{field}")), detail);
     }
+    check_can_be_routed_to(server, "a tunnel", at, links, found);
+}
+
+fn check_can_be_routed_to(server: &RealServerSpec, method: &str, at: At, links: &[Link], found: &mut Findings) {
     let link = |index: u16| links.get(usize::from(index));
     let way = hop_for(links, server.address).and_then(|(port, neighbour)| source_towards(link(port)?, neighbour));
     if way.is_none() {
         let family = if server.address.is_ipv4() { "IPv4" } else { "IPv6" };
         let detail = format!(
-            "{} is on no network that a port is connected to ({}), and no port has an {family} gateway: a tunnel needs one of the two",
+            "{} is on no network that a port is connected to ({}), and no port has an {family} gateway: {method} needs one of the two",
             server.address,
             networks(links)
         );
@@ -334,12 +339,7 @@ fn check_tunnel(service: ServiceKey, server: &RealServerSpec, at: At, links: &[L
 
 fn check_direct_routing(service: ServiceKey, server: &RealServerSpec, at: At, links: &[Link], found: &mut Findings) {
     check_port_is_kept(service, server, "direct routing", at, found);
-    if server.address.is_ipv4() != service.address.is_ipv4() {
-        let (one, other) = if server.address.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
-        let what = service.mark().map_or_else(|| format!("the VIP {}", service.address), |_| format!("the virtual service {service}"));
-        let detail =
-            format!("{} is {one}, {what} is {other}: with direct routing both must be of one family; tunnel can mix them", server.address);
-        found.add(at.field("address"), detail);
+    if !is_one_family(service, server, "direct routing", at, found) {
         return;
     }
     let Some((_, link)) = link_for(links, server.address) else {

@@ -82,6 +82,8 @@ impl Director {
                     dropped_entries: report.dropped_entries.get(),
                     defences: defences(report.defences.get()),
                     fragments: report.fragments.get(),
+                    handed_over: report.handed_over.get(),
+                    taken_over: report.taken_over.get(),
                     injected: report.injected.get(),
                     verdicts,
                     busy: pulse.busy,

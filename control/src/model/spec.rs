@@ -188,7 +188,7 @@ pub enum Method {
     DirectRouting,
     /// Tunnel (`ipvsadm -i`).
     Tunnel,
-    /// Masquerading (`ipvsadm -m`).
+    /// Masquerading (`ipvsadm -m`): the real server's way to clients leads through the director.
     Masquerading,
 }
 
@@ -237,7 +237,8 @@ pub struct RealServerSpec {
     /// The RIP.
     #[schema(value_type = String, example = "10.10.24.21")]
     pub address: IpAddr,
-    /// The rport; the service's vport when left out, and always for direct routing.
+    /// The rport; the service's vport when left out, and always for direct routing and tunnels. For a service of port 0 packets
+    /// keep their own port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub port: Option<u16>,

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use dataplane::command::{ControlEnd, channel};
+use dataplane::handover::{self, HandOver};
 use dataplane::link::PortQueues;
 use dataplane::vlan::VlanQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
@@ -39,7 +40,9 @@ impl Workers {
         let mut workers = Self { running: Vec::new(), ends: Vec::new() };
         let mut queues: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
         let (ready, started) = mpsc::channel();
-        for (index, core) in config.workers.cores.iter().enumerate() {
+        let mesh = handover::mesh(config.workers.cores.len(), config.limits.connections, seed()?)
+            .map_err(|error| StartError::dpdk("cannot make the rings between the workers", &error))?;
+        for ((index, core), handover) in config.workers.cores.iter().enumerate().zip(mesh) {
             let own = ports.iter().zip(&mut queues).filter_map(|(port, queues)| {
                 let (rx, tx) = queues.next()?;
                 Some(PortQueues {
@@ -51,7 +54,7 @@ impl Workers {
                     from_kernel: (index == 0).then(|| port.from_kernel.clone()),
                 })
             });
-            let own = worker_config(config, index, own.collect(), vlans)?;
+            let own = worker_config(config, index, own.collect(), vlans, handover)?;
             let (end, worker_end) = channel(COMMANDS, ports.len() + vlans.len());
             workers.ends.push(end);
             let ready = ready.clone();
@@ -132,7 +135,13 @@ impl Drop for Workers {
     }
 }
 
-fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>, vlans: &[OpenVlan]) -> Result<WorkerConfig, StartError> {
+fn worker_config(
+    config: &Config,
+    index: usize,
+    ports: Vec<PortQueues>,
+    vlans: &[OpenVlan],
+    handover: Option<HandOver>,
+) -> Result<WorkerConfig, StartError> {
     let queues = |(vlan, open): (&config::Vlan, &OpenVlan)| VlanQueues {
         // Ports are few.
         port: u16::try_from(vlan.port).unwrap_or(u16::MAX),
@@ -154,6 +163,7 @@ fn worker_config(config: &Config, index: usize, ports: Vec<PortQueues>, vlans: &
             config::Idle::Poll => Idle::Poll,
         },
         seed: seed()?,
+        handover,
     })
 }
 

@@ -32,6 +32,8 @@ pub mod flags {
     pub const TENTATIVE: u16 = 1 << 8;
     /// Of a template: not made by TCP, so that no handshake is waited for.
     pub const NO_HANDSHAKE: u16 = 1 << 3;
+    /// Masqueraded: replies find it by the index of replies. Set by the table alone.
+    pub const MASQUERADED: u16 = 1 << 14;
 }
 
 /// Set in [`Entry::protocol`] and [`Key::protocol`] of a persistence template, beside the IP protocol number: no packet has

@@ -9,6 +9,7 @@
 pub mod entry;
 pub mod index;
 pub mod key;
+pub mod reply;
 pub mod table;
 pub mod template;
 mod tentative;
@@ -16,5 +17,6 @@ mod wheel;
 
 pub use entry::{Entry, EntryId};
 pub use key::{Hasher, Key};
+pub use reply::{Replies, Way, reply_key};
 pub use table::{ConnectionTable, InsertError, NewEntry, TableError};
 pub use tentative::Tentative;

@@ -9,6 +9,7 @@ use dpdk::hugemem::HugeArray;
 use crate::connection::entry::{Entry, EntryId, TEMPLATE, flags};
 use crate::connection::index::Index;
 use crate::connection::key::{Hasher, Key};
+use crate::connection::reply::Replies;
 use crate::connection::tentative::{Queues, Tentative};
 use crate::connection::wheel::{ID_LIMIT, NIL, Wheel};
 use crate::service::{ServerId, ServiceId};
@@ -29,6 +30,8 @@ pub struct ConnectionTable {
     /// For every place whose entry is [`flags::CONTROLLED`], the template; not read otherwise.
     pub(super) templates: HugeArray<u32>,
     capacity: u32,
+    /// The index of replies, once there is a masquerading real server.
+    pub(super) replies: Option<Replies>,
     /// First of the places that were used and given back.
     free: u32,
     /// First of the places that were never used.
@@ -104,6 +107,7 @@ impl ConnectionTable {
             tentative: Queues::new(entries.len()).map_err(TableError::Memory)?,
             templates,
             entries,
+            replies: None,
             capacity,
             free: NIL,
             fresh: 0,
@@ -278,6 +282,11 @@ impl ConnectionTable {
             let template = &mut self.entries[self.templates[id as usize] as usize];
             template.in_packets = template.in_packets.saturating_sub(1);
         }
+        if self.entries[id as usize].flags & flags::MASQUERADED != 0
+            && let Some(replies) = &mut self.replies
+        {
+            replies.release(id);
+        }
         let place = &mut self.entries[id as usize];
         let entry = *place;
         place.flags = 0;
@@ -350,7 +359,8 @@ impl ConnectionTable {
 
     /// Makes index, wheel, free list and counts anew from the entries alone, and returns how many were kept.
     ///
-    /// Which template an entry came from is not kept: templates then end by their own time alone.
+    /// Which template an entry came from is not kept: templates then end by their own time alone. Neither is what replies are
+    /// found by: those of masqueraded connections are not translated any more.
     ///
     /// For a director that adopts the entries of an earlier one: `was` is the earlier clock's moment of adoption and `now` the
     /// same moment on this clock, so every entry keeps the time that it had left. Of two entries with one key the first is
@@ -358,6 +368,7 @@ impl ConnectionTable {
     pub fn rebuild_index(&mut self, was: Tick, now: Tick) -> u32 {
         let shift = now.0.wrapping_sub(was.0);
         self.index.clear();
+        self.replies = None;
         self.wheel.reset(now);
         self.tentative.clear();
         (self.free, self.fresh, self.live) = (NIL, self.capacity, 0);
@@ -368,7 +379,7 @@ impl ConnectionTable {
             if entry.is_live() && self.find(hash, &key).is_none() && self.index.insert(hash, id).is_ok() {
                 let place = &mut self.entries[id as usize];
                 place.expires = entry.expires.wrapping_add(shift);
-                place.flags &= !(flags::CONTROLLED | flags::TENTATIVE);
+                place.flags &= !(flags::CONTROLLED | flags::MASQUERADED | flags::TENTATIVE);
                 if entry.is_template() {
                     place.in_packets = 0;
                 }

@@ -189,9 +189,16 @@ impl Fragments {
                 _ => Way::Dropped,
             };
             let protocol = packet.key.protocol;
-            let of_flow = [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| *known as u8 == protocol);
-            let service = of_flow
-                .and_then(|protocol| rules.find(&ServiceKey { protocol, address: packet.key.virtual_, port: packet.key.virtual_port }));
+            let (key, hash) = (&packet.key, lanes.hashes[lane]);
+            let entry = (packet.kind == Kind::Flow).then(|| tracker.connections.find(hash, key)).flatten();
+            let service = match entry {
+                Some(id) => Some(tracker.connections.entry(id).service()),
+                None if packet.kind == Kind::Flow => rules.find_marked(key).or_else(|| {
+                    let of_flow = Protocol::of_flow(protocol);
+                    rules.find(&ServiceKey { protocol: of_flow, address: key.virtual_, port: key.virtual_port })
+                }),
+                None => None,
+            };
             let mut ranges = Ranges::default();
             ranges.add(first.range, true);
             let ports = (packet.key.client_port, packet.key.virtual_port);

@@ -5,10 +5,14 @@ use zerocopy::FromBytes;
 
 use crate::connection::Key;
 use crate::parse::{L3, Packet, extension_headers};
+use crate::sctp;
 use crate::verdict::Verdict;
 
 /// Bytes of the longest datagram (RFC 791, RFC 8200 section 4.5).
 const LONGEST: usize = 65_535;
+
+/// Bytes of SCTP's common header and that of the first chunk (RFC 9260 section 3).
+const SCTP_HEADER: usize = 16;
 
 /// One fragment.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,12 @@ impl Piece {
                 packet.key.client_port = udp.source_port.get();
                 packet.key.virtual_port = udp.destination_port.get();
             }
+            protocol::SCTP => {
+                let Some((client_port, virtual_port, flags)) = sctp::read(l4) else { return Err(Verdict::FragmentTiny) };
+                packet.tcp_flags = flags;
+                packet.key.client_port = client_port;
+                packet.key.virtual_port = virtual_port;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -92,6 +102,7 @@ impl Piece {
     pub(super) const fn header(protocol: u8) -> usize {
         match protocol {
             protocol::TCP => size_of::<TcpHeader>(),
+            protocol::SCTP => SCTP_HEADER,
             _ => size_of::<UdpHeader>(),
         }
     }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, channel};
+use dataplane::connection::Replies;
 use dataplane::link::PortQueues;
+use dataplane::routes::{PortRoutes, Routes};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
 use dataplane::settings::{Settings, Timeouts};
-use dataplane::stats::{ServerStats, ServiceStats};
+use dataplane::stats::{ServerStats, ServiceStats, TrafficSum};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
 use dataplane::vlan::{Tags, VlanQueues};
@@ -51,6 +53,8 @@ pub struct Server {
     pub thresholds: Thresholds,
     /// For a tunnel: the RIP, and the DIP that it is reached from.
     pub tunnel: Option<(&'static str, &'static str)>,
+    /// For masquerading: the rport, 0 for that of each packet.
+    pub masquerading: Option<u16>,
     pub encapsulation: Encapsulation,
     pub port: u16,
 }
@@ -63,6 +67,7 @@ pub const fn server(n: u8) -> Server {
         available: true,
         thresholds: Thresholds { upper: 0, lower: 0 },
         tunnel: None,
+        masquerading: None,
         encapsulation: Encapsulation::IpIp,
         port: 0,
     }
@@ -83,6 +88,10 @@ impl Server {
     }
     pub const fn tunnel(mut self, rip: &'static str, dip: &'static str) -> Self {
         self.tunnel = Some((rip, dip));
+        self
+    }
+    pub const fn masquerading(mut self, port: u16) -> Self {
+        self.masquerading = Some(port);
         self
     }
     pub const fn encapsulation(mut self, encapsulation: Encapsulation) -> Self {
@@ -109,6 +118,7 @@ pub struct Lab {
     pub no_real_server: NoRealServer,
     pub timeouts: Option<Timeouts>,
     pub pool: Mempool,
+    room: u32,
     rx: Ring,
     tx: Ring,
     to_kernel: Arc<Ring>,
@@ -176,6 +186,7 @@ impl Lab {
             vlans: vlans.collect(),
             idle: Idle::Poll,
             seed: [1, 2, 3, 4],
+            handover: None,
         };
         let worker = Worker::new(config, end).expect("worker");
         let mut lab = Self {
@@ -186,6 +197,7 @@ impl Lab {
             no_real_server: NoRealServer::Icmp,
             timeouts: None,
             pool,
+            room: connections,
             rx,
             tx,
             to_kernel,
@@ -204,7 +216,8 @@ impl Lab {
             vips: [VIP, VIP6].map(address).into_iter().collect(),
             macs: vec![OUR_MAC],
         };
-        lab.apply(Batch { locals: Some(Arc::new(locals)), ..Batch::default() });
+        let routes = Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] };
+        lab.apply(Batch { locals: Some(Arc::new(locals)), routes: Some(Arc::new(routes)), ..Batch::default() });
         lab
     }
 
@@ -259,8 +272,12 @@ impl Lab {
             let real = RealServer {
                 id: server_id,
                 address: real_address,
-                port,
-                method: if s.tunnel.is_some() { Method::Tunnel } else { Method::DirectRouting },
+                port: s.masquerading.unwrap_or(port),
+                method: match s {
+                    Server { tunnel: Some(_), .. } => Method::Tunnel,
+                    Server { masquerading: Some(_), .. } => Method::Masquerading,
+                    _ => Method::DirectRouting,
+                },
                 thresholds: s.thresholds,
                 tunnel: s.tunnel.map(|(_, dip)| Tunnel { source: address(dip), encapsulation: s.encapsulation }),
                 available: s.available,
@@ -268,6 +285,9 @@ impl Lab {
                 next_hop,
                 stats: Arc::clone(&stats),
             };
+            if s.masquerading.is_some() {
+                batch.replies = Some(Replies::new(self.room).expect("memory"));
+            }
             batch.servers.push((server_id, Some(Arc::new(real))));
             if s.available {
                 let last_weight = self.last_weights.entry(server_id.0).or_default();
@@ -309,6 +329,10 @@ impl Lab {
 
     pub fn inactive(&self, id: u32, n: u8) -> u32 {
         self.stats[&(id * 64 + u32::from(n))].inactive()
+    }
+
+    pub fn service_traffic(&self, id: u32) -> TrafficSum {
+        self.service_stats[&id].sum()
     }
 
     pub fn server_stats(&self, id: u32, n: u8) -> &ServerStats {

@@ -97,6 +97,7 @@ impl Rig {
             vlans: Vec::new(),
             idle: Idle::Poll,
             seed: [u64::from(start.0), 2, 3, u64::from(connections)],
+            handover: None,
         };
         let worker = Worker::new(config, end).expect("a worker");
         let mut bench = Bench { rig: self, worker, control, now: Tick(0), held: Vec::new() };

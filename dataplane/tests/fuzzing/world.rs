@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
+use dataplane::connection::Replies;
 use dataplane::marks::{MarkRule, Marks, Prefix};
+use dataplane::routes::{Network, PortRoutes, Routes};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::*;
 use dataplane::settings::{Mode, Settings, Timeouts, Ttl};
@@ -58,7 +60,7 @@ struct Server {
     address: Address,
     port: u16,
     method: Method,
-    tunnel_source: Option<Address>,
+    tunnel: Option<Tunnel>,
     available: bool,
     weight: u32,
     last_weight: u32,
@@ -100,7 +102,10 @@ impl World {
 
     /// Addresses, and a few services to begin with.
     pub fn begin(&mut self, c: &mut Choices<'_>) -> Batch {
-        let mut batch = Batch { locals: Some(Arc::new(locals(true))), ..Batch::default() };
+        let mut batch = Batch { locals: Some(Arc::new(locals(true))), routes: Some(Arc::new(routes(c))), ..Batch::default() };
+        if !self.exact {
+            batch.replies = Some(Replies::new(1_000).expect("memory"));
+        }
         if c.one_in(2) {
             self.change_marks(c, &mut batch);
         }
@@ -113,8 +118,11 @@ impl World {
         self.finish(batch)
     }
 
-    /// How many connections were scheduled to each real server.
+    /// How many connections were scheduled to each real server, where the reference needs to be told.
     pub fn scheduled(&self) -> Vec<(u32, u64)> {
+        if self.services.values().all(|service| !UNFORESEEN.contains(&service.scheduler)) {
+            return Vec::new();
+        }
         self.server_stats.iter().map(|(id, stats)| (*id, stats.sum().connections)).collect()
     }
 
@@ -230,7 +238,7 @@ impl World {
             self.servers.get_mut(&place).expect("a member").available = false;
         } else {
             let known = self.servers.remove(&place);
-            let server = new_server(c, service.key, n, known.as_ref());
+            let server = new_server(c, service.key, n, known.as_ref(), !self.exact);
             service.members.push(place);
             if let Some(known) = known {
                 self.relieve(place, known.thresholds, server.thresholds);
@@ -275,7 +283,9 @@ impl World {
             3 if server.address.is_v4() == key.address.is_v4() => {
                 let tunnel = server.method == Method::DirectRouting;
                 server.method = if tunnel { Method::Tunnel } else { Method::DirectRouting };
-                server.tunnel_source = tunnel.then(|| address(if server.address.is_v4() { "10.10.24.10" } else { "fd00:10::10" }));
+                let encapsulation = encapsulation(c);
+                let source = address(if server.address.is_v4() { "10.10.24.10" } else { "fd00:10::10" });
+                server.tunnel = tunnel.then_some(Tunnel { source, encapsulation });
             }
             3 => {}
             _ => {
@@ -424,7 +434,7 @@ impl World {
             address: server.address,
             port: server.port,
             method: server.method,
-            tunnel: server.tunnel_source.map(|source| Tunnel { source, encapsulation: Encapsulation::IpIp }),
+            tunnel: server.tunnel,
             available: server.available,
             weight: server.weight,
             thresholds: server.thresholds,
@@ -532,30 +542,63 @@ fn next_hop(c: &mut Choices<'_>, place: u32) -> Option<NextHop> {
     Some(NextHop { port, mac, mtu: c.pick(&[1500, 1500, 1500, 1500, 1280, 1300, 576, 68, 9000]) })
 }
 
-/// A way to reach a real server, with what belongs to it.
-fn method(c: &mut Choices<'_>, key: ServiceKey, n: u32) -> (Method, Address, Option<Address>) {
-    let v4 = Address::v4(0x0a0a_1815 + n);
-    let v6 = Address(address("fd00:10::15").0 + u128::from(n));
-    let own_family = if key.address.is_v4() { v4 } else { v6 };
+fn encapsulation(c: &mut Choices<'_>) -> Encapsulation {
+    let checksum = c.one_in(2);
     match c.below(4) {
-        0 | 1 => (Method::DirectRouting, own_family, None),
-        2 => (Method::Tunnel, v4, (!c.one_in(12)).then(|| address("10.10.24.10"))),
-        _ => (Method::Tunnel, v6, Some(address("fd00:10::10"))),
+        0 | 1 => Encapsulation::IpIp,
+        2 => Encapsulation::Gue { port: 6080, checksum },
+        _ => Encapsulation::Gre { checksum },
     }
 }
 
-fn new_server(c: &mut Choices<'_>, key: ServiceKey, n: u32, known: Option<&Server>) -> Server {
-    let (method, address, tunnel_source) = match known {
-        Some(old) => (old.method, old.address, old.tunnel_source),
+/// A real server's address of either family.
+fn addresses(n: u32) -> [Address; 2] {
+    [Address::v4(0x0a0a_1815 + n), Address(address("fd00:10::15").0 + u128::from(n))]
+}
+
+/// Its address of the service's family.
+fn own_address(key: ServiceKey, n: u32) -> Address {
+    addresses(n)[usize::from(!key.address.is_v4())]
+}
+
+/// Ways to clients: networks on the link, gateways, or neither.
+fn routes(c: &mut Choices<'_>) -> Routes {
+    let network = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8 };
+    let mut port = |n: u8| {
+        let gateway = c.one_in(2).then_some(NextHop { port: n.into(), mac: [2, 0, 0, 0, 7, n], mtu: 1500 });
+        PortRoutes { networks: if n == 0 { vec![network] } else { Vec::new() }, gateways: [gateway; 2], mtu: 1500 }
+    };
+    Routes { ports: vec![port(0), port(1)] }
+}
+
+/// A way to reach a real server, with what belongs to it.
+fn method(c: &mut Choices<'_>, key: ServiceKey, n: u32) -> (Method, Address, Option<Tunnel>) {
+    let [v4, v6] = addresses(n);
+    let own_family = own_address(key, n);
+    match c.below(4) {
+        0 | 1 => (Method::DirectRouting, own_family, None),
+        2 => {
+            let encapsulation = encapsulation(c);
+            (Method::Tunnel, v4, (!c.one_in(12)).then(|| Tunnel { source: address("10.10.24.10"), encapsulation }))
+        }
+        _ => (Method::Tunnel, v6, Some(Tunnel { source: address("fd00:10::10"), encapsulation: encapsulation(c) })),
+    }
+}
+
+fn new_server(c: &mut Choices<'_>, key: ServiceKey, n: u32, known: Option<&Server>, masquerading: bool) -> Server {
+    let (method, address, tunnel) = match known {
+        Some(old) => (old.method, old.address, old.tunnel),
+        // The reference director does not masquerade.
+        None if masquerading && c.one_in(3) => (Method::Masquerading, own_address(key, n), None),
         None => method(c, key, n),
     };
     let weight = weight(c);
     Server {
         last_weight: if weight == 0 { known.map_or(0, |old| old.last_weight) } else { weight },
         address,
-        port: key.port,
+        port: if method == Method::Masquerading { c.pick(&[key.port, 8080, 0]) } else { key.port },
         method,
-        tunnel_source,
+        tunnel,
         available: true,
         weight,
         thresholds: thresholds(c),

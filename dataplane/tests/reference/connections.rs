@@ -132,10 +132,10 @@ impl Director {
         entry.state = next;
         entry.expires = now.wrapping_add(seconds * SECOND);
         let is_active = entry.is_active(&key);
-        if let Some(template) = connection.template.filter(|_| next == "ES")
-            && let Some(template) = self.connections.get_mut(&template)
-        {
-            template.assured = true;
+        if let Some(template) = connection.template.and_then(|template| self.connections.get_mut(&template)) {
+            template.assured |= next == "ES";
+            // A second datagram says as much of the client as a handshake.
+            template.handshake &= key.protocol != 17;
         }
         let counts = self.server_counts.entry(connection.server).or_default();
         match (connection.is_active(&key), is_active) {
@@ -340,7 +340,7 @@ impl Director {
         true
     }
 
-    fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
+    pub(super) fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
         let counts = self.server_counts.entry(server).or_default();
         counts.traffic.packet(packet);
         counts.traffic.connections += u64::from(first);

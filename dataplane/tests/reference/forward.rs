@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use dataplane::service::{Method, NextHop};
+use dataplane::service::{Method, NextHop, Tunnel};
 use dataplane::settings::Ttl;
 
 use super::wire::{L3, Packet, be16, checksum, checksum_with};
-use super::{Director, Server};
+use super::{Director, Server, encapsulation};
 
 /// Why a client is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,8 +105,8 @@ impl Director {
                 Ok(hop.port)
             }
             Method::Tunnel => {
-                let (to, from) = (snapshot.address.ip(), snapshot.tunnel.ok_or(("no_next_hop", None))?.source.ip());
-                self.tunnel(frame, packet, &hop, from, to, later, buffers)
+                let (to, tunnel) = (snapshot.address.ip(), snapshot.tunnel.ok_or(("no_next_hop", None))?);
+                self.tunnel(frame, packet, &hop, tunnel, to, later, buffers)
             }
             Method::Masquerading => Err(("no_next_hop", None)),
         }
@@ -120,7 +120,7 @@ impl Director {
         frame: &mut Vec<u8>,
         packet: &Packet,
         hop: &NextHop,
-        from: IpAddr,
+        tunnel: Tunnel,
         to: IpAddr,
         later: &mut Vec<(u16, Vec<u8>)>,
         buffers: &mut usize,
@@ -128,11 +128,13 @@ impl Director {
         if !lower_ttl(frame, packet.is_v4()) {
             return Err(("ttl_expired", Some(Cause::TimeExceeded)));
         }
+        let from = tunnel.source.ip();
         let inner = frame[L3..L3 + packet.length].to_vec();
         let (class, hops, may_fragment, protocol) =
             if packet.is_v4() { (inner[1], inner[8], inner[6] & 0x40 == 0, 4) } else { ((be16(&inner, 0) >> 4) as u8, inner[7], true, 41) };
         let class = if class & 3 == 3 { class & 0xfc | 2 } else { class };
-        let header = if to.is_ipv4() { 20 } else { 40 };
+        let (protocol, inner) = encapsulation::wrap(tunnel.encapsulation, packet, protocol, &inner, from, to);
+        let header = if to.is_ipv4() { 20 } else { 40 } + (inner.len() - packet.length) as u16;
         let room = hop.mtu.saturating_sub(header);
         let fits = packet.length <= usize::from(room);
         if !fits {

@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod connections;
+pub mod encapsulation;
 pub mod forward;
 pub mod hashing;
 pub mod limit;
@@ -385,14 +386,16 @@ impl Director {
     /// What is no packet of a connection.
     fn other(&mut self, frame: &mut Vec<u8>, packet: &Packet, port: usize) -> Fate {
         let our_mac = self.macs[port];
+        if matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
+            && let Some(fate) = self.about_connection(frame, packet)
+        {
+            return fate;
+        }
         let local = |address: IpAddr| self.is_local(address, port);
         let destination = packet.destination.ip();
         let answer = match packet.kind {
             Kind::Arp => answers::arp(frame, our_mac, local),
             Kind::Icmp | Kind::Icmpv6 => {
-                if let Some(server) = self.about_connection(frame, packet) {
-                    return Fate::Server(server);
-                }
                 if packet.kind == Kind::Icmpv6 {
                     answers::icmpv6(frame, packet, our_mac, local)
                 } else if local(destination) {
@@ -414,11 +417,11 @@ impl Director {
         }
     }
 
-    /// The real server of the connection that an ICMP error is about: destination unreachable, source quench, time exceeded,
-    /// packet too big, sent to whom the quoted packet came from.
-    fn about_connection(&self, frame: &[u8], packet: &Packet) -> Option<u32> {
+    /// What becomes of an ICMP error (destination unreachable, source quench, time exceeded, packet too big, parameter problem)
+    /// that was sent to whom the packet that it quotes came from, where that was a service.
+    fn about_connection(&mut self, frame: &[u8], packet: &Packet) -> Option<Fate> {
         let message = &frame[packet.l4..wire::L3 + packet.length];
-        let kinds: &[u8] = if packet.is_v4() { &[3, 4, 11] } else { &[1, 2, 3] };
+        let kinds: &[u8] = if packet.is_v4() { &[3, 4, 11] } else { &[1, 2, 3, 4] };
         if !kinds.contains(message.first()?) {
             return None;
         }
@@ -426,7 +429,23 @@ impl Director {
         if virtual_.ip() != packet.destination.ip() {
             return None;
         }
-        self.connections.get(&Key { template: false, aside: 0, protocol, client, virtual_ }).map(|connection| connection.server)
+        let key = Key { template: false, aside: 0, protocol, client, virtual_ };
+        let Some((server, service)) = self.connections.get(&key).map(|connection| (connection.server, connection.service)) else {
+            let request = Packet { source: client, destination: virtual_, protocol, ..*packet };
+            return self.service_of(&request).map(|_| Fate::Drop("unrelated_icmp_error"));
+        };
+        let sum = if packet.is_v4() {
+            wire::checksum(message)
+        } else {
+            wire::checksum_with(packet.source.ip(), packet.destination.ip(), 58, message)
+        };
+        if sum != 0 {
+            return Some(Fate::Drop("bad_checksum"));
+        }
+        if self.servers.get(&server).is_some_and(|target| target.snapshot.available) {
+            self.count(server, service, packet, false);
+        }
+        Some(Fate::Server(server))
     }
 
     /// The scheduler's word.

@@ -241,6 +241,19 @@ impl Mbuf {
         (OL_FLAGS.get(self) & dpdk_sys::BATON_RX_RSS_HASH != 0).then(|| RSS_HASH.get(self))
     }
 
+    /// A number that travels with the frame: what [`Mbuf::set_tag`] wrote, otherwise nothing of meaning.
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        RSS_HASH.get(self)
+    }
+
+    /// Lets a number travel with the frame, in the place of [`Mbuf::rss_hash`], which is forgotten (`rte_mbuf`'s `hash.usr`).
+    #[inline(always)]
+    pub fn set_tag(&mut self, tag: u32) {
+        OL_FLAGS.set(self, OL_FLAGS.get(self) & !dpdk_sys::BATON_RX_RSS_HASH);
+        RSS_HASH.set(self, tag);
+    }
+
     /// Whether the device found the IPv4 header checksum wrong. `false` also when it did not look.
     #[inline(always)]
     pub fn bad_ip_checksum(&self) -> bool {

@@ -23,8 +23,9 @@ pub(crate) struct RingInner {
     _eal: Arc<EalInner>,
 }
 
-// SAFETY: an MPMC rte_ring is made for many threads at once, and frames may cross threads: a mempool takes them back from
-// any. The pointer stays valid as long as this value.
+// SAFETY: an MPMC rte_ring is made for many threads at once, and one with single ends is reached only through a
+// `RingSender` and a `RingReceiver`, which are neither cloned nor shared while they work. Frames may cross threads: a mempool
+// takes them back from any. The pointer stays valid as long as this value.
 unsafe impl Send for RingInner {}
 // SAFETY: as for Send.
 unsafe impl Sync for RingInner {}
@@ -34,11 +35,23 @@ impl Ring {
     ///
     /// Errors: the EAL does not run; name longer than 28 bytes or taken; size 0 or too large; no memory.
     pub fn new(name: &str, size: u32, socket: Option<u32>) -> Result<Self, DpdkError> {
+        Self::with(name, size, socket, 0)
+    }
+
+    /// Makes a ring for `size` frames from one thread to one other, which needs no locked instruction at either end.
+    ///
+    /// Errors: as for [`Ring::new`].
+    pub fn one_way(name: &str, size: u32, socket: Option<u32>) -> Result<(RingSender, RingReceiver), DpdkError> {
+        let ring = Self::with(name, size, socket, dpdk_sys::RING_F_SP_ENQ | dpdk_sys::RING_F_SC_DEQ)?;
+        Ok((RingSender(ring.clone()), RingReceiver(ring)))
+    }
+
+    fn with(name: &str, size: u32, socket: Option<u32>, ends: u32) -> Result<Self, DpdkError> {
         const CALL: &str = "rte_ring_create";
         let eal = eal::running(CALL)?;
         let c_name = c_string(CALL, name)?;
         // SAFETY: the EAL runs; the name is NUL-terminated and copied by the callee.
-        let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), size, eal::socket_id(socket), dpdk_sys::RING_F_EXACT_SZ) };
+        let raw = unsafe { dpdk_sys::rte_ring_create(c_name.as_ptr(), size, eal::socket_id(socket), dpdk_sys::RING_F_EXACT_SZ | ends) };
         let raw = NonNull::new(raw).ok_or_else(|| DpdkError::last(CALL).with_hint(format!("ring {name} for {size} frames")))?;
         Ok(Self { inner: Arc::new(RingInner { raw, _eal: eal }) })
     }
@@ -100,6 +113,30 @@ impl Ring {
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring").field("len", &self.len()).finish()
+    }
+}
+
+/// The end of a one-way ring that frames go in by; the only one.
+#[derive(Debug)]
+pub struct RingSender(Ring);
+
+impl RingSender {
+    /// Puts one frame in, or gives it back when the ring is full.
+    #[inline]
+    pub fn send(&mut self, frame: Mbuf) -> Result<(), Mbuf> {
+        self.0.enqueue(frame)
+    }
+}
+
+/// The end of a one-way ring that frames come out of; the only one.
+#[derive(Debug)]
+pub struct RingReceiver(Ring);
+
+impl RingReceiver {
+    /// Takes frames out, as many as there are and fit behind those in the burst; how many.
+    #[inline]
+    pub fn receive(&mut self, burst: &mut Burst) -> usize {
+        self.0.dequeue_burst(burst)
     }
 }
 

@@ -45,7 +45,7 @@ Options of services and real servers:
   -i, --ipip                                    tunnel; the port is the service's; --tun-type ipip (default), gue or gre
   --tun-port PORT                               UDP port of gue
   --tun-nocsum, --tun-csum, --tun-remcsum       checksum of gue and gre: none (default), whole, remote (gue)
-  -m, --masquerading                            masquerading
+  -m, --masquerading                            masquerading, to the real server's own port
   -w, --weight N                                0 to 2147483647 (default 1); 0: no new connections
   -x, --u-threshold N                           connections at which there are no new ones; 0: no limit
   -y, --l-threshold N                           connections below which there are again

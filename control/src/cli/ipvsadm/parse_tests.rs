@@ -382,7 +382,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     for (line, what) in [
         ("-A -t 10.10.24.88:80 --pe sip", "a persistence engine (--pe) is not built yet"),
         ("-A -t 10.10.24.88:80 -s wlb", "Scheduler or persistence engine not found"),
-        ("-e -t 10.10.24.88:80 -r 10.10.24.21:8080 -m", "masquerading (-m) is not built yet"),
         ("--start-daemon master", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
         ("--stop-daemon backup", "the connection synchronization daemon (--start-daemon, --stop-daemon) is not built yet"),
     ] {

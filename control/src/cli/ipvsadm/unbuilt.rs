@@ -2,14 +2,11 @@
 
 use super::options::{Command, Named};
 use super::parse::Line;
-use crate::model::Method;
 
 /// What in this line is not built yet; `None` when everything is.
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
     let what = if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
         "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
-    } else if line.method == Method::Masquerading {
-        "masquerading (-m) is".to_owned()
     } else if line.has(Named::Pe) {
         "a persistence engine (--pe) is".to_owned()
     } else {

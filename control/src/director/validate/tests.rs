@@ -117,12 +117,6 @@ fn every_rule_names_the_field_and_what_is_allowed() {
         ("/real_servers/0/mac", json!("00:00:00:00:00:00"), "/real_servers/0/mac", "zero"),
         ("/real_servers/0/mac", json!("ff:ff:ff:ff:ff:ff"), "/real_servers/0/mac", "broadcast"),
         ("/real_servers/0/mac", json!("02:00:00:00:d0:01"), "/real_servers/0/mac", "director's own"),
-        (
-            "/real_servers/0/method",
-            json!("masquerading"),
-            "/real_servers/0/method",
-            "masquerading forwarding method (ipvsadm -m) is not built yet",
-        ),
     ];
     for (set, value, pointer, says) in table {
         let found = faults(&with(set, value.clone()));
@@ -178,13 +172,22 @@ fn one_fault_does_not_hide_another() {
 }
 
 #[test]
-fn not_built_is_said_only_when_nothing_else_is_wrong() {
-    let check = |service| check_document(&document(json!({"services": [service]})), &links()).into_result();
-    let masquerading = with("/real_servers/0/method", json!("masquerading"));
-    assert!(matches!(check(masquerading.clone()), Err(Error::NotBuilt(_))));
-    let mut both = masquerading;
-    both["port"] = json!(0);
-    assert!(matches!(check(both), Err(Error::Invalid(faults)) if faults.len() == 2));
+fn masquerading_takes_any_port_and_any_way_but_one_family() {
+    let masquerading = |set: &str, value: serde_json::Value| {
+        let mut service = with("/real_servers/0/method", json!("masquerading"));
+        service["real_servers"][0][set] = value;
+        faults(&service)
+    };
+    assert_eq!(masquerading("port", json!(8080)), []);
+    assert_eq!(masquerading("address", json!("192.0.2.1")), [], "behind the gateway");
+    for (set, value, says) in [
+        ("address", json!("fd00:10::21"), "with masquerading both must be of one family"),
+        ("address", json!("10.10.24.255"), "network's broadcast"),
+        ("port", json!(0), "1 to 65535"),
+    ] {
+        let found = masquerading(set, value);
+        assert!(found.len() == 1 && found[0].0.ends_with(set) && found[0].1.contains(says), "{found:?}");
+    }
 }
 
 #[test]

@@ -51,6 +51,24 @@ crate::eal_test! {
         Ring::new("short-lived", 8, None).unwrap();
     }
 
+    fn one_way_ring_keeps_the_order_and_gives_back_what_it_cannot_hold(eal) {
+        let mempool = mempool(&eal);
+        let (mut sender, mut receiver) = Ring::one_way("one-way", 3, None).unwrap();
+        for number in 0..3 {
+            let mut frame = mempool.alloc().unwrap();
+            frame.copy_from(&[number]).unwrap();
+            sender.send(frame).unwrap();
+        }
+        let refused = sender.send(mempool.alloc().unwrap());
+        assert!(refused.is_err());
+        let mut burst = Burst::new();
+        assert_eq!(receiver.receive(&mut burst), 3);
+        assert_eq!(burst.iter().map(|frame| frame.data()[0]).collect::<Vec<_>>(), [0, 1, 2]);
+        sender.send(burst.pop().unwrap()).unwrap();
+        drop((sender, receiver, burst, refused));
+        assert_eq!(mempool.in_use(), 0, "what is left in a ring goes home with it");
+    }
+
     fn frames_cross_workers_in_order(eal) {
         let mempool = mempool(&eal);
         let ring = Ring::new("handover", 32, None).unwrap();

@@ -1,0 +1,228 @@
+//! Replies: a second index over the same entries, by what real servers answer to masqueraded connections.
+//!
+//! It exists only once there is a masquerading real server: the control plane makes it and sends it with the batch that
+//! brings the first one. So direct routing has neither its memory nor its cost.
+
+use std::fmt;
+
+use dpdk::DpdkError;
+use dpdk::hugemem::HugeArray;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::connection::entry::{Entry, EntryId, flags};
+use crate::connection::index::Index;
+use crate::connection::key::Key;
+use crate::connection::table::ConnectionTable;
+
+/// Where a client's packets come from: its answers go there when no route says better.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Index of the port in the configuration's order.
+    pub port: u16,
+    /// Source MAC of the client's latest packet: its own or that of a router.
+    pub mac: [u8; 6],
+}
+
+/// What is remembered of a masqueraded connection beside its entry: 16 bytes.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Reply {
+    /// The hash that its reply key is found under.
+    hash: u64,
+    mac: [u8; 6],
+    port: u16,
+}
+
+/// The index of reply keys with what belongs to each connection. Memory: 29 bytes for each of the table's places.
+pub struct Replies {
+    index: Index,
+    beside: HugeArray<Reply>,
+    live: u32,
+}
+
+impl Replies {
+    /// For a table of `capacity` connections; all memory is provided here, so not for the packet path.
+    ///
+    /// Errors: the memory could not be had.
+    pub fn new(capacity: u32) -> Result<Self, DpdkError> {
+        let mut beside = HugeArray::anonymous(capacity as usize)?;
+        beside.prefault()?;
+        Ok(Self { index: Index::new(capacity)?, beside, live: 0 })
+    }
+
+    /// Takes an entry out that ends. Cost: that of the index.
+    #[inline(never)]
+    pub(super) fn release(&mut self, id: u32) {
+        let hash = self.beside[id as usize].hash;
+        self.live -= u32::from(self.index.remove(hash, id));
+    }
+}
+
+impl fmt::Debug for Replies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("len", &self.live).field("capacity", &self.beside.len()).finish_non_exhaustive()
+    }
+}
+
+/// The key under which replies of a connection from `client` are found that goes to a real server's address and port.
+///
+/// It is the key that such a packet itself has, so that its hash is computed once.
+pub const fn reply_key(connection: &Key, server: crate::address::Address, port: u16) -> Key {
+    Key {
+        client: server,
+        virtual_: connection.client,
+        client_port: port,
+        virtual_port: connection.client_port,
+        protocol: connection.protocol,
+    }
+}
+
+impl ConnectionTable {
+    /// Gives the table its index of replies, unless it has one; the one that is not needed comes back.
+    ///
+    /// One for another capacity is not taken: every entry must have its place in it.
+    pub fn take_replies(&mut self, replies: &mut Option<Replies>) {
+        if self.replies.is_none() && replies.as_ref().is_some_and(|r| r.beside.len() == self.capacity() as usize) {
+            std::mem::swap(&mut self.replies, replies);
+        }
+    }
+
+    /// Whether there is an index of replies, without which no connection can be masqueraded.
+    pub const fn has_replies(&self) -> bool {
+        self.replies.is_some()
+    }
+
+    /// Masqueraded connections held.
+    pub fn masqueraded(&self) -> u32 {
+        self.replies.as_ref().map_or(0, |replies| replies.live)
+    }
+
+    /// Lets entry `id` be found by replies with key `reply`; whether there is an index for that.
+    pub fn masquerade(&mut self, id: EntryId, reply: &Key) -> bool {
+        let hash = self.hash(reply);
+        let Some(replies) = &mut self.replies else { return false };
+        // The index has room for every place of the table.
+        if replies.index.insert(hash, id.0).is_err() {
+            return false;
+        }
+        replies.live += 1;
+        replies.beside[id.0 as usize] = Reply { hash, mac: [0; 6], port: 0 };
+        self.entries[id.0 as usize].flags |= flags::MASQUERADED;
+        true
+    }
+
+    /// Asks for the index line that a search for a reply begins with.
+    #[inline]
+    pub fn prefetch_reply(&self, hash: u64) {
+        if let Some(replies) = &self.replies {
+            replies.index.prefetch(hash);
+        }
+    }
+
+    /// The entry whose replies have the key `reply` with hash `hash`; `from` tells whether its real server is the sender.
+    ///
+    /// Of two connections of one client port to two services that lead to one real server's port, either may be found, as
+    /// their packets cannot be told apart. Cost: as [`find`](Self::find), and a line for what lies beside the entry.
+    #[inline]
+    pub fn find_reply(&self, hash: u64, reply: &Key, mut from: impl FnMut(&Entry) -> bool) -> Option<EntryId> {
+        let replies = self.replies.as_ref()?;
+        let is_it = |id: u32| {
+            let entry = &self.entries[id as usize];
+            replies.beside[id as usize].hash == hash
+                && entry.client == reply.virtual_.0
+                && entry.client_port == reply.virtual_port
+                && entry.protocol == reply.protocol
+                && from(entry)
+        };
+        replies.index.find(hash, is_it).map(EntryId)
+    }
+
+    /// Where the client of a masqueraded connection sends from; `None` while no packet of it was forwarded.
+    pub fn way(&self, id: EntryId) -> Option<Way> {
+        let reply = self.replies.as_ref()?.beside.get(id.0 as usize)?;
+        (reply.mac != [0; 6]).then_some(Way { port: reply.port, mac: reply.mac })
+    }
+
+    /// Notes where the client of a masqueraded connection sends from. Cost: one line, written only when that changed.
+    pub fn set_way(&mut self, id: EntryId, way: Way) {
+        if self.entries[id.0 as usize].flags & flags::MASQUERADED == 0 {
+            return;
+        }
+        if let Some(reply) = self.replies.as_mut().and_then(|r| r.beside.get_mut(id.0 as usize))
+            && (reply.mac, reply.port) != (way.mac, way.port)
+        {
+            (reply.mac, reply.port) = (way.mac, way.port);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::connection::{NewEntry, TableError};
+    use crate::service::{ServerId, ServiceId};
+    use crate::tcp::State;
+    use crate::tick::Tick;
+
+    fn key(n: u16) -> Key {
+        Key { client: Address::v4(0xc633_6401), virtual_: Address::v4(0x0a0a_1858), client_port: n, virtual_port: 80, protocol: 17 }
+    }
+
+    const RIP: Address = Address::v4(0x0a0a_1815);
+
+    fn table() -> Result<ConnectionTable, TableError> {
+        let mut table = ConnectionTable::new(8, 8, [1, 2, 3, 4])?;
+        table.take_replies(&mut Some(Replies::new(8).map_err(TableError::Memory)?));
+        Ok(table)
+    }
+
+    fn insert(table: &mut ConnectionTable, n: u16) -> EntryId {
+        let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::None, flags: 0, timeout_ticks: 100 };
+        let id = table.insert(table.hash(&key(n)), &key(n), new, Tick(0)).unwrap();
+        assert!(table.masquerade(id, &reply_key(&key(n), RIP, 8080)));
+        id
+    }
+
+    fn found(table: &ConnectionTable, n: u16) -> Option<EntryId> {
+        let reply = reply_key(&key(n), RIP, 8080);
+        table.find_reply(table.hash(&reply), &reply, |_| true)
+    }
+
+    #[test]
+    fn a_reply_finds_the_entry_until_that_ends() {
+        let mut table = table().unwrap();
+        let (one, two) = (insert(&mut table, 1), insert(&mut table, 2));
+        assert_eq!((found(&table, 1), found(&table, 2), found(&table, 3), table.masqueraded()), (Some(one), Some(two), None, 2));
+        table.remove(one);
+        assert_eq!((found(&table, 1), found(&table, 2), table.masqueraded()), (None, Some(two), 1));
+        table.expire(Tick(200), 10_000, &mut |_| ());
+        assert_eq!((found(&table, 2), table.masqueraded(), table.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn the_way_of_the_latest_packet_is_kept() {
+        let mut table = table().unwrap();
+        let id = insert(&mut table, 1);
+        assert_eq!(table.way(id), None);
+        for last in [1, 2] {
+            let way = Way { port: 3, mac: [2, 0, 0, 0, 0, last] };
+            table.set_way(id, way);
+            assert_eq!(table.way(id), Some(way));
+        }
+        table.remove(id);
+        let again = insert(&mut table, 2);
+        assert_eq!(table.way(again), None, "a place that is used again knows nothing of the connection before");
+    }
+
+    #[test]
+    fn an_index_of_another_size_is_not_taken() {
+        let mut table = ConnectionTable::new(8, 8, [1, 2, 3, 4]).unwrap();
+        let mut replies = Some(Replies::new(7).unwrap());
+        table.take_replies(&mut replies);
+        assert!(replies.is_some());
+        let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::None, flags: 0, timeout_ticks: 100 };
+        let id = table.insert(table.hash(&key(1)), &key(1), new, Tick(0)).unwrap();
+        assert!(!table.masquerade(id, &reply_key(&key(1), RIP, 8080)));
+    }
+}

@@ -1,0 +1,267 @@
+//! Masquerading: requests go to the real server's address and port, replies come back as those of the VIP (RFC 3022).
+//!
+//! The real server's way to clients leads through the director. Both ways are routing, so the TTL or hop limit is always
+//! lowered (RFC 1812 section 5.3.1), as IPVS does.
+
+use dpdk::mbuf::Mbuf;
+
+use crate::connection::{EntryId, Key, Way, reply_key};
+use crate::forward::{Refusal, decrement};
+use crate::handover::HandOver;
+use crate::icmp_error::{Cause, IcmpErrors};
+use crate::icmp_related::Quote;
+use crate::lanes::{Fate, Lanes, each};
+use crate::parse::{Kind, L3, Packet};
+use crate::rules::{Rules, ServerRules};
+use crate::sctp;
+use crate::service::{NextHop, Protocol, ServerId, ServiceId};
+use crate::stats::Traffic;
+use crate::tcp::{self, State, Table};
+use crate::tick::Tick;
+use crate::track::{Tracker, recount};
+use crate::translate::{self, End};
+use crate::verdict::Verdict;
+
+/// Stage: every frame that forward left for masquerading gets the real server's address and port. `port` is the one that the
+/// burst came by, `macs` are the ports' own, by port. Cost without masquerading: one comparison a burst.
+#[inline]
+pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tracker, macs: &[[u8; 6]], errors: &mut IcmpErrors) {
+    while lanes.masqueraded != 0 {
+        let i = lanes.masqueraded.trailing_zeros() as usize;
+        lanes.masqueraded &= lanes.masqueraded - 1;
+        let Fate::Server(server) = lanes.fates[i] else { continue };
+        let packet = lanes.packets[i];
+        let frame = &mut lanes.frames[i];
+        let way = Mbuf::data(frame).get(6..12).and_then(|mac| mac.first_chunk()).map(|mac| Way { port, mac: *mac });
+        let sent = match rules.server(server) {
+            Some(target) => to_server(frame, &packet, target, macs),
+            None => Err((Verdict::RealServerRemoved, None)),
+        };
+        lanes.fates[i] = match sent {
+            Ok(port) => {
+                if packet.kind == Kind::Flow
+                    && let Some(way) = way
+                    && let Some(entry) = tracker.connections.find(lanes.hashes[i], &packet.key)
+                {
+                    tracker.connections.set_way(entry, way);
+                }
+                Fate::Send(port, Verdict::Forwarded)
+            }
+            Err((verdict, cause)) => {
+                if let Some(cause) = cause.filter(|_| packet.kind == Kind::Flow) {
+                    errors.ask(i, cause);
+                }
+                Fate::Drop(verdict)
+            }
+        };
+    }
+}
+
+/// Makes the frame, a request, a fragment of one or an ICMP error about a reply, one for `target`; gives the port that it leaves by.
+fn to_server(frame: &mut Mbuf, packet: &Packet, target: &ServerRules, macs: &[[u8; 6]]) -> Result<u16, Refusal> {
+    let Some(hop) = target.next_hop else {
+        return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
+    };
+    let Some(mac) = macs.get(usize::from(hop.port)) else { return Err((Verdict::NoNextHop, None)) };
+    let data = frame.data_mut();
+    if !decrement(data, packet.v4) {
+        return Err((Verdict::TtlExpired, Some(Cause::TimeExceeded)));
+    }
+    if packet.length > hop.mtu {
+        // As in direct routing, a packet that may be fragmented is dropped: whoever allows that gets no error (RFC 792).
+        return Err((Verdict::TooBig, refuses_fragments(data, packet.v4).then_some(Cause::TooBig(hop.mtu))));
+    }
+    let server = &target.server;
+    match packet.kind {
+        Kind::Flow => {
+            let port = server.port_for(packet.key.virtual_port);
+            translate::packet(data, packet, End::Destination, server.address, port)
+        }
+        Kind::Fragment => translate::later_fragment(data, packet, End::Destination, server.address),
+        _ => Quote::of(data, packet).and_then(|quote| {
+            let port = server.port_for(quote.key.virtual_port);
+            translate::icmp_error(data, packet.v4, usize::from(packet.l4), quote.l4, End::Destination, server.address, port)
+        }),
+    }
+    .ok_or((Verdict::Short, None))?;
+    address_frame(data, hop.mac, *mac);
+    Ok(hop.port)
+}
+
+/// Whether the packet must not be fragmented on its way.
+fn refuses_fragments(frame: &[u8], v4: bool) -> bool {
+    !v4 || frame.get(L3 + 6).is_some_and(|flags| flags & 0x40 != 0)
+}
+
+fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
+    // Parse has seen an Ethernet header.
+    if let Some(addresses) = frame.first_chunk_mut::<12>() {
+        addresses[..6].copy_from_slice(&destination);
+        addresses[6..].copy_from_slice(&source);
+    }
+}
+
+impl Tracker {
+    /// Stage: packets of masquerading real servers to their clients, among those without an entry of their own; those of
+    /// other workers' connections are handed over. Asks for all index lines first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
+    #[inline]
+    pub fn replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
+        if lanes.missed != 0 && rules.is_masquerading() {
+            self.translate_replies(lanes, rules, macs, handover, now);
+        }
+    }
+
+    #[inline(never)]
+    fn translate_replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
+        let mut candidates = lanes.missed;
+        for i in each(lanes.missed) {
+            if rules.is_own(lanes.packets[i].key.virtual_) {
+                candidates &= !(1 << i);
+            } else {
+                self.connections.prefetch_reply(lanes.hashes[i]);
+            }
+        }
+        for i in each(candidates) {
+            let packet = lanes.packets[i];
+            let decided = if let Some(entry) = self.find_reply(lanes.hashes[i], &packet.key, rules) {
+                Some(self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now))
+            } else {
+                // Where nobody ever had such a connection, nobody is asked.
+                let owner = self.directory.as_ref().and_then(|directory| directory.owner(&packet.key));
+                owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)))
+            };
+            if let Some(fate) = decided {
+                lanes.fates[i] = fate;
+                lanes.missed &= !(1 << i);
+            }
+        }
+    }
+
+    /// The masqueraded connection that a packet with this key answers.
+    pub(crate) fn find_reply(&self, hash: u64, key: &Key, rules: &Rules) -> Option<EntryId> {
+        self.connections.find_reply(hash, key, |entry| {
+            let server = rules.server(entry.server()).map(|target| &target.server);
+            server.is_some_and(|s| s.address == key.client && s.port_for(entry.virtual_port) == key.client_port)
+        })
+    }
+
+    /// Lets replies find a new connection.
+    pub(crate) fn await_replies(&mut self, entry: EntryId, key: &Key, target: &ServerRules) -> bool {
+        let reply = reply_key(key, target.server.address, target.server.port_for(key.virtual_port));
+        if let Some(directory) = &self.directory {
+            directory.note(&reply, self.worker);
+        }
+        self.connections.masquerade(entry, &reply)
+    }
+
+    /// A reply becomes one of the VIP's: counted, and with its part in the connection's state.
+    fn reply(&mut self, id: EntryId, frame: &mut Mbuf, packet: &Packet, rules: &Rules, macs: &[[u8; 6]], now: Tick) -> Fate {
+        let entry = *self.connections.entry(id);
+        let Some(hop) = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)) else {
+            return Fate::Drop(Verdict::NoNextHop);
+        };
+        let data = frame.data_mut();
+        match leave(data, packet, hop, macs) {
+            Ok(()) => {}
+            Err(fate) => return fate,
+        }
+        let key = entry.key();
+        if translate::packet(data, packet, End::Source, key.virtual_, key.virtual_port).is_none() {
+            return Fate::Drop(Verdict::Short);
+        }
+        count_reply(entry.server(), entry.service(), packet, rules);
+        self.packet_out(id, packet, rules, now);
+        Fate::Send(hop.port, Verdict::Forwarded)
+    }
+
+    /// An ICMP error from the real server's side, about a request, becomes one from the VIP, about what the client sent.
+    pub(crate) fn reply_error(
+        &self,
+        id: EntryId,
+        frame: &mut Mbuf,
+        packet: &Packet,
+        quote: &Quote,
+        rules: &Rules,
+        macs: &[[u8; 6]],
+    ) -> Fate {
+        let entry = self.connections.entry(id);
+        let Some(hop) = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)) else {
+            return Fate::Drop(Verdict::NoNextHop);
+        };
+        let data = frame.data_mut();
+        if let Err(fate) = leave(data, packet, hop, macs) {
+            return fate;
+        }
+        let key = entry.key();
+        let l4 = usize::from(packet.l4);
+        if translate::icmp_error(data, packet.v4, l4, quote.l4, End::Source, key.virtual_, key.virtual_port).is_none() {
+            return Fate::Drop(Verdict::Short);
+        }
+        count_reply(entry.server(), entry.service(), packet, rules);
+        Fate::Send(hop.port, Verdict::Forwarded)
+    }
+
+    /// Moves the state of a connection by its real server's packet and restarts its timer.
+    fn packet_out(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) {
+        let entry = *self.connections.entry(id);
+        let own = rules.service_ref(entry.service()).and_then(|service| service.timeouts.as_ref());
+        let timeouts = own.unwrap_or(&rules.settings.timeouts);
+        let was_active = entry.counts_as_active();
+        // An answer over UDP shows that somebody is there, as a handshake does elsewhere.
+        let confirmed = match Protocol::of_flow(entry.protocol) {
+            Protocol::Tcp => {
+                let table = if self.defence.secure { Table::SecureOutput } else { Table::Output };
+                let new = tcp::next(table, entry.state(), packet.tcp_flags);
+                self.connections.set_state(id, new, now, new.timeout(timeouts) * Tick::PER_SECOND);
+                new == State::Established && entry.state() != new
+            }
+            Protocol::Sctp => {
+                let new = sctp::next(sctp::Table::Output, entry.association(), sctp::event(packet.tcp_flags));
+                self.connections.set_state_value(id, new as u8, now, new.timeout() * Tick::PER_SECOND);
+                new == sctp::State::Established && entry.association() != new
+            }
+            Protocol::Udp | Protocol::Ip => {
+                self.connections.renew(id, now, timeouts.udp * Tick::PER_SECOND);
+                self.connections.confirm(id);
+                true
+            }
+        };
+        let is_active = self.connections.entry(id).counts_as_active();
+        if is_active != was_active
+            && let Some(target) = rules.server(entry.server())
+        {
+            recount(&target.share, was_active, is_active);
+        }
+        if confirmed && let Some(template) = self.connections.template(id) {
+            self.connections.assure(template);
+        }
+    }
+}
+
+/// Makes a frame ready to leave for a client by `hop`; of one that cannot leave nothing is changed.
+///
+/// What the real server must be told about its packet, the kernel tells it: it has the addresses for that.
+fn leave(frame: &mut [u8], packet: &Packet, hop: NextHop, macs: &[[u8; 6]]) -> Result<(), Fate> {
+    let Some(mac) = macs.get(usize::from(hop.port)) else { return Err(Fate::Drop(Verdict::NoNextHop)) };
+    if packet.length > hop.mtu {
+        return Err(if refuses_fragments(frame, packet.v4) { Fate::Kernel } else { Fate::Drop(Verdict::TooBig) });
+    }
+    if !decrement(frame, packet.v4) {
+        return Err(Fate::Kernel);
+    }
+    address_frame(frame, hop.mac, *mac);
+    Ok(())
+}
+
+/// Counts a packet to a client, unless the real server was removed, as IPVS does.
+fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Rules) {
+    let Some(target) = rules.server(server).filter(|target| target.available) else { return };
+    let count = |traffic: &Traffic| {
+        traffic.out_packets.add(1);
+        traffic.out_bytes.add(u64::from(packet.length));
+    };
+    count(&target.share.traffic);
+    if let Some(service) = rules.service_ref(service) {
+        count(&service.traffic);
+    }
+}
