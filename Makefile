@@ -15,7 +15,7 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units e2e recordings bench fuzz build deps rust clean
+.PHONY: help demo demo-end test lint units e2e recordings bench fuzz build deb test-deb deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
@@ -28,6 +28,8 @@ help:
 	@echo "make bench         speed, next to dpdk-testpmd"
 	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
 	@echo "make build         target/release/baton"
+	@echo "make deb           target/debian/baton_VERSION_amd64.deb"
+	@echo "make test-deb      that package: lintian, and install, upgrade, remove, purge and boot in a Debian of its own"
 	@echo "make deps          Debian packages that building and testing need"
 	@echo "make clean         removes what was built"
 
@@ -66,6 +68,14 @@ fuzz: deps rust
 build: deps rust
 	@[ -x target/release/baton ] || echo "Building baton; the first time takes some minutes."
 	$(CARGO) build --release --locked --package control --bin baton
+
+deb: build
+	@tests/deps.sh debhelper
+	@configs/debian/build
+
+test-deb: deb
+	@tests/deps.sh debhelper lintian debootstrap systemd-container
+	$(SUDO) $(PYTHON) -m pytest tests/package $(ARGS)
 
 deps:
 	@tests/deps.sh

@@ -65,6 +65,7 @@ fn configure(several: &mut Several) -> Arc<ServiceStats> {
         addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
         vips: [VIP].map(address).into_iter().collect(),
         macs: vec![OUR_MAC],
+        ..LocalAddresses::default()
     });
     let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] });
     several.apply(|| Batch {

@@ -83,6 +83,8 @@ class Director:
         self.api = Api(host.folder / "run" / "baton" / "baton.sock")
         self.process = None
         self.started = started
+        self.words = ["baton", "run", "--config", self.config_path]
+        self.env = {}
         ready_binary(host.lab)
         self.config_path.write_text(config)
 
@@ -96,7 +98,7 @@ class Director:
 
     def start(self, timeout=30.0):
         """Starts it and waits until it is ready; what it said is in the error when it ends instead."""
-        self.process = self.host.start(["baton", "run", "--config", self.config_path], log=self.log_path)
+        self.process = self.host.start(self.words, log=self.log_path, env=self.env)
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             if self.process.poll() is not None:

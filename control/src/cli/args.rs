@@ -76,6 +76,9 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the manual page baton(8)
+    #[command(after_help = "Example:\n  baton man > baton.8")]
+    Man,
 }
 
 /// A configuration file.

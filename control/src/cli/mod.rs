@@ -7,6 +7,7 @@ pub mod ipvsadm;
 pub mod args;
 pub mod connections;
 pub mod get;
+mod man;
 pub mod marks;
 pub mod realserver;
 pub mod settings;
@@ -106,6 +107,16 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             console.write(String::from_utf8_lossy(&text));
             0
         }
+        Command::Man => match man::page() {
+            Ok(text) => {
+                console.write(text);
+                0
+            }
+            Err(why) => {
+                console.complain(format_args!("cannot write the manual page: {why}"));
+                1
+            }
+        },
     }
 }
 

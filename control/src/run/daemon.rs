@@ -15,7 +15,7 @@ use super::facts::{self, Ports};
 use super::locks::{self, Locks};
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
-use super::{cpus, initial, plan, preflight};
+use super::{cpus, initial, plan, preflight, watchdog};
 use crate::api::{self, Listening};
 use crate::config::Config;
 use crate::director::{self, Director, Limits, Link, Store};
@@ -192,6 +192,7 @@ impl Parts {
         let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone()));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
+        let heart = tokio::spawn(watchdog::beat(self.director.clone()));
         tracing::info!("the director runs");
         let outcome = tokio::select! {
             signal = signals.end() => {
@@ -207,6 +208,7 @@ impl Parts {
             ended = &mut checks => Err(format!("the health checks have ended: {ended:?}")),
             ended = &mut neighbours => Err(format!("the kernel's side of the ports has ended: {ended:?}")),
         };
+        heart.abort();
         tell_systemd("STOPPING=1");
         give_up_after(LONGEST_END);
         farewell.send_replace(());

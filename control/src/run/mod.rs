@@ -18,6 +18,7 @@ mod preflight;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 mod workers;
 
 use std::io::Write as _;

@@ -33,11 +33,33 @@ pub(super) fn check(port: &str, address: &str, bus: &Path) -> Result<(), StartEr
             Err(StartError::new(
                 format!("port '{port}': the PCI device {address} {state}, so DPDK cannot have it"),
                 format!(
-                    "modprobe vfio-pci && driverctl set-override {address} vfio-pci (until the next boot: dpdk-devbind.py -b vfio-pci {address}); \
+                    "systemctl enable --now baton-bind@{address} (until the next boot: dpdk-devbind.py -b vfio-pci {address}); \
                      its network interface goes away then, so not the one that you are logged in by"
                 ),
             ))
         }
+    }
+}
+
+/// Refuses a device that vfio-pci has and whose vfio group this user may not open.
+///
+/// `bus` is `/sys/bus/pci`; `access` asks whether a file may be read and written.
+pub(super) fn permitted(port: &str, address: &str, bus: &Path, access: impl Fn(&Path) -> nix::Result<()>) -> Result<(), StartError> {
+    let device = bus.join("devices").join(address);
+    if driver(&device).as_deref() != Some("vfio-pci") {
+        return Ok(());
+    }
+    let Some(group) = std::fs::read_link(device.join("iommu_group")).ok().and_then(|link| Some(link.file_name()?.to_owned())) else {
+        // Without an IOMMU; DPDK says what it misses.
+        return Ok(());
+    };
+    let file = Path::new("/dev/vfio").join(group);
+    match access(&file) {
+        Err(nix::errno::Errno::EACCES) => Err(StartError::new(
+            format!("port '{port}': {} of the PCI device {address} may not be opened by this user", file.display()),
+            format!("systemctl enable --now baton-bind@{address} (gives it to the user baton at each boot), or start as root"),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -98,7 +120,7 @@ mod tests {
         assert_eq!(says("0000:06:00.0"), Ok(()));
         let refused = says("0000:04:00.0").unwrap_err();
         assert!(
-            refused.contains("belongs to the kernel's driver ixgbe") && refused.contains("driverctl set-override 0000:04:00.0"),
+            refused.contains("belongs to the kernel's driver ixgbe") && refused.contains("systemctl enable --now baton-bind@0000:04:00.0"),
             "{refused}"
         );
         assert!(says("0000:05:00.0").unwrap_err().contains("has no driver"));
@@ -109,6 +131,22 @@ mod tests {
             refused.ends_with("0000:03:00.0 (vfio-pci), 0000:04:00.0 (ixgbe), 0000:05:00.0 (no driver), 0000:06:00.0 (mlx5_core)"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn vfio_group_of_another_user_is_refused() {
+        use nix::errno::Errno;
+
+        let bus = bus(&[("0000:03:00.0", "0x020000", Some("vfio-pci")), ("0000:04:00.0", "0x020000", Some("mlx5_core"))]);
+        for address in ["0000:03:00.0", "0000:04:00.0"] {
+            let group = bus.path().join("devices").join(address).join("iommu_group");
+            std::os::unix::fs::symlink("../../../kernel/iommu_groups/12", group).unwrap();
+        }
+        let asked = |path: &Path| if path == Path::new("/dev/vfio/12") { Err(Errno::EACCES) } else { Ok(()) };
+        let refused = permitted("lan", "0000:03:00.0", bus.path(), asked).unwrap_err().to_string();
+        assert!(refused.contains("/dev/vfio/12") && refused.contains("baton-bind@0000:03:00.0"), "{refused}");
+        assert_eq!(permitted("lan", "0000:03:00.0", bus.path(), |_| Ok(())), Ok(()));
+        assert_eq!(permitted("lan", "0000:04:00.0", bus.path(), asked), Ok(()), "its driver is the kernel's");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use nix::unistd::{AccessFlags, access};
 
 use super::error::StartError;
 use super::{cpus, pci, plan};
@@ -56,7 +57,7 @@ fn capabilities(config: &Config, effective: &str) -> Result<(), StartError> {
         if wanted && held & (1 << bit) == 0 {
             return Err(StartError::new(
                 format!("the permission {name} is missing, which is needed {why}"),
-                "start as root, or let systemd give it (AmbientCapabilities= in configs/baton.service)",
+                "start as root, or let systemd give it (AmbientCapabilities= of baton.service)",
             ));
         }
     }
@@ -91,7 +92,9 @@ fn listen(address: SocketAddr) -> Result<(), StartError> {
 
 fn device(port: &Port) -> Result<(), StartError> {
     if let crate::config::Device::Pci(address) = &port.device {
-        return pci::check(&port.name, address, Path::new("/sys/bus/pci"));
+        let bus = Path::new("/sys/bus/pci");
+        pci::check(&port.name, address, bus)?;
+        return pci::permitted(&port.name, address, bus, |file| access(file, AccessFlags::R_OK | AccessFlags::W_OK));
     }
     let Some(interface) = port.device.kernel_interface() else { return Ok(()) };
     if if_nametoindex(interface) == Err(Errno::ENODEV) {
@@ -160,7 +163,10 @@ fn memory(config: &Config, free: u64) -> Result<(), StartError> {
     };
     // Pages of 2 MiB, with some for connection tables; what is free already stays.
     let pages = (wanted.div_ceil(2) + 64).next_multiple_of(64);
-    Err(StartError::new(what, format!("sysctl -w vm.nr_hugepages={pages} (2 MiB each; configs/baton-sysctl.conf keeps it); {without}")))
+    Err(StartError::new(
+        what,
+        format!("sysctl -w vm.nr_hugepages={pages} (2 MiB each; /usr/share/doc/baton/examples/baton-sysctl.conf keeps it); {without}"),
+    ))
 }
 
 #[cfg(test)]

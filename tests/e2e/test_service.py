@@ -1,0 +1,113 @@
+"""The director as systemd runs it: as a user of its own with the capabilities of baton.service, and heard from while its workers turn."""
+
+import ctypes
+import os
+import shutil
+import socket
+
+import pytest
+from networks import configure, counted
+
+from lab import VIP, Classic, Director, config_text, count_servers
+from lab.director import binary
+from lab.topology import REPOSITORY
+
+USER = 61234
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WAIT_ALL = 0x4206, 0x4207, 17, 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def unit(key):
+    """The value of a key of baton.service."""
+    [value] = [line.partition("=")[2] for line in (REPOSITORY / "configs" / "baton.service").read_text().splitlines() if line.startswith(f"{key}=")]
+    return value
+
+
+def as_the_unit_does(director):
+    """Makes `director` start as a user without rights but those of baton.service."""
+    host = director.host
+    program, config = host.folder / "run" / "program", host.folder / "run" / "baton.toml"
+    shutil.copyfile(binary(), program)
+    program.chmod(0o755)
+    shutil.copyfile(director.config_path, config)
+    config.chmod(0o644)
+    for folder in ("run", "lib"):
+        (host.folder / folder).chmod(0o755)
+        (host.folder / folder / "baton").mkdir()
+        os.chown(host.folder / folder / "baton", USER, USER)
+    granted = unit("AmbientCapabilities").lower().replace("cap_", "+").split()
+    assert unit("CapabilityBoundingSet") == unit("AmbientCapabilities")
+    capabilities = ",".join(["-all", *granted])
+    director.words = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs", f"--bounding-set={capabilities}",
+                      f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", "/run/program", "run", "--config", "/run/baton.toml"]
+
+
+@pytest.mark.parametrize("attach", ["af_packet", "tap"])
+def test_capabilities_of_the_unit_suffice(attach):
+    with Classic(attach=attach) as lab:
+        director = Director(lab.director, config_text(lab.device), started=lab.join_tap if attach == "tap" else None)
+        lab.prepare()
+        lab.serve()
+        as_the_unit_does(director)
+        with director:
+            status = dict(line.split(":\t", 1) for line in open(f"/proc/{director.process.pid}/status").read().splitlines() if ":\t" in line)
+            assert status["Uid"].split() == [str(USER)] * 4 and status["NoNewPrivs"] == "1"
+            network = type("Network", (), {"director": director, "servers": lab.servers})
+            configure(network, VIP)
+            assert counted(network, count_servers(lab.client, VIP, 12)) == [4, 4, 4]
+            assert director.stop() == 0
+
+
+class Systemd:
+    """The other end of NOTIFY_SOCKET."""
+
+    def __init__(self, host):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(host.folder / "run" / "notify"))
+        self.socket.settimeout(20)
+
+    def hear(self):
+        return self.socket.recv(4096).decode()
+
+    def wait(self, what):
+        """What was heard until a message that contains `what`, which is the last."""
+        heard = [self.hear()]
+        while what not in heard[-1]:
+            heard.append(self.hear())
+        return heard
+
+
+def test_watchdog_is_told_of_a_worker_that_stands_still(lonely):
+    systemd = Systemd(lonely.director)
+    director = Director(lonely.director, config_text(lonely.device))
+    director.env = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "1500000"}
+    with director:
+        assert systemd.wait("READY=1")[-1] == "READY=1"
+        systemd.wait("WATCHDOG=1")
+        worker = worker_thread(director.process.pid)
+        ptrace(PTRACE_SEIZE, worker)
+        try:
+            ptrace(PTRACE_INTERRUPT, worker)
+            os.waitpid(worker, WAIT_ALL)
+            assert systemd.wait("worker 0 does not turn")[-1] == "STATUS=worker 0 does not turn"
+            for _ in range(3):
+                assert systemd.hear() == "STATUS=worker 0 does not turn", "a heartbeat though a worker stands still"
+        finally:
+            ptrace(PTRACE_DETACH, worker)
+        systemd.wait("WATCHDOG=1")
+        assert director.stop() == 0
+        systemd.wait("STOPPING=1")
+
+
+def worker_thread(pid):
+    """The thread of worker 0."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        if open(f"/proc/{pid}/task/{task}/comm").read().startswith("rte-worker"):
+            return int(task)
+    raise AssertionError("there is no worker's thread")
+
+
+def ptrace(request, thread):
+    if _libc.ptrace(request, thread, None, None):
+        raise OSError(ctypes.get_errno(), f"ptrace {request:#x}")
