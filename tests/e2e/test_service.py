@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import socket
+import time
 
 import pytest
 from networks import configure, counted
@@ -56,6 +57,11 @@ def test_capabilities_of_the_unit_suffice(attach):
             network = type("Network", (), {"director": director, "servers": lab.servers})
             configure(network, VIP)
             assert counted(network, count_servers(lab.client, VIP, 12)) == [4, 4, 4]
+            director.api.patch(f"services/tcp:{VIP}:80", {"health": {"type": "http", "interval": "200ms"}})
+            until = time.monotonic() + 20
+            while set(states := [server["health"]["state"] for server in director.api.service(f"tcp:{VIP}:80")["real_servers"]]) != {"up"}:
+                assert time.monotonic() < until, f"checks on the clients' path: {states}\n{director.log()}"
+                time.sleep(0.05)
             assert director.stop() == 0
 
 
