@@ -26,6 +26,7 @@ pub mod masquerade;
 pub mod orders;
 pub mod parse;
 pub mod persist;
+pub mod plain;
 pub mod recycle;
 pub mod reset;
 pub mod routes;

@@ -150,7 +150,7 @@ impl Tracker {
     pub(crate) fn find_reply(&self, hash: u64, key: &Key, rules: &Rules) -> Option<EntryId> {
         self.connections.find_reply(hash, key, |entry| {
             let server = rules.server(entry.server()).map(|target| &target.server);
-            server.is_some_and(|s| s.address == key.client && s.port_for(entry.virtual_port) == key.client_port)
+            server.is_some_and(|s| s.address == key.client && s.port_for(entry.virtual_port()) == key.client_port)
         })
     }
 
@@ -172,7 +172,7 @@ impl Tracker {
             Ok(()) => {}
             Err(fate) => return fate,
         }
-        let key = entry.key();
+        let key = self.connections.key(id);
         if translate::packet(data, packet, End::Source, key.virtual_, key.virtual_port).is_none() {
             return Fate::Drop(Verdict::Short);
         }
@@ -194,7 +194,7 @@ impl Tracker {
         if let Err(fate) = leave(data, packet, hop, macs) {
             return fate;
         }
-        if translate::later_fragment(data, packet, End::Source, entry.key().virtual_).is_none() {
+        if translate::later_fragment(data, packet, End::Source, self.connections.key(id).virtual_).is_none() {
             return Fate::Drop(Verdict::Short);
         }
         for_reply(entry.server(), entry.service(), rules, |traffic| traffic.out_bytes.add(bytes));
@@ -219,7 +219,7 @@ impl Tracker {
         if let Err(fate) = leave(data, packet, hop, macs) {
             return fate;
         }
-        let key = entry.key();
+        let key = self.connections.key(id);
         let l4 = usize::from(packet.l4);
         if translate::icmp_error(data, packet.v4, l4, quote.l4, End::Source, key.virtual_, key.virtual_port).is_none() {
             return Fate::Drop(Verdict::Short);
