@@ -88,9 +88,9 @@ pub fn decide(
         }
         let entry = tracker.connections.entry(id);
         count(entry.server(), entry.service(), packet, rules);
-        return Some(Fate::Server(entry.server()));
+        return Some(Fate::Server(entry.server(), entry.method()));
     }
-    if rules.is_masquerading()
+    if !rules.masqueraders.is_empty()
         && let Some(id) = tracker.find_reply(hash, &quote.key, rules)
     {
         if !is_intact(frame.data(), packet) {
@@ -100,7 +100,7 @@ pub fn decide(
     }
     let of_service = is_of_service(&quote.key, rules);
     let owner = tracker.directory.as_ref().and_then(|directory| directory.owner(&quote.key));
-    let elsewhere = handover.filter(|_| of_service || owner.is_some() && rules.is_masquerading());
+    let elsewhere = handover.filter(|_| of_service || owner.is_some() && !rules.masqueraders.is_empty());
     elsewhere
         .and_then(|(handover, journey)| handover.error_elsewhere(journey, owner))
         .or_else(|| of_service.then_some(Fate::Drop(Verdict::UnrelatedError)))

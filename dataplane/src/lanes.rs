@@ -7,7 +7,7 @@ use dpdk::burst::{BURST, Burst};
 use crate::connection::EntryId;
 use crate::handover::Journey;
 use crate::parse::Packet;
-use crate::service::ServerId;
+use crate::service::{Method, ServerId};
 use crate::verdict::Verdict;
 
 /// What has been decided about a frame so far.
@@ -15,8 +15,8 @@ use crate::verdict::Verdict;
 pub enum Fate {
     /// Nothing yet: the next stage looks at it.
     Undecided,
-    /// Bound for this real server: the forward stage sends it there.
-    Server(ServerId),
+    /// Bound for this real server: the stage of the method sends it there.
+    Server(ServerId, Method),
     /// To be sent on this port, counted under this verdict.
     Send(u16, Verdict),
     /// To be handed to the kernel.

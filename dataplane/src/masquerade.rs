@@ -29,7 +29,7 @@ pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tra
     while lanes.masqueraded != 0 {
         let i = lanes.masqueraded.trailing_zeros() as usize;
         lanes.masqueraded &= lanes.masqueraded - 1;
-        let Fate::Server(server) = lanes.fates[i] else { continue };
+        let Fate::Server(server, _) = lanes.fates[i] else { continue };
         let packet = lanes.packets[i];
         let frame = &mut lanes.frames[i];
         let way = Mbuf::data(frame).get(6..12).and_then(|mac| mac.first_chunk()).map(|mac| Way { port, mac: *mac });
@@ -114,7 +114,7 @@ impl Tracker {
     /// other workers' connections are handed over. Asks for all index lines first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
     #[inline]
     pub fn replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
-        if lanes.missed != 0 && rules.is_masquerading() {
+        if lanes.missed != 0 && !rules.masqueraders.is_empty() {
             self.translate_replies(lanes, rules, macs, handover, now);
         }
     }

@@ -150,7 +150,7 @@ impl Tracker {
             return fate;
         }
         self.packet_in(id, packet, target, rules, now);
-        Fate::Server(server)
+        Fate::Server(server, self.connections.entry(id).method())
     }
 
     /// Whether a SYN begins a new connection in the place of an old one, and what becomes of packets of a removed real server.
@@ -274,7 +274,11 @@ impl Tracker {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             // Replies of a masquerading real server pass the director, all others do not.
             let masqueraded = target.method == Method::Masquerading;
-            let (seen, flags) = if masqueraded { (sctp::Table::Input, 0) } else { (sctp::Table::InputOnly, flags::NO_OUTPUT) };
+            let (seen, flags) = match target.method {
+                Method::Masquerading => (sctp::Table::Input, 0),
+                Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
+                Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
+            };
             let association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
             let (state, seconds) = match protocol {
                 Protocol::Tcp => {
@@ -322,7 +326,7 @@ impl Tracker {
             counters.connections.add(1);
             count_packet(counters, packet);
         }
-        Fate::Server(server)
+        Fate::Server(server, target.method)
     }
 
     /// Ends an entry at once; a template only once no connection of its own is left. Whether it did.
@@ -350,9 +354,10 @@ impl Tracker {
         }
     }
 
-    /// The real server of the connection with this key, without counting a packet.
-    pub fn server_of(&self, key: &Key) -> Option<ServerId> {
-        self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
+    /// The real server of the connection with this key and the connection's method, without counting a packet.
+    pub fn server_of(&self, key: &Key) -> Option<(ServerId, Method)> {
+        let entry = self.connections.entry(self.connections.find(self.connections.hash(key), key)?);
+        Some((entry.server(), entry.method()))
     }
 }
 

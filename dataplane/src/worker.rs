@@ -424,7 +424,7 @@ impl Worker {
                     continue;
                 }
                 // Every stage before has decided: a frame without a fate has no real server to go to.
-                Fate::Undecided | Fate::Server(_) => (Verdict::NoNextHop, frame),
+                Fate::Undecided | Fate::Server(..) => (Verdict::NoNextHop, frame),
             };
             self.tally.count(refused.0);
             let _ = dropped.push(refused.1);

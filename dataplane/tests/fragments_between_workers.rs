@@ -39,6 +39,7 @@ fn two_services(eal: Eal, workers: usize) -> (Several, Stats) {
             id: ServerId(id),
             address: address(&format!("10.10.24.{n}")),
             port,
+            protocol: if port == 53 { Udp } else { Tcp },
             method,
             thresholds: Thresholds::default(),
             tunnel: None,

@@ -32,6 +32,7 @@ fn configure(several: &mut Several) -> Arc<ServiceStats> {
             id: ServerId(id),
             address: address("10.10.24.21"),
             port,
+            protocol: Tcp,
             method,
             thresholds: Thresholds::default(),
             tunnel: None,

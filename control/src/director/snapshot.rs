@@ -155,6 +155,7 @@ impl Desired {
             id: ServerId(id),
             address: Address::from(place.key.address),
             port: if self.keeps_ports(place) { 0 } else { place.key.port },
+            protocol: protocol_for_workers(place.key.service.protocol),
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
@@ -172,10 +173,11 @@ impl Desired {
         server.key.service.port == 0 && service.is_some_and(|service| service.record.fields.persistence.is_some())
     }
 
-    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    /// The tunnel, IPIP unless it has another, also for those that are reached otherwise now: connections that were made through a tunnel keep
+    /// it. Its packets come from a DIP of the network that they leave to.
     fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
-        let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
+        let link = self.links.get(usize::from(port))?;
         let source = Address::from(source_towards(link, neighbour)?);
         Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }

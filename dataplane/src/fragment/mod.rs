@@ -186,13 +186,13 @@ impl Fragments {
         // As if the datagram had come whole: one packet, of which this adds so many bytes.
         let bytes = (piece.range.1 - piece.range.0) as u64;
         match way {
-            Way::Server(server) => {
+            Way::Server(server, method) => {
                 let service = service.and_then(|id| rules.service_ref(id)).map(|found| &*found.traffic);
                 let share = rules.server(server).map(|target| &target.share.traffic);
                 for traffic in service.map(|t| &**t).into_iter().chain(share) {
                     traffic.in_bytes.add(bytes);
                 }
-                Fate::Server(server)
+                Fate::Server(server, method)
             }
             Way::Reply => {
                 let key = Key { client_port: ports.0, virtual_port: ports.1, protocol, ..packet.key };
@@ -219,12 +219,12 @@ impl Fragments {
         for (lane, first) in self.firsts.drain(..) {
             let packet = &lanes.packets[lane];
             let way = match lanes.fates[lane] {
-                Fate::Server(server) => Way::Server(server),
+                Fate::Server(server, method) => Way::Server(server, method),
                 Fate::Kernel => Way::Kernel,
                 Fate::HandOver(to) => Way::Passed(to),
                 // An established connection's, or an answer to one: it is on its way already.
                 Fate::Send(..) => match tracker.server_of(&packet.key) {
-                    Some(server) => Way::Server(server),
+                    Some((server, method)) => Way::Server(server, method),
                     None => Way::Reply,
                 },
                 _ => Way::Dropped,
@@ -285,5 +285,5 @@ impl Fragments {
 
 /// Whether fragments from and to these addresses are placed: those to a VIP and those of a masquerading real server's answers.
 fn is_ours(key: &Key, rules: &Rules) -> bool {
-    rules.is_service_address(key.virtual_) || (rules.is_masquerading_server(key.client) && !rules.is_own(key.virtual_))
+    rules.is_service_address(key.virtual_) || (rules.masqueraders.have(key.client) && !rules.is_own(key.virtual_))
 }

@@ -39,7 +39,7 @@ impl Tunnels {
             let icmp = frame.get(usize::from(packet.l4)..L3 + usize::from(packet.length))?;
             let mtu = too_big(frame, icmp, packet.v4)?;
             let quote = Quote::read(icmp.get(ICMP_HEADER..)?, packet.v4)?;
-            let target = rules.server(tracker.server_of(&quote.request)?)?;
+            let target = rules.server(tracker.server_of(&quote.request)?.0)?;
             let tunnel = target.server.tunnel?;
             let ours = (tunnel.source, target.server.address) == (quote.source, quote.destination) && quote.source == packet.key.virtual_;
             ours.then_some((target.server.address, mtu))

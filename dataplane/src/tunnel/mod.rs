@@ -61,7 +61,7 @@ impl Tunnels {
         while lanes.tunnelled != 0 {
             let i = lanes.tunnelled.trailing_zeros() as usize;
             lanes.tunnelled &= lanes.tunnelled - 1;
-            let Fate::Server(server) = lanes.fates[i] else { continue };
+            let Fate::Server(server, _) = lanes.fates[i] else { continue };
             let packet = lanes.packets[i];
             let sent = match rules.server(server) {
                 Some(target) => self.wrap(&mut lanes.frames[i], &packet, target, &Around { macs, pool, now }),

@@ -433,6 +433,7 @@ impl World {
             id: ServerId(id),
             address: server.address,
             port: server.port,
+            protocol: self.services.get(&(id / 8)).map_or(Protocol::Tcp, |service| service.key.protocol),
             method: server.method,
             tunnel: server.tunnel,
             available: server.available,
