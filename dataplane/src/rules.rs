@@ -34,6 +34,7 @@ pub struct ServiceRules {
 
 /// A real server with what every packet to it needs beside it, so that forwarding touches one line.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct ServerRules {
     /// Where frames leave; `None` while unknown, and never one of our own MACs.
     pub next_hop: Option<NextHop>,
@@ -152,7 +153,7 @@ impl Rules {
                 quiescent: server.weight == 0,
                 thresholds: server.thresholds,
                 method: server.method,
-                masqueraded: server.method == Method::Masquerading || kept(slot, &server),
+                masqueraded: server.method == Method::Masquerading || kept(slot.as_ref(), &server),
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
@@ -285,7 +286,7 @@ impl Rules {
 }
 
 /// Whether the real server in this place is the same one, and connections of it may be masqueraded.
-fn kept(place: &Option<ServerRules>, server: &RealServer) -> bool {
+fn kept(place: Option<&ServerRules>, server: &RealServer) -> bool {
     let same = |old: &ServerRules| (old.server.address, old.server.port) == (server.address, server.port);
-    place.as_ref().is_some_and(|old| old.masqueraded && same(old))
+    place.is_some_and(|old| old.masqueraded && same(old))
 }

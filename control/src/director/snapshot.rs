@@ -218,6 +218,8 @@ impl Desired {
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
             sloppy_sctp: s.sloppy_sctp != 0,
+            schedule_icmp: s.schedule_icmp != 0,
+            nat_icmp_send: s.nat_icmp_send != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
@@ -313,7 +315,8 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 /// A prefix of an IPv4 network is the whole mapped form but for its last bits.
 fn network_for_workers(network: &IpNet) -> Network {
     let host_bits = network.max_prefix_len() - network.prefix_len();
-    Network { prefix: Address::from(network.network()), mask: u128::MAX.checked_shl(host_bits.into()).unwrap_or_default() }
+    let mask = u128::MAX.checked_shl(host_bits.into()).unwrap_or_default();
+    Network { prefix: Address::from(network.network()), mask, own: Address::from(network.addr()) }
 }
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.
