@@ -103,12 +103,10 @@ pub fn decide(
     let of_service = is_of_service(&quote.key, rules);
     let owner = tracker.directory.as_ref().and_then(|directory| directory.owner(&quote.key));
     let elsewhere = handover.filter(|_| of_service || owner.is_some() && !rules.masqueraders.is_empty());
-    elsewhere
-        .and_then(|(handover, journey)| handover.error_elsewhere(journey, owner))
-        .or_else(|| {
-            let begins = rules.settings.schedule_icmp && is_intact(frame.data(), packet);
-            of_service.then_some(if begins { Fate::Undecided } else { Fate::Drop(Verdict::UnrelatedError) })
-        })
+    elsewhere.and_then(|(handover, journey)| handover.error_elsewhere(journey, owner)).or_else(|| {
+        let begins = rules.settings.schedule_icmp && is_intact(frame.data(), packet);
+        of_service.then_some(if begins { Fate::Undecided } else { Fate::Drop(Verdict::UnrelatedError) })
+    })
 }
 
 impl Tracker {

@@ -288,8 +288,8 @@ impl Worker {
     /// The frames in the lanes, which came by `port`, through all stages.
     fn process(&mut self, port: usize, came: Came, now: Tick) {
         let taken = self.lanes.len();
-        if self.handover.is_some() && came == Came::Received {
-            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
+        if self.handover.is_some() {
+            self.set_out(port, came);
         }
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
@@ -297,7 +297,8 @@ impl Worker {
         parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
         let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
         self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });
-        let around = Around { port: port_number, rules: &self.rules, tracker: &self.tracker, macs: &self.macs, pool: &self.sides[port].pool, now };
+        let around =
+            Around { port: port_number, rules: &self.rules, tracker: &self.tracker, macs: &self.macs, pool: &self.sides[port].pool, now };
         self.tunnels.take_notice(&mut self.lanes, around, &mut self.handover, &mut self.errors);
         let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
         classify(&mut self.lanes, sight, &mut self.handover);
@@ -324,6 +325,18 @@ impl Worker {
         }
         .add((taken - held) as u64);
         self.tally.publish(&report.verdicts[port]);
+    }
+
+    /// Frames that were received by `port` begin their journeys. Cost: one comparison, unless the burst before came elsewhere or one of its
+    /// frames was handed over.
+    #[inline]
+    fn set_out(&mut self, port: usize, came: Came) {
+        if came == Came::FromWorker {
+            self.lanes.journeys_from = None;
+        } else if self.lanes.journeys_from != Some(port) {
+            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
+            self.lanes.journeys_from = Some(port);
+        }
     }
 
     /// Drops fragments whose first one did not come.
@@ -371,7 +384,7 @@ impl Worker {
         let side = &self.sides[port];
         // Nearly every burst leaves as it came: all to real servers, by one port.
         let whole = self.lanes.leaves_whole();
-        let Lanes { frames, packets, fates, journeys, .. } = &mut self.lanes;
+        let Lanes { frames, packets, fates, journeys, journeys_from, .. } = &mut self.lanes;
         if let Some(outgoing) = whole.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
@@ -408,6 +421,7 @@ impl Worker {
                     }
                 }
                 Fate::HandOver(to) => {
+                    *journeys_from = None;
                     let handed = match &mut self.handover {
                         Some(handover) => handover.send(to, frame, journeys[i]),
                         None => Err(frame),
