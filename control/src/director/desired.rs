@@ -115,8 +115,10 @@ impl Desired {
         self.last_order += 1;
         let record = self.services.get_mut(id)?;
         record.order = self.last_order;
+        record.added = self.last_order;
         record.members.clear();
         record.below_quorum = false;
+        record.meter.zero(record.stats.sum());
         self.order.insert(self.last_order, id);
         if key.mark().is_none() && count(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
@@ -310,9 +312,13 @@ impl Desired {
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
         let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
         let (workers, method) = (self.workers, fields.method);
+        let added = self.services.get(service)?.added;
         let server = self.servers.claim(key, |_| ServerRecord::new(service, fields.clone(), hop, workers))?;
         let record = self.servers.get_mut(server)?;
         record.service = service;
+        if std::mem::replace(&mut record.service_added, added) != added {
+            record.meter.zero(record.stats.sum());
+        }
         record.last_weight = fields.weight;
         record.replace_fields(fields);
         record.health = None;
