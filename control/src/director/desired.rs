@@ -16,7 +16,7 @@ use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
 use super::{Limits, Link, marks};
-use crate::model::{MarkRule, Method, ServiceKey, Settings};
+use crate::model::{MarkRule, Method, ServiceKey, Settings, What};
 
 /// Stands among the real servers that wait for a neighbour's MAC for the ways to clients: no real server has this place.
 const GATEWAY: u32 = u32::MAX;
@@ -61,6 +61,8 @@ pub(super) struct Desired {
     pub(super) settings: Settings,
     marks: Vec<MarkRule>,
     pub(super) touched: Touched,
+    /// What is to be told of as an event, with its reason.
+    pub(super) happened: Vec<(What, String)>,
     /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
     masquerading: bool,
     /// The number that the next change gets.
@@ -86,6 +88,7 @@ impl Desired {
             settings: Settings::default(),
             marks: Vec::new(),
             touched: Touched { settings: true, routes: true, ..Touched::default() },
+            happened: Vec::new(),
             masquerading: false,
             next_change: 1,
             last_order: 0,
