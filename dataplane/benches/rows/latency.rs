@@ -1,5 +1,6 @@
-//! Latency at half load: a worker on its own core, another core that gives it frames at half the rate that it can do and takes them
-//! back, stamping each with the TSC. First a MAC swap in the worker's place, at the same rate: what it takes is not the director's.
+//! Latency at half load: a worker on its own core, and another core that gives it frames, each stamped with the TSC, and takes them
+//! back. Half load is half of what came out when as much as possible was put in. The same rate is then given to a MAC swap in the
+//! worker's place: what that takes is not the director's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::sync::mpsc;
 
 use dataplane::address::Address;
 use dataplane::service::{Method, SchedulerKind};
-use dataplane::tcp::ACK;
+use dataplane::tick::Tick;
 use dpdk::burst::Burst;
 use dpdk::clock;
 use serde_json::{Value, json};
@@ -33,46 +34,46 @@ fn told(fed: &Fed) -> Value {
 }
 
 pub fn run(options: &Options) -> Value {
-    let milliseconds = u64::from(options.number("milliseconds", 2000));
+    let (milliseconds, parts) = (u64::from(options.number("milliseconds", 400)), options.number("parts", 9));
     let eal = crate::eal();
     let (tell, hear) = mpsc::channel();
-    let swapped = Arc::new(AtomicBool::new(false));
-    let done = Arc::clone(&swapped);
+    let [swapping, over]: [Arc<AtomicBool>; 2] = Default::default();
+    let (swaps, ends_now) = (Arc::clone(&swapping), Arc::clone(&over));
     let there = Arc::clone(&eal);
     let worker = eal.launch(0, move || {
         let served = [Served { vip: SERVICE, method: Method::DirectRouting, scheduler: SchedulerKind::RoundRobin, servers: 4 }];
         let mut rig = Rig::new(&there, "t", FRAMES * 2, &served);
         rig.open(FRAMES, ends);
-        let full = (0..200).map(|_| {
-            let mut n = 0;
-            rig.round(|| {
-                n += 1;
-                let (from, to) = ends(n - 1);
-                (from, to, ACK)
-            })
-        });
-        let interval = full.min().expect("rounds") * 2 / u64::from(FRAMES);
-        tell.send((rig.wire.rx.clone(), rig.wire.tx.clone(), rig.control.clone(), interval)).expect("heard");
+        tell.send((rig.wire.rx.clone(), rig.wire.tx.clone())).expect("heard");
         let mut burst = Burst::new();
-        while !done.load(Ordering::Acquire) {
-            rig.swap_once(&mut burst);
+        let (start, cycles_per_tick) = (clock::cycles(), clock::hz() / u64::from(Tick::PER_SECOND));
+        while !ends_now.load(Ordering::Relaxed) {
+            if swaps.load(Ordering::Relaxed) {
+                rig.swap_once(&mut burst);
+            } else {
+                let now = Tick(u32::try_from((clock::cycles() - start) / cycles_per_tick).unwrap_or_default());
+                rig.worker.turn(now);
+            }
         }
-        rig.worker.run();
     });
     let worker = worker.expect("launched");
-    let (rx, tx, control, interval) = hear.recv().expect("told");
+    let (rx, tx) = hear.recv().expect("told");
     let feeder = eal.launch(1, move || {
         let mut feeder = Feeder::new(rx, tx, FRAMES, ends);
         let cycles = clock::hz() / 1000 * milliseconds;
-        // A little of each first, for the caches.
-        feeder.feed(interval, cycles / 20, QUEUE);
-        let swap = feeder.feed(interval, cycles, QUEUE);
-        swapped.store(true, Ordering::Release);
-        feeder.feed(interval, cycles / 20, QUEUE);
-        let director = feeder.feed(interval, cycles, QUEUE);
-        control.stop();
-        let offered = clock::hz() as f64 / interval as f64 / 1e6;
-        json!({ "offered_mpps": offered, "macswap": told(&swap), "director": told(&director) })
+        let full = (0..parts).map(|_| feeder.feed(1, cycles / 4, QUEUE).sent).max().unwrap_or(1).max(1);
+        let interval = cycles / 4 * 2 / full;
+        let [mut macswap, mut director] = [Vec::new(), Vec::new()];
+        for _ in 0..parts {
+            for (swap, told_of) in [(true, &mut macswap), (false, &mut director)] {
+                swapping.store(swap, Ordering::Relaxed);
+                // A little of each first, for the caches.
+                feeder.feed(interval, cycles / 20, QUEUE);
+                told_of.push(told(&feeder.feed(interval, cycles, QUEUE)));
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        json!({ "offered_mpps": clock::hz() as f64 / interval as f64 / 1e6, "macswap": macswap, "director": director })
     });
     let told = feeder.expect("launched").join().expect("fed");
     worker.join().expect("ran");
