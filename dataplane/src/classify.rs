@@ -68,6 +68,7 @@ pub fn classify(lanes: &mut Lanes, sight: Sight<'_>, handover: &mut Option<HandO
         let packet = lanes.packets[i];
         let handover = handover.as_mut().map(|handover| (handover, &mut lanes.journeys[i]));
         lanes.fates[i] = other(&mut lanes.frames[i], &packet, sight, handover);
+        lanes.unrelated |= u64::from(lanes.fates[i] == Fate::Undecided) << i;
     }
 }
 

@@ -52,6 +52,7 @@ impl Service {
             id: ServerId(n),
             address: Address::v4(2 + n),
             port: 80,
+            protocol: Protocol::Tcp,
             method: Method::DirectRouting,
             tunnel: None,
             available: true,
