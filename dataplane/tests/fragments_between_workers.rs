@@ -43,6 +43,7 @@ fn two_services(eal: Eal, workers: usize) -> (Several, Stats) {
             thresholds: Thresholds::default(),
             tunnel: None,
             available: true,
+            drain: dataplane::service::Drain::No,
             weight: 1,
             next_hop: Some(NextHop { port: 0, mac: server_mac(n), mtu: MTU }),
             stats: Arc::new(ServerStats::new(workers)),

@@ -36,6 +36,7 @@ fn configure(several: &mut Several) -> Arc<ServiceStats> {
             thresholds: Thresholds::default(),
             tunnel: None,
             available: true,
+            drain: dataplane::service::Drain::No,
             weight: 1,
             next_hop,
             stats: Arc::new(ServerStats::new(several.workers.len())),

@@ -283,6 +283,7 @@ impl Lab {
                 thresholds: s.thresholds,
                 tunnel: s.tunnel.map(|(_, dip)| Tunnel { source: address(dip), encapsulation: s.encapsulation }),
                 available: s.available,
+                drain: dataplane::service::Drain::No,
                 weight: s.weight,
                 next_hop,
                 stats: Arc::clone(&stats),
