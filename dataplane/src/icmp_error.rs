@@ -105,14 +105,7 @@ impl IcmpErrors {
 
 /// Writes the error about `offending` into a fresh frame that goes back to the MAC it came from, from `source` or the address
 /// that the packet was sent to. `None` as for [`write_about`].
-pub fn write(
-    pool: &Mempool,
-    offending: &[u8],
-    packet: &Packet,
-    our_mac: [u8; 6],
-    cause: Cause,
-    source: Option<Address>,
-) -> Option<Mbuf> {
+pub fn write(pool: &Mempool, offending: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause, source: Option<Address>) -> Option<Mbuf> {
     let (ethernet, l3) = EthernetHeader::ref_from_prefix(offending).ok()?;
     let original = l3.get(..usize::from(packet.length).min(l3.len()))?;
     write_about(pool, About { packet: original, v4: packet.v4, macs: [ethernet.source, our_mac], source }, cause)

@@ -12,7 +12,7 @@ use crate::parse::{L3, Packet};
 use crate::rules::Rules;
 use crate::service::{Protocol, ServerId, ServiceId, ServiceKey};
 use crate::tick::Tick;
-use crate::track::{Tracker, count_packet};
+use crate::track::{First, Tracker, count_packet};
 use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
@@ -103,12 +103,10 @@ pub fn decide(
     let of_service = is_of_service(&quote.key, rules);
     let owner = tracker.directory.as_ref().and_then(|directory| directory.owner(&quote.key));
     let elsewhere = handover.filter(|_| of_service || owner.is_some() && !rules.masqueraders.is_empty());
-    elsewhere
-        .and_then(|(handover, journey)| handover.error_elsewhere(journey, owner))
-        .or_else(|| {
-            let begins = rules.settings.schedule_icmp && is_intact(frame.data(), packet);
-            of_service.then_some(if begins { Fate::Undecided } else { Fate::Drop(Verdict::UnrelatedError) })
-        })
+    elsewhere.and_then(|(handover, journey)| handover.error_elsewhere(journey, owner)).or_else(|| {
+        let begins = rules.settings.schedule_icmp && is_intact(frame.data(), packet);
+        of_service.then_some(if begins { Fate::Undecided } else { Fate::Drop(Verdict::UnrelatedError) })
+    })
 }
 
 impl Tracker {
@@ -125,7 +123,9 @@ impl Tracker {
                     match self.connections.find(hash, &key).map(|id| self.connections.entry(id)) {
                         // An earlier frame of this very burst made it.
                         Some(entry) => Fate::Server(entry.server(), entry.method()),
-                        None => self.first_packet(hash, &Packet { key, tcp_flags: 0, ..packet }, true, rules, now),
+                        None => {
+                            self.first_packet(hash, &Packet { key, tcp_flags: 0, ..packet }, First { apart: true, anew: false }, rules, now)
+                        }
                     }
                 }
                 None => Fate::Drop(Verdict::UnrelatedError),

@@ -200,15 +200,7 @@ impl Tracker {
     }
 
     /// A reply becomes one of the VIP's: counted, and with its part in the connection's state.
-    fn reply(
-        &mut self,
-        id: EntryId,
-        frame: &mut Mbuf,
-        packet: &Packet,
-        rules: &Rules,
-        macs: &[[u8; 6]],
-        now: Tick,
-    ) -> Result<Fate, Fate> {
+    fn reply(&mut self, id: EntryId, frame: &mut Mbuf, packet: &Packet, rules: &Rules, macs: &[[u8; 6]], now: Tick) -> Result<Fate, Fate> {
         let entry = *self.connections.entry(id);
         let key = entry.key();
         let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;

@@ -297,7 +297,8 @@ impl Worker {
         parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
         let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
         self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });
-        let around = Around { port: port_number, rules: &self.rules, tracker: &self.tracker, macs: &self.macs, pool: &self.sides[port].pool, now };
+        let around =
+            Around { port: port_number, rules: &self.rules, tracker: &self.tracker, macs: &self.macs, pool: &self.sides[port].pool, now };
         self.tunnels.take_notice(&mut self.lanes, around, &mut self.handover, &mut self.errors);
         let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
         classify(&mut self.lanes, sight, &mut self.handover);

@@ -21,8 +21,8 @@ use crate::parse::{Kind, L3, Packet};
 use crate::rules::{Rules, ServerRules};
 use crate::tick::Tick;
 use crate::verdict::Verdict;
-use header::{Inner, Outer, flow_port, ip_header};
 pub use error::Around;
+use header::{Inner, Outer, flow_port, ip_header};
 pub use header::{outer_length, write_outer};
 pub use path_mtu::PathMtus;
 

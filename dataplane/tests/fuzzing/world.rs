@@ -437,6 +437,7 @@ impl World {
             method: server.method,
             tunnel: server.tunnel,
             available: server.available,
+            drain: dataplane::service::Drain::No,
             weight: server.weight,
             thresholds: server.thresholds,
             next_hop: server.next_hop,
