@@ -90,6 +90,7 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/services/zero", "post"),
         ("/api/v1/services/{id}/zero", "post"),
         ("/api/v1/connections", "get delete"),
+        ("/api/v1/events", "get"),
         ("/api/v1/workers", "get"),
         ("/api/v1/ports", "get"),
         ("/api/v1/neighbours", "get"),
