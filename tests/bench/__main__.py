@@ -54,7 +54,7 @@ PARTS = (
     Part("macswap", "64-byte TCP, established, direct routing, 1 worker, over testpmd macswap (net_pcap)", wire.macswap, (48, 14), (1200, 1200)),
     Part("pipeline", "pipeline in process: added to a MAC swap of the same frames", inside.pipeline, (60, 3), (5400, 200)),
     Part("methods", "IPv6, tunnel, masquerading over IPv4 direct routing", inside.methods, (8, 2), (200, 200)),
-    Part("services", "10 000 services with 100 000 real servers against one service", inside.services, (12, 2), (400, 200)),
+    Part("services", "10 000 services with 100 000 real servers against one service", inside.services, (12, 5), (400, 400)),
     Part("births", "new connections a second, scheduled and inserted", inside.births, (40, 5), (1000, 200)),
     Part("lives", "whole TCP connections a second", inside.lives, (15, 2), (200, 100)),
     Part("memory", "memory per connection, all overhead", inside.memory, (4, 2), (500, 200)),

@@ -86,7 +86,7 @@ def methods(bench):
 
 def services(bench):
     """What many services add."""
-    said = bench.families.run("services", connections=100_000 if bench.quick else 1_000_000, rounds=180 if bench.quick else 1800)
+    said = bench.families.run("services", rounds=180 if bench.quick else 1800)
     one, many = min(said["one_ns"]), min(said["many_ns"])
     note = f"{one:.1f} ns a packet with one, {many:.1f} with many; {millions(said['connections'])} connections each, drawn at random"
     return [Cell(f"{millions(said['services'])} services, {millions(said['real_servers'])} real servers", (many - one) / one * 100, "%", 15, 5, False, said, note)]
@@ -145,7 +145,10 @@ def latency(bench):
     for name, key, at_least, aim in (("p50", "p50_ns", 5, 1), ("p99", "p99_ns", 50, 10), ("p99.9", "p999_ns", 200, 50)):
         swap, director = (min(part[key] for part in said[side]) / 1e3 for side in ("macswap", "director"))
         note = f"{said['offered_mpps']:.1f} Mpps; ring to ring {director:.2f} us, MAC swap {swap:.2f} us"
-        cells.append(Cell(name, director - swap, "us", at_least, aim, False, said if key == "p50_ns" else None, note))
+        # What swaps MACs is held up by whoever else has the cores, and so is the director: then the difference says nothing.
+        told = swap <= at_least
+        note += "" if told else ": the cores were not ours"
+        cells.append(Cell(name, director - swap, "us", at_least, aim, False, said if key == "p50_ns" else None, note, told))
     return cells
 
 
