@@ -2,6 +2,8 @@
 
 import math
 
+from inside import millions
+
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 74, 150, 56, 64
 SERIES = (("director_ns", "director", "#d9480f", "circle"), ("macswap_ns", "MAC swap", "#1c7ed6", "square"))
@@ -14,16 +16,12 @@ def step_for(most):
     return next(magnitude * n for n in (1, 2, 5, 10) if magnitude * n >= rough)
 
 
-def count(n):
-    """4096 as 4 k, 50 000 000 as 50 M."""
-    return f"{n / 1e6:g} M" if n >= 1_000_000 else f"{n / 1000:.0f} k" if n >= 1000 else f"{n}"
-
-
 def draw(points, caption):
     """The SVG's text; points are the rows of the pipeline."""
     points = sorted(points, key=lambda point: point["connections"])
     low, high = (math.log10(points[i]["connections"]) for i in (0, -1))
-    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+    margin = (high - low) * 0.06 or 0.5
+    low, high = low - margin, high + margin
     most = max(point[key] for point in points for key, *_ in SERIES)
     step = step_for(most)
     top = step * math.ceil(most / step + 0.2)
@@ -57,7 +55,7 @@ def draw(points, caption):
     for point in points:
         at = x(point["connections"])
         out.append(f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 5}"/>')
-        out.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{count(point["connections"])}</text>')
+        out.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{millions(point["connections"])}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     out.append(f'<text x="{middle:.0f}" y="{HEIGHT - 18}" text-anchor="middle">established connections (logarithmic)</text>')
     across = (TOP + HEIGHT - BOTTOM) / 2
@@ -72,7 +70,7 @@ def draw(points, caption):
                 out.append(f'<rect x="{a - 4:.1f}" y="{b - 4:.1f}" width="8" height="8" fill="{colour}"/>')
             out.append(f'<text class="small" x="{a:.1f}" y="{b - 10:.1f}" text-anchor="middle">{value:.1f}</text>')
         a, b, _ = places[-1]
-        out.append(f'<text x="{a + 30:.1f}" y="{b + 4:.1f}" style="fill:{colour};font-weight:bold">{name}</text>')
+        out.append(f'<text x="{a + 34:.1f}" y="{b + 4:.1f}" style="fill:{colour};font-weight:bold">{name}</text>')
     return "\n".join([*out, "</svg>", ""])
 
 
