@@ -135,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="rows with this word in their name or title; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter samples, smaller tables: a look, not a measurement")
+    parser.add_argument("--save", type=Path, default=REPOSITORY / "target", metavar="FOLDER", help="where bench.json and bench.svg go; target, when left out")
     parser.add_argument("--json", action="store_true", help="print everything that was measured")
     parser.add_argument("--markdown", action="store_true", help="print the table as README.md has it")
     arguments = parser.parse_args()
@@ -143,16 +144,13 @@ def main():
     with Bare() as lab, contextlib.ExitStack() as cleanup:
         bench = Bench(lab, arguments.quick)
         cleanup.callback(shutil.rmtree, bench.memory_folder, ignore_errors=True)
-        bench.at = "building"
-        bench.say("dataplane/benches/rows")
-        bench.families.build()
         rows = measure(bench, parts, pages)
     report |= {
         "command": "make bench" + (" QUICK=1" if arguments.quick else "") + (f' ARGS="{" ".join("--only " + word for word in arguments.only)}"' if arguments.only else ""),
         "quick": arguments.quick, "seconds": round(time.monotonic() - began), "without_huge_pages": pages.missed,
         "rows": [row.document() for row in rows], "graph": bench.graph, "indexes": bench.indexes,
     }
-    save(report)
+    save(report, arguments.save)
     if arguments.json:
         print(json.dumps(report, indent=2))
     elif arguments.markdown:
@@ -165,16 +163,15 @@ def main():
     return 1 if any(row.failure for row in rows) else 0
 
 
-def save(report):
-    """bench.json and bench.svg, where builds go."""
-    folder = REPOSITORY / "target"
+def save(report, folder):
+    """bench.json and, if there is anything to draw, bench.svg."""
+    folder.mkdir(exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
-    said = ["target/bench.json"]
     if len(report["graph"]) > 1:
         caption = f"{report['machine']}, Linux {report['kernel']}, {report['date']}"
         (folder / "bench.svg").write_text(graph.draw(report["graph"], caption))
-        said.append("target/bench.svg")
-    print(f"{report['seconds']} s; every sample is in {said[0]}" + (f", the graph in {said[1]}" if said[1:] else ""), file=sys.stderr)
+        print(f"the graph is {folder / 'bench.svg'}", file=sys.stderr)
+    print(f"{report['seconds']} s; every sample is in {folder / 'bench.json'}", file=sys.stderr)
 
 
 sys.exit(main())

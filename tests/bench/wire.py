@@ -125,7 +125,7 @@ def changes(bench):
             gone = lost(before, after := baton.verdicts())
     times.sort()
     forwarded = after["forwarded"] - before.get("forwarded", 0)
-    note = f"from the request to its answer, {count} changes, p50 {times[len(times) // 2]:.2f}, longest {times[-1]:.1f} ms"
+    note = f"from the request to its answer, {count} changes, 1 worker, p50 {times[len(times) // 2]:.2f}, longest {times[-1]:.1f} ms"
     return [
         Cell("visible on every worker, p99", times[int(len(times) * 0.99)], "ms", 10, 1, False, times, note),
         Cell("frames lost by it", sum(gone.values()), "frames", 0, 0, False, gone, f"of {forwarded / 1e6:.0f} million forwarded meanwhile"),
