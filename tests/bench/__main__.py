@@ -1,4 +1,4 @@
-"""`make bench`: everything that issue 4 wants measured, each figure beside the least and the best that is wanted.
+"""`make bench`: every figure of speed, beside the least and the best that is wanted of it.
 
 The machine is shared, so what is compared is measured in turn, many times, and the best of each counts: others' load only ever adds.
 Every sample is kept in target/bench.json, and a graph in target/bench.svg.

@@ -67,4 +67,5 @@ def main():
     print(json.dumps({what: count / (time.monotonic() - start)}))
 
 
-main()
+if __name__ == "__main__":
+    main()

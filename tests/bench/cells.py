@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """A line of issue 4's table: its cells, or why there are none."""
+    """A line of the table: its cells, or why there are none."""
 
     name: str
     title: str
