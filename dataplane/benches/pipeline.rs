@@ -138,6 +138,7 @@ impl Bench {
                 tunnel: None,
                 thresholds: Thresholds::default(),
                 available: true,
+                drain: dataplane::service::Drain::No,
                 weight: 1,
                 next_hop: Some(NextHop { port: 0, mac, mtu: 1500 }),
                 stats: Arc::clone(&stats),

@@ -12,7 +12,7 @@ use crate::parse::{L3, Packet};
 use crate::rules::Rules;
 use crate::service::{Protocol, ServerId, ServiceId, ServiceKey};
 use crate::tick::Tick;
-use crate::track::{Tracker, count_packet};
+use crate::track::{First, Tracker, count_packet};
 use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
@@ -123,7 +123,9 @@ impl Tracker {
                     match self.connections.find(hash, &key).map(|id| self.connections.entry(id)) {
                         // An earlier frame of this very burst made it.
                         Some(entry) => Fate::Server(entry.server(), entry.method()),
-                        None => self.first_packet(hash, &Packet { key, tcp_flags: 0, ..packet }, true, rules, now),
+                        None => {
+                            self.first_packet(hash, &Packet { key, tcp_flags: 0, ..packet }, First { apart: true, anew: false }, rules, now)
+                        }
                     }
                 }
                 None => Fate::Drop(Verdict::UnrelatedError),

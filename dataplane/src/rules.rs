@@ -13,7 +13,7 @@ use crate::marks::Marks;
 use crate::masqueraders::Masqueraders;
 use crate::routes::Routes;
 use crate::schedule::{Memory, Pick, Scheduler};
-use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
+use crate::service::{Drain, Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
 use crate::tick::Tick;
@@ -44,6 +44,8 @@ pub struct ServerRules {
     pub available: bool,
     /// Whether its weight is 0.
     pub quiescent: bool,
+    /// Whether it is being drained.
+    pub drain: Drain,
     /// How many connections it is given at most.
     pub thresholds: Thresholds,
     /// How requests of new connections reach it.
@@ -151,6 +153,7 @@ impl Rules {
                 loops: server.next_hop.is_some_and(|hop| macs.contains(&hop.mac)),
                 available: server.available,
                 quiescent: server.weight == 0,
+                drain: server.drain,
                 thresholds: server.thresholds,
                 method: server.method,
                 masqueraded: server.method == Method::Masquerading || kept(slot.as_ref(), &server),
@@ -271,6 +274,12 @@ impl Rules {
     #[inline]
     pub fn is_own(&self, address: Address) -> bool {
         self.locals.addresses.contains_key(&address)
+    }
+
+    /// Whether this is a VIP, also one that is not answered for yet because another machine may have it.
+    #[inline]
+    pub fn is_vip(&self, address: Address) -> bool {
+        self.locals.vips.contains(&address)
     }
 
     /// Whether a packet from an address of our own to another is a real server's answer to a health check of ours.

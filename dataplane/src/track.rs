@@ -15,7 +15,7 @@ use crate::persist::is_member;
 use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
 use crate::sctp;
-use crate::service::{Method, NoRealServer, Protocol, ServerId, ServiceId, ServiceKey};
+use crate::service::{Drain, Method, NoRealServer, Protocol, ServerId, ServiceId, ServiceKey};
 use crate::settings::Timeouts;
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
@@ -61,6 +61,15 @@ pub(crate) struct Counts {
     pub(crate) without_entry: u64,
     pub(crate) dropped_entries: u64,
     pub(crate) unshared_templates: u64,
+}
+
+/// What is known of a packet that is to begin a connection.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct First {
+    /// The connection's other packets may come to another worker, which is to choose the same real server.
+    pub(crate) apart: bool,
+    /// Its connection was ended to be scheduled again: it may begin one whatever its flags are.
+    pub(crate) anew: bool,
 }
 
 impl Tracker {
@@ -139,7 +148,16 @@ impl Tracker {
             let known = self.connections.find(hash, &packet.key).map(|id| self.packet_of(id, &packet, rules, now));
             lanes.fates[i] = match known {
                 Some(fate) if fate != Fate::Undecided => fate,
-                _ => self.first_packet(hash, &packet, lanes.firsts >> i & 1 != 0, rules, now),
+                _ => match self.drained(hash, &packet, rules) {
+                    Drain::Reset => Fate::Drop(Verdict::NoRealServer),
+                    drain => self.first_packet(
+                        hash,
+                        &packet,
+                        First { apart: lanes.firsts >> i & 1 != 0, anew: drain == Drain::Reschedule },
+                        rules,
+                        now,
+                    ),
+                },
             };
             if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer)
                 && let Some(cause) = self.refusal.take()
@@ -172,6 +190,10 @@ impl Tracker {
     /// Whether a SYN begins a new connection in the place of an old one, and what becomes of packets of a removed real server.
     #[inline(never)]
     fn ends_or_drops(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules) -> Option<Fate> {
+        if !target.available && target.drain.ends_connections() {
+            // The schedule stage sees to it.
+            return Some(Fate::Undecided);
+        }
         let settings = &rules.settings;
         let begins = packet.tcp_flags & tcp::SYN != 0
             && (settings.expire_nodest_conn && target.quiescent || ended(self.connections.entry(id), settings.conn_reuse_mode));
@@ -240,15 +262,32 @@ impl Tracker {
         }
     }
 
+    /// Ends the packet's connection if that is what draining its real server says; which of both, where it did. A packet that begins or ends a
+    /// connection itself is not reset.
+    fn drained(&mut self, hash: u64, packet: &Packet, rules: &Rules) -> Drain {
+        let Some(id) = self.connections.find(hash, &packet.key) else { return Drain::No };
+        let Some(target) = rules.server(self.connections.entry(id).server()) else { return Drain::No };
+        if target.available || !target.drain.ends_connections() || !self.end(id, rules) {
+            return Drain::No;
+        }
+        if target.drain == Drain::Reset {
+            if packet.tcp_flags & (tcp::SYN | tcp::RST) != 0 {
+                return Drain::No;
+            }
+            self.refusal = refusal(NoRealServer::Reset, Protocol::of_flow(packet.key.protocol));
+        }
+        target.drain
+    }
+
     /// Schedules the first packet of a connection, or an ICMP error that quotes one (`schedule_icmp`), under the quote's key.
     ///
-    /// `apart`: the connection's other packets may come to another worker, which is to choose the same real server.
     #[inline(never)]
-    pub(crate) fn first_packet(&mut self, hash: u64, packet: &Packet, apart: bool, rules: &mut Rules, now: Tick) -> Fate {
+    pub(crate) fn first_packet(&mut self, hash: u64, packet: &Packet, First { apart, anew }: First, rules: &mut Rules, now: Tick) -> Fate {
         let key = &packet.key;
         let protocol = Protocol::of_flow(key.protocol);
         let quoted = packet.kind != Kind::Flow;
         let sloppy = match protocol {
+            _ if anew => true,
             Protocol::Tcp => rules.settings.sloppy_tcp,
             Protocol::Sctp => rules.settings.sloppy_sctp,
             Protocol::Udp | Protocol::Ip => true,

@@ -76,6 +76,7 @@ impl Lab {
                 thresholds: Thresholds::default(),
                 tunnel: None,
                 available: weight(*n).is_some(),
+                drain: dataplane::service::Drain::No,
                 weight: weight(*n).unwrap_or(0),
                 next_hop: Some(NextHop { port: 0, mac: server_mac(*n), mtu: MTU }),
                 stats: Arc::clone(stats),

@@ -57,6 +57,7 @@ impl Service {
             method: Method::DirectRouting,
             tunnel: None,
             available: true,
+            drain: dataplane::service::Drain::No,
             weight: *weight,
             thresholds: Thresholds { upper: *upper, lower: 0 },
             next_hop: Some(NextHop { port: 0, mac: [2, 0, 0, 0, 0, 1], mtu: 1500 }),

@@ -25,6 +25,16 @@ use crate::model::{
     Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
 };
 
+/// What becomes of a VIP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VipChange {
+    pub(super) vip: IpAddr,
+    /// It is there.
+    pub(super) wanted: bool,
+    /// It is answered for and announced.
+    pub(super) taken: bool,
+}
+
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
 pub(super) struct Change {
@@ -36,8 +46,8 @@ pub(super) struct Change {
     pub(super) marks: Option<Arc<Marks>>,
     pub(super) settings: Option<paths::Settings>,
     pub(super) routes: Option<Arc<Routes>>,
-    /// VIPs that appeared (`true`) or are gone.
-    pub(super) vips: Vec<(IpAddr, bool)>,
+    /// VIPs that appeared, are ours from now on, or are gone.
+    pub(super) vips: Vec<VipChange>,
     /// Neighbours that are wanted from now on (`true`) or no longer.
     pub(super) hops: Vec<(Hop, bool)>,
     /// The document changed.
@@ -56,6 +66,7 @@ impl Desired {
         }
         let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
+        self.follow_vips(&vips);
         if services.is_empty()
             && servers.is_empty()
             && vips.is_empty()
@@ -72,13 +83,18 @@ impl Desired {
             marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
             routes: routes.then(|| Arc::new(self.routes())),
-            vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
+            vips: vips.into_iter().map(|vip| self.vip_change(vip)).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
             awaited,
         };
         self.next_change += 1;
         Some(change)
+    }
+
+    fn vip_change(&self, vip: IpAddr) -> VipChange {
+        let wanted = self.vips.contains_key(&vip);
+        VipChange { vip, wanted, taken: wanted && self.guard.is_held(vip) }
     }
 
     fn service_snapshot(&mut self, id: u32) -> Option<Arc<worker::VirtualService>> {
@@ -160,6 +176,7 @@ impl Desired {
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
             weight: record.effective_weight(),
+            drain: worker::Drain::No,
             thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),
@@ -201,7 +218,9 @@ impl Desired {
         let every_port = self.links.iter().zip(0_u32..64).fold(0, |bits, (_, port)| bits | 1_u64 << port);
         locals.addresses.reserve(self.vips.len() + self.links.len());
         for vip in self.vips.keys() {
-            locals.addresses.insert(Address::from(*vip), every_port);
+            if self.guard.is_held(*vip) {
+                locals.addresses.insert(Address::from(*vip), every_port);
+            }
             locals.vips.insert(Address::from(*vip));
         }
         locals.probed = self.probed.keys().map(|vip| Address::from(*vip)).collect();

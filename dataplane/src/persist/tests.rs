@@ -49,6 +49,7 @@ fn worker(index: usize, stats: &[Arc<ServerStats>], affinity: &Arc<Affinity>) ->
         method: Method::DirectRouting,
         tunnel: None,
         available: true,
+        drain: crate::service::Drain::No,
         weight: 1,
         thresholds: Thresholds::default(),
         next_hop: None,

@@ -285,6 +285,7 @@ impl Lab {
                 thresholds: s.thresholds,
                 tunnel: Some(Tunnel { source: address(s.tunnel.map_or(dip, |(_, dip)| dip)), encapsulation: s.encapsulation }),
                 available: s.available,
+                drain: dataplane::service::Drain::No,
                 weight: s.weight,
                 next_hop,
                 stats: Arc::clone(&stats),

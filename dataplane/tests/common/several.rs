@@ -109,6 +109,7 @@ impl Several {
                     thresholds: Thresholds::default(),
                     tunnel: Some(Tunnel { source: address(DIP), encapsulation: Encapsulation::IpIp }),
                     available: true,
+                    drain: Drain::No,
                     weight: 1,
                     next_hop: Some(NextHop { port: 0, mac: server_mac(*n), mtu: MTU }),
                     stats: Arc::new(ServerStats::new(count)),

@@ -395,7 +395,7 @@ impl Director {
         let local = |address: IpAddr| self.is_local(address, port);
         let destination = packet.destination.ip();
         let answer = match packet.kind {
-            Kind::Arp => answers::arp(frame, our_mac, local),
+            Kind::Arp => answers::arp(frame, our_mac, local, |address| self.is_vip(address)),
             Kind::Icmp | Kind::Icmpv6 => {
                 if packet.kind == Kind::Icmpv6 {
                     answers::icmpv6(frame, packet, our_mac, local)
