@@ -49,8 +49,7 @@ pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tra
             Ok(port) => {
                 if packet.kind == Kind::Flow
                     && let Some(way) = way
-                    && let Some(entry) =
-                        tracker.connections.find_from(lanes.entries[i].unwrap_or(EntryId::NONE), lanes.hashes[i], &packet.key)
+                    && let Some(entry) = tracker.connections.find(lanes.hashes[i], &packet.key)
                 {
                     tracker.connections.set_way(entry, way);
                 }

@@ -123,11 +123,10 @@ impl ConnectionTable {
     /// Asks for the entry that a search for a reply most likely finds, and for what lies beside it; reads the index line.
     #[inline]
     pub fn prefetch_answered(&self, hash: u64) {
-        if let Some(replies) = &self.replies
-            && let Some(id) = replies.index.candidate(hash)
-        {
-            self.entries.prefetch(id as usize);
-            replies.beside.prefetch(id as usize);
+        if let Some(replies) = &self.replies {
+            let id = replies.index.candidate(hash) as usize;
+            self.entries.prefetch(id);
+            replies.beside.prefetch(id);
         }
     }
 
