@@ -9,6 +9,7 @@ mod desired;
 mod error;
 mod health;
 mod health_rules;
+mod hints;
 mod listing;
 pub mod mac;
 mod marks;
@@ -23,6 +24,7 @@ mod routes;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod settle;
+mod slow_start;
 mod snapshot;
 mod store;
 mod validate;
@@ -48,6 +50,7 @@ pub use store::{EARLIER_VERSIONS, Store, StoreError};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
 
 use crate::events::Events;
+use crate::health::Pace;
 use crate::model::{Document, What};
 use desired::Desired;
 use outbox::Outbox;
@@ -114,6 +117,7 @@ struct Shared {
     wake: Notify,
     persistence: Persistence,
     events: Events,
+    pace: Arc<Pace>,
 }
 
 struct Inner {
@@ -121,6 +125,8 @@ struct Inner {
     outboxes: Vec<Outbox>,
     pulses: Vec<Pulse>,
     revision: u64,
+    /// Real servers that are to be checked at once.
+    hinted: Vec<Subject>,
 }
 
 /// What a request changed.
@@ -144,6 +150,7 @@ impl Director {
             pulses: workers.iter().map(|_| Pulse::new()).collect(),
             outboxes: workers.into_iter().map(|end| Outbox::new(end, limits.connections)).collect(),
             revision: 0,
+            hinted: Vec::new(),
         };
         let director = Self(Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -156,6 +163,7 @@ impl Director {
             wake: Notify::new(),
             persistence: Persistence::new(store),
             events: Events::default(),
+            pace: Arc::default(),
         }));
         director.commit(&mut director.lock());
         director
@@ -187,6 +195,11 @@ impl Director {
         self.commit(&mut inner);
     }
 
+    /// Whether health checks begin when they should.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.0.pace
+    }
+
     /// The log of what happens.
     pub fn events(&self) -> &Events {
         &self.0.events
@@ -209,6 +222,8 @@ impl Director {
             tokio::select! {
                 _ = beat.tick() => {
                     self.look_at_workers();
+                    self.grow_weights();
+                    self.look_for_hints();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;

@@ -9,8 +9,10 @@ use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::health::{Found, Standing};
+use super::hints::Seen;
 use super::meter::Meter;
 use super::neighbours::Hop;
+use super::slow_start::Ramp;
 use crate::model::{
     HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
     Tunnel,
@@ -131,6 +133,10 @@ pub(super) struct ServerRecord {
     pub(super) next_hop: Option<NextHop>,
     /// What its checks found, as far as they are sure.
     pub(super) health: Option<Found>,
+    /// How far it has come, while it starts slowly.
+    pub(super) ramp: Option<Ramp>,
+    /// What its clients' packets said at the last look, where hints are wanted.
+    pub(super) seen: Option<Seen>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -162,6 +168,8 @@ impl ServerRecord {
             hop,
             next_hop: None,
             health: None,
+            ramp: None,
+            seen: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),
