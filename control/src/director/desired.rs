@@ -66,6 +66,8 @@ pub(super) struct Desired {
     pub(super) touched: Touched,
     /// What is to be told of as an event, with its reason.
     pub(super) happened: Vec<(What, String)>,
+    /// Real servers that start slowly.
+    pub(super) ramping: BTreeSet<u32>,
     /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
     masquerading: bool,
     /// The number that the next change gets.
@@ -93,6 +95,7 @@ impl Desired {
             marks: Vec::new(),
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             happened: Vec::new(),
+            ramping: BTreeSet::new(),
             masquerading: false,
             next_change: 1,
             last_order: 0,

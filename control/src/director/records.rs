@@ -9,8 +9,10 @@ use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
 use super::health::{Found, Standing};
+use super::hints::Seen;
 use super::meter::Meter;
 use super::neighbours::Hop;
+use super::slow_start::Ramp;
 use super::vips::Quarantine;
 use crate::model::{
     HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
@@ -134,6 +136,10 @@ pub(super) struct ServerRecord {
     pub(super) health: Option<Found>,
     /// Set while it answers for a VIP and gets no new connections for it.
     pub(super) quarantine: Option<Quarantine>,
+    /// How far it has come, while it starts slowly.
+    pub(super) ramp: Option<Ramp>,
+    /// What its clients' packets said at the last look, where hints are wanted.
+    pub(super) seen: Option<Seen>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -166,6 +172,8 @@ impl ServerRecord {
             next_hop: None,
             health: None,
             quarantine: None,
+            ramp: None,
+            seen: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

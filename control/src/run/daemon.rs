@@ -59,7 +59,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let vlans = devices::open_vlans(config)?;
     let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let director = direct(config, &ports, &workers, store, &document)?;
-    let probes = Probes::new(config.probes);
+    let probes = Probes::new(config.checks.networks);
     let (news, vip_news) = mpsc::channel(64);
     let watched = WatchPlan { interval: config.watch.interval, probe: config.watch.probe, news };
     let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone(), watched)
@@ -203,7 +203,8 @@ impl Parts {
             }
         });
         settle(&self.director).await;
-        let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone()));
+        let user = config.checks.exec_user.clone();
+        let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone(), user));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
