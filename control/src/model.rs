@@ -1,8 +1,10 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod event;
 mod form;
 mod health;
 mod marks;
+pub mod moment;
 mod spec;
 mod tunnel;
 mod watch;
@@ -15,6 +17,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use event::{Event, Events, Gap, What};
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod connections;
+mod events;
 mod extract;
 mod health;
 mod marks;
@@ -74,6 +75,7 @@ struct App {
     facts: Facts,
     openapi: Arc<str>,
     bodies: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// All routes, as one function that a test can call without a socket.
@@ -89,6 +91,7 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(vips::take))
         .routes(routes!(vips::release))
         .routes(routes!(connections::list, connections::flush))
+        .routes(routes!(events::list))
         .routes(routes!(system::workers))
         .routes(routes!(system::ports))
         .routes(routes!(system::neighbours))
@@ -103,7 +106,8 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(health::ready))
         .split_for_parts();
     let openapi = described.to_json().unwrap_or_default();
-    let app = App { director, facts, openapi: openapi.into(), bodies: Arc::new(Semaphore::new(BODIES)) };
+    let (bodies, streams) = (Arc::new(Semaphore::new(BODIES)), Arc::new(Semaphore::new(events::STREAMS)));
+    let app = App { director, facts, openapi: openapi.into(), bodies, streams };
     routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)

@@ -119,6 +119,19 @@ impl IntoResponses for ChangeProblems {
     }
 }
 
+/// What a listing that can go on as a stream can be answered with beside success.
+pub(super) struct StreamProblems;
+
+impl IntoResponses for StreamProblems {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        describe(&[
+            ("400", "`malformed`: the query cannot be read"),
+            ("422", "`invalid`: a rule is broken; `errors` points at every faulty field"),
+            ("503", "`too-many-streams`: there are as many as are allowed"),
+        ])
+    }
+}
+
 /// When an id cannot be read.
 pub(super) struct BadId;
 

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::client::Endpoint;
 use super::connections::Filter;
+use super::events::Chosen;
 use super::get::Output;
 use super::marks::Rule;
 
@@ -53,6 +54,9 @@ pub enum Command {
     /// Show what the director does
     #[command(after_help = "Example:\n  baton get services\n  baton get connections --client 198.51.100.7 -o json")]
     Get(Get),
+    /// Show what happened: health, quorums, links, conflicts, changes
+    #[command(after_help = "Example:\n  baton events --kind health-changed,quorum-lost\n  baton events --watch")]
+    Events(Events),
     /// End connection entries
     #[command(after_help = "Example:\n  baton connections flush --service tcp:10.10.24.88:80")]
     Connections(Connections),
@@ -152,6 +156,20 @@ pub enum What {
     /// VIPs, and who else speaks for them
     #[command(after_help = "Example:\n  baton get vips")]
     Vips,
+}
+
+/// `baton events`.
+#[derive(Args, Debug)]
+pub struct Events {
+    /// Which ones.
+    #[command(flatten)]
+    pub chosen: Chosen,
+    /// Go on with what happens, until interrupted
+    #[arg(long, short)]
+    pub watch: bool,
+    /// How to show them; json is one document a line
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// `baton connections`.

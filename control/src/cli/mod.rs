@@ -6,6 +6,7 @@ pub mod ipvsadm;
 
 pub mod args;
 pub mod connections;
+pub mod events;
 pub mod get;
 mod man;
 pub mod marks;
@@ -89,6 +90,10 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
                 What::Vips => vips::get(client, output, console),
             }
             .map(|()| 0)
+        }),
+        Command::Events(line) => with(api, console, |client, console| {
+            let show = if line.watch { events::watch } else { events::list };
+            show(client, &line.chosen, line.output, console)
         }),
         Command::Connections(line) => with(api, console, |client, console| match &line.action {
             ConnectionsAction::Flush { filter, yes } => connections::flush(client, filter, *yes, console),

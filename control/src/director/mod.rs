@@ -49,7 +49,8 @@ pub use store::{EARLIER_VERSIONS, Store, StoreError};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
 pub use vips::WatchRules;
 
-use crate::model::Document;
+use crate::events::Events;
+use crate::model::{Document, What};
 use desired::Desired;
 use outbox::Outbox;
 use persist::Persistence;
@@ -116,6 +117,7 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    events: Events,
 }
 
 struct Inner {
@@ -159,6 +161,7 @@ impl Director {
             checks: watch::Sender::default(),
             wake: Notify::new(),
             persistence: Persistence::new(store),
+            events: Events::default(),
         }));
         director.commit(&mut director.lock());
         director
@@ -188,6 +191,11 @@ impl Director {
         let mut inner = self.lock();
         inner.desired.set_neighbour((port, address), mac, SystemTime::now());
         self.commit(&mut inner);
+    }
+
+    /// The log of what happens.
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// The revision of the document: grows by one with every change of it.
@@ -227,10 +235,17 @@ impl Director {
 
     /// Gives what was touched to the workers and to the kernel beside us.
     fn commit(&self, inner: &mut Inner) -> Committed {
-        let Some(change) = inner.desired.take_change(&self.0.base) else {
+        let change = inner.desired.take_change(&self.0.base);
+        for (what, reason) in inner.desired.happened.drain(..) {
+            self.0.events.raise(what, reason);
+        }
+        let Some(change) = change else {
             return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new(), probed: Vec::new() };
         };
-        inner.revision += u64::from(change.document);
+        if change.document {
+            inner.revision += 1;
+            self.0.events.raise(What::ConfigurationChanged { revision: inner.revision }, "a request changed it");
+        }
         for outbox in &mut inner.outboxes {
             outbox.add(&change, inner.revision);
             outbox.pump();

@@ -68,6 +68,8 @@ pub(super) struct ServiceRecord {
     pub(super) fields: ServiceFields,
     /// Its rank among the services, in the order in which they were added.
     pub(super) order: u64,
+    /// When it was added, as a rank among all additions; another each time.
+    pub(super) added: u64,
     /// Differs from every earlier value whenever a scheduler must notice a change; never used twice.
     pub(super) list_revision: u64,
     /// Its real servers' places, in the order in which they were added.
@@ -89,6 +91,7 @@ impl ServiceRecord {
         Self {
             fields: ServiceFields::default(),
             order: 0,
+            added: 0,
             list_revision: 0,
             members: Vec::new(),
             sorry: None,
@@ -118,6 +121,9 @@ pub(super) struct ServerFields {
 pub(super) struct ServerRecord {
     /// Its service's place.
     pub(super) service: u32,
+    /// Which addition of the service it belongs to: it keeps its counters when it is removed and added again, but not when the
+    /// service is, as in the kernel.
+    pub(super) service_added: u64,
     pub(super) fields: ServerFields,
     /// The last weight that it had and that was not 0, since it was added (IPVS: `last_weight`).
     pub(super) last_weight: u32,
@@ -153,6 +159,7 @@ impl ServerRecord {
     pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
         Self {
             service,
+            service_added: 0,
             last_weight: fields.weight,
             fields,
             hop,

@@ -22,7 +22,7 @@ use crate::director::{self, Director, Limits, Link, Store};
 use crate::health;
 use crate::kernel::probes::Probes;
 use crate::kernel::{Kernel, LinkPlan, NeighbourEvent, VipNews, WatchPlan};
-use crate::model::{Document, ProbeMode, RealServerState, VipState};
+use crate::model::{Document, ProbeMode, RealServerState, VipState, What};
 
 /// The longest that requests in flight, and then the kernel's side, may take to end.
 const LONGEST_FAREWELL: Duration = Duration::from_millis(400);
@@ -197,7 +197,7 @@ impl Parts {
             }
         });
         let director = self.director.clone();
-        tokio::spawn(async move {
+        let vips = tokio::spawn(async move {
             while let Some(news) = vip_news.recv().await {
                 director.vip_news(news);
             }
@@ -207,6 +207,8 @@ impl Parts {
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
+        let links = tokio::spawn(facts::watch_links(self.ports.clone(), config.clone(), self.director.events().clone()));
+        self.director.events().raise(What::Started, format!("version {}", env!("CARGO_PKG_VERSION")));
         tracing::info!("the director runs");
         let outcome = tokio::select! {
             signal = signals.end() => {
@@ -223,8 +225,10 @@ impl Parts {
             ended = &mut neighbours => Err(format!("the kernel's side of the ports has ended: {ended:?}")),
         };
         heart.abort();
+        links.abort();
         tell_systemd("STOPPING=1");
         give_up_after(LONGEST_END);
+        self.director.events().close();
         farewell.send_replace(());
         if !server.is_finished() && tokio::time::timeout(LONGEST_FAREWELL, &mut server).await.is_err() {
             tracing::warn!("requests under way were cut off");
@@ -232,6 +236,7 @@ impl Parts {
         }
         control.abort();
         neighbours.abort();
+        vips.abort();
         checks.abort();
         self.take_apart().await;
         outcome.map_err(|what| StartError::new(what, "start it again, and report this with the lines above"))

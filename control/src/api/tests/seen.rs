@@ -93,6 +93,7 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/vips", "get"),
         ("/api/v1/vips/{vip}/take", "post"),
         ("/api/v1/connections", "get delete"),
+        ("/api/v1/events", "get"),
         ("/api/v1/workers", "get"),
         ("/api/v1/ports", "get"),
         ("/api/v1/neighbours", "get"),
