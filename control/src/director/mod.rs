@@ -6,6 +6,7 @@
 
 mod connections;
 mod desired;
+mod drains;
 mod error;
 mod health;
 mod health_rules;
@@ -52,6 +53,7 @@ pub use vips::WatchRules;
 use crate::events::Events;
 use crate::model::{Document, What};
 use desired::Desired;
+use drains::DrainFile;
 use outbox::Outbox;
 use persist::Persistence;
 use workers::Pulse;
@@ -117,6 +119,7 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    drains: DrainFile,
     events: Events,
 }
 
@@ -160,6 +163,7 @@ impl Director {
             progress: watch::Sender::default(),
             checks: watch::Sender::default(),
             wake: Notify::new(),
+            drains: DrainFile::beside(store.as_ref().map(Store::path)),
             persistence: Persistence::new(store),
             events: Events::default(),
         }));
@@ -216,6 +220,7 @@ impl Director {
                 _ = beat.tick() => {
                     self.look_at_workers();
                     self.forget_quiet_claims();
+                    self.move_drains();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;

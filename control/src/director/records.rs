@@ -8,6 +8,7 @@ use dataplane::schedule::Buckets;
 use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
+use super::drains::Draining;
 use super::health::{Found, Standing};
 use super::meter::Meter;
 use super::neighbours::Hop;
@@ -134,6 +135,8 @@ pub(super) struct ServerRecord {
     pub(super) health: Option<Found>,
     /// Set while it answers for a VIP and gets no new connections for it.
     pub(super) quarantine: Option<Quarantine>,
+    /// Set while it is drained.
+    pub(super) drain: Option<Box<Draining>>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -166,6 +169,7 @@ impl ServerRecord {
             next_hop: None,
             health: None,
             quarantine: None,
+            drain: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

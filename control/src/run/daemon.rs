@@ -100,6 +100,7 @@ fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, 
             format!("correct them in {} or in the configuration", config.control.state.display()),
         )
     })?;
+    director.restore_drains();
     Ok(director)
 }
 
