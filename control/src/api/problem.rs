@@ -61,11 +61,10 @@ impl From<Error> for Rejection {
             Error::RealServerExists(..) => (StatusCode::CONFLICT, "real-server-exists"),
             Error::NoSuchRealServer(..) => (StatusCode::NOT_FOUND, "no-such-real-server"),
             Error::NoDrain(..) => (StatusCode::NOT_FOUND, "no-drain"),
-            Error::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),
             Error::NoSuchVip(_) => (StatusCode::NOT_FOUND, "no-such-vip"),
             Error::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Error::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-            Error::NotStored { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),
+            Error::NotStored { .. } | Error::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),
         };
         let rejection = Self::new(status, code, detail);
         match error {

@@ -362,7 +362,6 @@ impl Inner {
         };
         let service = record.service;
         match drain.phase {
-            Phase::Over(_) => Move::None,
             Phase::Waiting | Phase::Ending(..) if left == 0 => {
                 let (outcome, reason) = match (drain.is_ending(), drain.spec.then) {
                     (true, Then::Reset) => (DrainOutcome::Reset, "what was left at the deadline was reset"),
@@ -391,7 +390,7 @@ impl Inner {
                 drain.phase = Phase::Ending(since, true);
                 Move::End
             }
-            Phase::Ending(..) => Move::None,
+            Phase::Ending(..) | Phase::Over(_) => Move::None,
         }
     }
 
