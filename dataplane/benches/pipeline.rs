@@ -133,6 +133,7 @@ impl Bench {
                 id: ServerId(n),
                 address: Address::v4(0x0a0a_1815 + n),
                 port: 80,
+                protocol: Protocol::Tcp,
                 method: Method::DirectRouting,
                 tunnel: None,
                 thresholds: Thresholds::default(),

@@ -128,7 +128,7 @@ fn may_be_followed(server: ServerId, rules: &Rules) -> bool {
 
 /// Whether what another worker says about a client of the service may be followed: the place may have come to another real server
 /// meanwhile. Cost: linear in the service's real servers.
-fn is_member(server: ServerId, service: ServiceId, rules: &Rules) -> bool {
+pub(crate) fn is_member(server: ServerId, service: ServiceId, rules: &Rules) -> bool {
     let members = rules.service_ref(service).map(|found| &found.service.members);
     may_be_followed(server, rules) && members.is_some_and(|members| members.iter().any(|member| member.server == server))
 }

@@ -221,9 +221,11 @@ pub struct RealServer {
     pub address: Address,
     /// The rport; for direct routing the service's vport; 0 for that of each packet.
     pub port: u16,
-    /// How requests reach it.
+    /// The protocol of its service; [`Protocol::Ip`] of one by mark.
+    pub protocol: Protocol,
+    /// How requests of new connections reach it; each connection keeps the method that it was made with.
     pub method: Method,
-    /// The tunnel to it; `None` for the other methods.
+    /// The tunnel to it, for connections that were made with that method; `None` where the director has no address of its family.
     pub tunnel: Option<Tunnel>,
     /// `true` while it is a member of its service; `false` once removed, when entries may still refer to it.
     pub available: bool,

@@ -71,6 +71,7 @@ impl Lab {
                 id: place(*n),
                 address: address(&format!("10.10.24.{n}")),
                 port: self.port,
+                protocol: Tcp,
                 method: Method::DirectRouting,
                 thresholds: Thresholds::default(),
                 tunnel: None,

@@ -171,6 +171,7 @@ impl Desired {
             id: ServerId(id),
             address: Address::from(place.key.address),
             port: if self.keeps_ports(place) { 0 } else { place.key.port },
+            protocol: protocol_for_workers(place.key.service.protocol),
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
@@ -189,10 +190,11 @@ impl Desired {
         server.key.service.port == 0 && service.is_some_and(|service| service.record.fields.persistence.is_some())
     }
 
-    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    /// The tunnel, IPIP unless it has another, also for those that are reached otherwise now: connections that were made through a tunnel keep
+    /// it. Its packets come from a DIP of the network that they leave to.
     fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
-        let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
+        let link = self.links.get(usize::from(port))?;
         let source = Address::from(source_towards(link, neighbour)?);
         Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }
@@ -235,6 +237,8 @@ impl Desired {
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
             sloppy_sctp: s.sloppy_sctp != 0,
+            schedule_icmp: s.schedule_icmp != 0,
+            nat_icmp_send: s.nat_icmp_send != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
@@ -330,7 +334,8 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 /// A prefix of an IPv4 network is the whole mapped form but for its last bits.
 fn network_for_workers(network: &IpNet) -> Network {
     let host_bits = network.max_prefix_len() - network.prefix_len();
-    Network { prefix: Address::from(network.network()), mask: u128::MAX.checked_shl(host_bits.into()).unwrap_or_default() }
+    let mask = u128::MAX.checked_shl(host_bits.into()).unwrap_or_default();
+    Network { prefix: Address::from(network.network()), mask, own: Address::from(network.addr()) }
 }
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.

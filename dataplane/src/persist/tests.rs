@@ -45,6 +45,7 @@ fn worker(index: usize, stats: &[Arc<ServerStats>], affinity: &Arc<Affinity>) ->
         id,
         address: Address::v4(2 + id.0),
         port: 80,
+        protocol: Protocol::Tcp,
         method: Method::DirectRouting,
         tunnel: None,
         available: true,
