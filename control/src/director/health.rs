@@ -248,6 +248,12 @@ fn state(found: Option<&Found>) -> HealthState {
 
 fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) -> Standing {
     let spec = service.fields.health.as_deref();
+    match &server.drain {
+        Some(drain) if drain.is_ending() => return Standing::Out,
+        // What the operator wants comes before what a service would do in need.
+        Some(_) if !server.is_down() => return Standing::Quiescent,
+        _ => {}
+    }
     if !quorum_met && spec.is_some_and(|spec| spec.panic == Some(Panic::Keep)) {
         return Standing::In;
     }

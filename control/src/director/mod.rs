@@ -6,6 +6,7 @@
 
 mod connections;
 mod desired;
+mod drains;
 mod error;
 mod health;
 mod health_rules;
@@ -55,6 +56,7 @@ use crate::events::Events;
 use crate::health::Pace;
 use crate::model::{Document, What};
 use desired::Desired;
+use drains::DrainFile;
 use outbox::Outbox;
 use persist::Persistence;
 use workers::Pulse;
@@ -120,6 +122,7 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    drains: DrainFile,
     events: Events,
     pace: Arc<Pace>,
 }
@@ -167,6 +170,7 @@ impl Director {
             progress: watch::Sender::default(),
             checks: watch::Sender::default(),
             wake: Notify::new(),
+            drains: DrainFile::beside(store.as_ref().map(Store::path)),
             persistence: Persistence::new(store),
             events: Events::default(),
             pace: Arc::default(),
@@ -231,6 +235,7 @@ impl Director {
                     self.forget_quiet_claims();
                     self.grow_weights();
                     self.look_for_hints();
+                    self.move_drains();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;

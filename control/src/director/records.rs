@@ -8,6 +8,7 @@ use dataplane::schedule::Buckets;
 use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
+use super::drains::Draining;
 use super::health::{Found, Standing};
 use super::hints::Seen;
 use super::meter::Meter;
@@ -140,6 +141,8 @@ pub(super) struct ServerRecord {
     pub(super) ramp: Option<Ramp>,
     /// What its clients' packets said at the last look, where hints are wanted.
     pub(super) seen: Option<Seen>,
+    /// Set while it is drained.
+    pub(super) drain: Option<Box<Draining>>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -174,6 +177,7 @@ impl ServerRecord {
             quarantine: None,
             ramp: None,
             seen: None,
+            drain: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

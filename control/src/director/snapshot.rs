@@ -176,7 +176,7 @@ impl Desired {
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
             weight: self.worker_weight(record),
-            drain: worker::Drain::No,
+            drain: record.drain.as_ref().map_or(worker::Drain::No, |drain| drain.for_workers()),
             thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),

@@ -100,6 +100,7 @@ fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, 
             format!("correct them in {} or in the configuration", config.control.state.display()),
         )
     })?;
+    director.restore_drains();
     Ok(director)
 }
 
@@ -197,7 +198,7 @@ impl Parts {
             }
         });
         let director = self.director.clone();
-        tokio::spawn(async move {
+        let vips = tokio::spawn(async move {
             while let Some(news) = vip_news.recv().await {
                 director.vip_news(news);
             }
@@ -237,6 +238,7 @@ impl Parts {
         }
         control.abort();
         neighbours.abort();
+        vips.abort();
         checks.abort();
         self.take_apart().await;
         outcome.map_err(|what| StartError::new(what, "start it again, and report this with the lines above"))
