@@ -136,6 +136,9 @@ fn row(key: &Key, entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: 
         ip if ip == Protocol::Ip as u8 => Protocol::Ip,
         number => Protocol::of_flow(number),
     };
+    if filter.server_id.is_some_and(|id| id != entry.server()) {
+        return None;
+    }
     let server = &rules.server(entry.server())?.server;
     let put_aside = entry.is_template() && key.virtual_port == NO_PORT;
     let service = rules.service_ref(entry.service()).map(|found| found.service.key);

@@ -1,7 +1,7 @@
 //! What checks found, and what workers are to make of it. The operator's configuration is never changed by it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::desired::{Desired, count, discount};
 use super::neighbours::utc;
@@ -10,7 +10,7 @@ use super::routes::source_towards;
 use super::snapshot::encapsulation_for_workers;
 use super::{Director, Inner};
 use crate::health::check::{Check, Path, Place, Way, merged};
-use crate::model::{Health, HealthState, OnFailure, Panic, Quorum, ServiceKey};
+use crate::model::{Health, HealthState, OnFailure, Panic, Quorum, ServiceKey, What};
 use tokio::sync::watch;
 
 /// A real server whose check is wanted.
@@ -131,16 +131,18 @@ impl Desired {
             Some(found) if found.reason.is_some() && reason.is_some() => found.since,
             _ => now,
         };
-        match (&record.health, &reason) {
-            (_, Some(reason)) if record.health.as_ref().is_none_or(|found| found.reason.is_none()) => {
-                tracing::warn!(service = %subject.service, real_server = %subject.server, "down: {reason}");
-            }
-            (Some(found), None) if found.reason.is_some() => {
-                tracing::info!(service = %subject.service, real_server = %subject.server, "up again");
-            }
-            _ => {}
-        }
+        let from = state(record.health.as_ref());
         record.health = Some(Found { reason: reason.map(str::to_owned), since });
+        let to = state(record.health.as_ref());
+        if from != to {
+            let what = What::HealthChanged { service: subject.service.to_string(), real_server: subject.server, from, to };
+            self.happened.push((what, reason.map_or_else(|| format!("{check} succeeds"), str::to_owned)));
+            if from == HealthState::Down {
+                self.start_slowly(server, Instant::now());
+            } else {
+                self.end_ramp(server);
+            }
+        }
         self.touched.services.insert(service);
     }
 
@@ -175,11 +177,9 @@ impl Desired {
         {
             record.below_quorum = !met;
             let weight = quorum.map_or(0, |quorum| quorum.weight);
-            if met {
-                tracing::info!(service = %key, weight, "quorum is met again");
-            } else {
-                tracing::warn!(service = %key, weight, "below the quorum");
-            }
+            let service = key.to_string();
+            let what = if met { What::QuorumBack { service } } else { What::QuorumLost { service } };
+            self.happened.push((what, format!("the healthy real servers' weights add up to {weight}")));
         }
         if changed {
             self.list_changed(id);
@@ -238,8 +238,22 @@ impl Desired {
     }
 }
 
+fn state(found: Option<&Found>) -> HealthState {
+    match found {
+        None => HealthState::Unknown,
+        Some(Found { reason: None, .. }) => HealthState::Up,
+        Some(Found { reason: Some(_), .. }) => HealthState::Down,
+    }
+}
+
 fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) -> Standing {
     let spec = service.fields.health.as_deref();
+    match &server.drain {
+        Some(drain) if drain.is_ending() => return Standing::Out,
+        // What the operator wants comes before what a service would do in need.
+        Some(_) if !server.is_down() => return Standing::Quiescent,
+        _ => {}
+    }
     if !quorum_met && spec.is_some_and(|spec| spec.panic == Some(Panic::Keep)) {
         return Standing::In;
     }
@@ -247,6 +261,7 @@ fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) ->
     match (server.is_down(), on_failure) {
         (true, OnFailure::Remove) => Standing::Out,
         (true, OnFailure::Quiesce | OnFailure::Inhibit) => Standing::Quiescent,
+        _ if server.quarantine.is_some() => Standing::Quiescent,
         // The sorry server gets everything new; connections that work stay where they are.
         _ if !quorum_met && service.sorry.is_some() => Standing::Quiescent,
         _ => Standing::In,
@@ -274,11 +289,10 @@ impl Inner {
     pub(super) fn health_view(&self, service: &ServiceRecord, member: u32) -> Option<Health> {
         let wanted = self.desired.wanted_check(service, member)?;
         let check = wanted.check.to_string();
-        Some(match &self.desired.servers.get(member)?.health {
-            None => Health { state: HealthState::Unknown, since: None, reason: None, check },
-            Some(Found { reason: None, since }) => Health { state: HealthState::Up, since: Some(utc(*since)), reason: None, check },
-            Some(Found { reason, since }) => Health { state: HealthState::Down, since: Some(utc(*since)), reason: reason.clone(), check },
-        })
+        let record = self.desired.servers.get(member)?;
+        let (found, slow_start) = (record.health.as_ref(), record.ramp.map(|ramp| ramp.percent()));
+        let (since, reason) = (found.map(|found| utc(found.since)), found.and_then(|found| found.reason.clone()));
+        Some(Health { state: state(found), since, reason, check, slow_start })
     }
 }
 
