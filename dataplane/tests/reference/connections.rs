@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
+use dataplane::service::Method;
 use dataplane::settings::Timeouts;
 
 use super::tcp::{self, State};
 use super::wire::{Kind, Packet};
 use super::{Director, Fate, sctp};
 
-const SECOND: u32 = 100;
+pub(super) const SECOND: u32 = 100;
 /// How much longer a template lives that has connections left.
 const MINUTE: u32 = 60 * SECOND;
 
@@ -23,6 +24,13 @@ pub struct Key {
     pub protocol: u8,
     pub client: SocketAddr,
     pub virtual_: SocketAddr,
+}
+
+impl Key {
+    /// That of the connection that a packet is of.
+    pub fn of(packet: &Packet) -> Self {
+        Self { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +48,10 @@ pub struct Connection {
     pub assured: bool,
     /// Of a template: whether it waits for a handshake.
     pub handshake: bool,
+    /// Where its real server answers from, whose answers pass the director.
+    pub masqueraded: Option<SocketAddr>,
+    /// The port or VLAN, and the MAC, that the client's latest request came from; of a masqueraded one.
+    pub way: Option<(usize, [u8; 6])>,
 }
 
 impl Connection {
@@ -52,7 +64,7 @@ impl Connection {
         }
     }
 
-    fn is_active(&self, key: &Key) -> bool {
+    pub(super) fn is_active(&self, key: &Key) -> bool {
         match key.protocol {
             _ if key.template => false,
             6 => tcp::is_active(self.state),
@@ -74,15 +86,15 @@ pub struct Row {
     pub packets: u32,
 }
 
-/// The state after a packet, and seconds that it lasts.
-fn advance(state: State, packet: &Packet, secure: bool, timeouts: &Timeouts) -> (State, u32) {
+/// The state after a packet by a table ("input", "output", "input only"), and seconds that it lasts.
+pub(super) fn advance(table: &str, state: State, packet: &Packet, secure: bool, timeouts: &Timeouts) -> (State, u32) {
     match packet.kind {
         Kind::Tcp { flags } => {
-            let next = tcp::next(state, flags, secure);
+            let next = tcp::next(table, state, flags, secure);
             (next, tcp::seconds(next, timeouts))
         }
         Kind::Sctp { event, .. } => {
-            let next = sctp::next(state, event);
+            let next = sctp::next(table, state, event);
             (next, sctp::seconds(next))
         }
         _ => (state, timeouts.udp),
@@ -98,7 +110,7 @@ fn is_over(expires: u32, now: u32) -> bool {
 impl Director {
     /// What a packet of a known connection does; `None` when there is none, or it ended and another is to begin in its place.
     pub(super) fn known(&mut self, packet: &Packet) -> Option<Fate> {
-        let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
+        let key = Key::of(packet);
         let connection = self.connections.get(&key)?.clone();
         let Some(target) = self.servers.get(&connection.server) else { return Some(Fate::Drop("real_server_removed")) };
         let (available, quiescent) = (target.snapshot.available, target.snapshot.weight == 0);
@@ -108,7 +120,7 @@ impl Director {
             let over = connection.template.is_none()
                 && match (key.protocol, connection.state) {
                     (6, "TW" | "CL") | (132, "CL") => mode != 0,
-                    (6, "FW") => mode & 2 != 0,
+                    (6, "FW") => mode & 2 != 0 && connection.masqueraded.is_none(),
                     _ => false,
                 };
             if over || (settings.expire_nodest_conn && quiescent) {
@@ -126,7 +138,8 @@ impl Director {
         self.count(connection.server, connection.service, packet, false);
         let timeouts = self.timeouts(connection.service);
         let (now, secure) = (self.now, self.secure);
-        let (next, seconds) = advance(connection.state, packet, secure, &timeouts);
+        let table = if connection.masqueraded.is_some() { "input" } else { "input only" };
+        let (next, seconds) = advance(table, connection.state, packet, secure, &timeouts);
         let entry = self.connections.get_mut(&key)?;
         entry.packets += 1;
         entry.state = next;
@@ -137,12 +150,7 @@ impl Director {
             // A second datagram says as much of the client as a handshake.
             template.handshake &= key.protocol != 17;
         }
-        let counts = self.server_counts.entry(connection.server).or_default();
-        match (connection.is_active(&key), is_active) {
-            (false, true) => (counts.inactive, counts.active) = (counts.inactive - 1, counts.active + 1),
-            (true, false) => (counts.inactive, counts.active) = (counts.inactive + 1, counts.active - 1),
-            _ => {}
-        }
+        self.recount(connection.server, connection.is_active(&key), is_active);
         Some(Fate::Server(connection.server))
     }
 
@@ -189,8 +197,11 @@ impl Director {
             return Fate::Drop("real_server_removed");
         }
         if !service.one_packet || packet.protocol != 17 {
-            let (state, seconds) = advance("NO", packet, self.secure, &self.timeouts(id));
-            let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
+            let masquerades = self.servers[&server].snapshot.method == Method::Masquerading;
+            let table = if masquerades { "input" } else { "input only" };
+            let (state, seconds) = advance(table, "NO", packet, self.secure, &self.timeouts(id));
+            let key = Key::of(packet);
+            let masqueraded = self.real_end(server, packet.destination.port()).filter(|_| masquerades);
             let expires = self.now.wrapping_add(seconds * SECOND);
             let connection = Connection {
                 server,
@@ -202,8 +213,13 @@ impl Director {
                 children: 0,
                 assured: false,
                 handshake: packet.protocol != 17,
+                masqueraded,
+                way: None,
             };
             self.insert(key, connection);
+            if let Some(from) = masqueraded {
+                self.note(key.protocol, from, key.client);
+            }
             if let Some(template) = template.and_then(|t| self.connections.get_mut(&t)) {
                 template.children += 1;
                 template.assured |= state == "ES" && packet.protocol != 17;
@@ -233,18 +249,16 @@ impl Director {
     /// Where a client of a persistent service goes.
     fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<u32, &'static str> {
         let expires = self.now.wrapping_add(timeout * SECOND);
-        if let Some(old) = self.connections.get(&key).cloned() {
-            let good = self.servers.get(&old.server).is_some_and(|target| {
-                target.snapshot.available && !(target.snapshot.weight == 0 && self.settings.expire_quiescent_template)
-            });
-            if good && old.service == service {
-                self.connections.get_mut(&key).expect("just seen").expires = expires;
-                return Ok(old.server);
-            }
+        let followed = self.connections.get(&key).filter(|old| old.service == service && self.may_be_followed(old.server));
+        if let Some(server) = followed.map(|old| old.server) {
+            self.connections.get_mut(&key).expect("just seen").expires = expires;
+            self.agree(&key, server, service, timeout * SECOND);
+            return Ok(server);
         }
         // One that is not followed any more stays for its time, and its connections with it.
         self.put_aside(&key);
-        let server = self.schedule(service, packet).ok_or("no_real_server")?;
+        let server = self.said(&key, service).or_else(|| self.schedule(service, packet)).ok_or("no_real_server")?;
+        let server = self.agree(&key, server, service, timeout * SECOND);
         let template = Connection {
             server,
             service,
@@ -255,9 +269,18 @@ impl Director {
             children: 0,
             assured: false,
             handshake: packet.protocol != 17,
+            masqueraded: None,
+            way: None,
         };
         self.insert(key, template);
         Ok(server)
+    }
+
+    /// Whether new connections may follow a template to this real server.
+    pub(super) fn may_be_followed(&self, server: u32) -> bool {
+        self.servers
+            .get(&server)
+            .is_some_and(|target| target.snapshot.available && !(target.snapshot.weight == 0 && self.settings.expire_quiescent_template))
     }
 
     /// Puts a template where no connection finds it: it is listed with port 65535.
@@ -297,24 +320,36 @@ impl Director {
     }
 
     fn insert(&mut self, key: Key, connection: Connection) {
-        let counts = self.server_counts.entry(connection.server).or_default();
-        if key.template {
-            counts.persistent += 1;
-        } else if connection.is_active(&key) {
-            counts.active += 1;
-        } else {
-            counts.inactive += 1;
-        }
-        if let Some(target) = self.servers.get(&connection.server).filter(|_| !key.template) {
-            let upper = target.snapshot.thresholds.upper;
+        let upper = self.servers.get(&connection.server).filter(|_| !key.template).map_or(0, |target| target.snapshot.thresholds.upper);
+        self.counts_of(connection.server, |counts| {
+            if key.template {
+                counts.persistent += 1;
+            } else if connection.is_active(&key) {
+                counts.active += 1;
+            } else {
+                counts.inactive += 1;
+            }
             counts.overloaded |= upper != 0 && counts.active + counts.inactive >= upper;
-        }
+        });
+        let alike =
+            |(k, c): (&Key, &Connection)| (k.protocol, k.client, c.masqueraded) == (key.protocol, key.client, connection.masqueraded);
+        self.twins |= connection.masqueraded.is_some() && self.connections.iter().any(alike);
         let old = self.connections.insert(key, connection);
         assert!(old.is_none(), "two of {key:?}");
     }
 
-    /// Ends an entry; a template only if it has no connections. Whether it did.
+    /// Ends an entry before its time; a template only if it has no connections. Whether it did.
     pub(super) fn end(&mut self, key: &Key) -> bool {
+        let server = self.connections.get(key).map(|entry| entry.server);
+        let ended = self.remove(key);
+        if let Some(server) = server.filter(|_| ended && key.template) {
+            self.withdraw(key, server);
+        }
+        ended
+    }
+
+    /// Ends an entry; a template only if it has no connections. Whether it did.
+    fn remove(&mut self, key: &Key) -> bool {
         if self.connections.get(key).is_none_or(|entry| entry.children > 0) {
             return false;
         }
@@ -323,35 +358,42 @@ impl Director {
             template.children -= 1;
         }
         let Some(target) = self.servers.get(&entry.server) else { return true };
-        let counts = self.server_counts.entry(entry.server).or_default();
-        if key.template {
-            counts.persistent -= 1;
-        } else if entry.is_active(key) {
-            counts.active -= 1;
-        } else {
-            counts.inactive -= 1;
-        }
         let thresholds = target.snapshot.thresholds;
-        let left = u64::from(counts.active + counts.inactive);
-        let relieved = if thresholds.lower != 0 { left < u64::from(thresholds.lower) } else { left * 4 < u64::from(thresholds.upper) * 3 };
-        if thresholds.upper != 0 && relieved {
-            counts.overloaded = false;
-        }
+        self.counts_of(entry.server, |counts| {
+            if key.template {
+                counts.persistent -= 1;
+            } else if entry.is_active(key) {
+                counts.active -= 1;
+            } else {
+                counts.inactive -= 1;
+            }
+            let left = u64::from(counts.active + counts.inactive);
+            let (lower, upper) = (u64::from(thresholds.lower), u64::from(thresholds.upper));
+            if upper != 0 && if lower != 0 { left < lower } else { left * 4 < upper * 3 } {
+                counts.overloaded = false;
+            }
+        });
         true
     }
 
     pub(super) fn count(&mut self, server: u32, service: u32, packet: &Packet, first: bool) {
-        let counts = self.server_counts.entry(server).or_default();
-        counts.traffic.packet(packet);
-        counts.traffic.connections += u64::from(first);
-        if self.services.contains_key(&service) {
-            let traffic = self.service_counts.entry(service).or_default();
-            traffic.packet(packet);
+        self.traffic(server, service, |traffic| {
             traffic.connections += u64::from(first);
-        }
+            traffic.packets += 1;
+            traffic.bytes += packet.length as u64;
+        });
     }
 
-    fn timeouts(&self, service: u32) -> Timeouts {
+    /// A connection's state has changed.
+    pub(super) fn recount(&self, server: u32, was_active: bool, is_active: bool) {
+        self.counts_of(server, |counts| match (was_active, is_active) {
+            (false, true) => (counts.inactive, counts.active) = (counts.inactive - 1, counts.active + 1),
+            (true, false) => (counts.inactive, counts.active) = (counts.inactive + 1, counts.active - 1),
+            _ => {}
+        });
+    }
+
+    pub(super) fn timeouts(&self, service: u32) -> Timeouts {
         self.services.get(&service).and_then(|s| s.snapshot.timeouts).unwrap_or(self.settings.timeouts)
     }
 
@@ -379,7 +421,7 @@ impl Director {
         let mut unsure = Vec::new();
         for (key, ends) in due {
             if ends {
-                self.end(&key);
+                self.remove(&key);
                 continue;
             }
             let entry = self.connections.get_mut(&key).expect("ends later than its connections");
@@ -391,15 +433,23 @@ impl Director {
         unsure
     }
 
+    /// A template that has connections lives on; others need not know of one that was put aside.
+    fn rearm(&mut self, key: &Key) {
+        let entry = self.connections.get_mut(key).expect("of a template");
+        entry.expires = self.now.wrapping_add(MINUTE);
+        let server = entry.server;
+        if key.aside == 0 {
+            self.keep(key, server, MINUTE);
+        }
+    }
+
     /// Takes a listing's word on an entry of which nobody could tell.
     pub fn settle(&mut self, key: &Key, listed: &[Row]) {
         let row = self.row(key, &ConnectionFilter::default()).expect("of a known real server");
         let same = |other: &&Row| Row { expires_in: 0, ..(*other).clone() } == Row { expires_in: 0, ..row.clone() };
         match listed.iter().find(same) {
-            None => assert!(self.end(key), "{key:?} has connections, but ended"),
-            Some(other) if key.template && other.expires_in == MINUTE => {
-                self.connections.get_mut(key).expect("just seen").expires = self.now.wrapping_add(MINUTE);
-            }
+            None => assert!(self.remove(key), "{key:?} has connections, but ended"),
+            Some(other) if key.template && other.expires_in == MINUTE => self.rearm(key),
             Some(_) => {}
         }
     }

@@ -17,10 +17,13 @@ pub enum Cause {
     Reset,
 }
 
-type Refusal = (&'static str, Option<Cause>);
+/// Everything leaves by one method before the next one's turn.
+pub const ORDER: [Method; 3] = [Method::DirectRouting, Method::Tunnel, Method::Masquerading];
+
+pub(super) type Refusal = (&'static str, Option<Cause>);
 
 /// One hop later; `false`, and no change, when there would be none left.
-fn lower_ttl(frame: &mut [u8], v4: bool) -> bool {
+pub(super) fn lower_ttl(frame: &mut [u8], v4: bool) -> bool {
     let at = if v4 { L3 + 8 } else { L3 + 7 };
     if frame[at] <= 1 {
         return false;
@@ -72,18 +75,15 @@ pub fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to
 }
 
 impl Director {
-    pub(super) fn is_tunnel(&self, server: u32) -> bool {
-        self.servers.get(&server).is_some_and(|target| target.snapshot.method == Method::Tunnel)
-    }
-
-    /// Makes the frame one for the real server; gives the port that it leaves by.
+    /// Makes the frame, which came by `side`, one for the real server; gives the port that it leaves by. Further pieces of it go
+    /// to `later`.
     pub(super) fn forward(
         &mut self,
         server: u32,
         frame: &mut Vec<u8>,
         packet: &Packet,
-        later: &mut Vec<(u16, Vec<u8>)>,
-        buffers: &mut usize,
+        side: usize,
+        later: &mut Vec<Vec<u8>>,
     ) -> Result<u16, Refusal> {
         let Some(Server { snapshot, loops, .. }) = self.servers.get(&server) else { return Err(("real_server_removed", None)) };
         if *loops {
@@ -106,15 +106,14 @@ impl Director {
             }
             Method::Tunnel => {
                 let (to, tunnel) = (snapshot.address.ip(), snapshot.tunnel.ok_or(("no_next_hop", None))?);
-                self.tunnel(frame, packet, &hop, tunnel, to, later, buffers)
+                self.tunnel(frame, packet, &hop, tunnel, to, later)
             }
-            Method::Masquerading => Err(("no_next_hop", None)),
+            Method::Masquerading => self.masquerade(server, frame, packet, &hop, side),
         }
     }
 
     /// RFC 2003 and RFC 2473 as the kernel has them: the outer header takes over class, hops and "do not fragment"; a mark of
     /// congestion stays inside.
-    #[expect(clippy::too_many_arguments, reason = "a tunnel's two ends, and what it needs")]
     fn tunnel(
         &mut self,
         frame: &mut Vec<u8>,
@@ -122,8 +121,7 @@ impl Director {
         hop: &NextHop,
         tunnel: Tunnel,
         to: IpAddr,
-        later: &mut Vec<(u16, Vec<u8>)>,
-        buffers: &mut usize,
+        later: &mut Vec<Vec<u8>>,
     ) -> Result<u16, Refusal> {
         if !lower_ttl(frame, packet.is_v4()) {
             return Err(("ttl_expired", Some(Cause::TimeExceeded)));
@@ -135,7 +133,8 @@ impl Director {
         let class = if class & 3 == 3 { class & 0xfc | 2 } else { class };
         let (protocol, inner) = encapsulation::wrap(tunnel.encapsulation, packet, protocol, &inner, from, to);
         let header = if to.is_ipv4() { 20 } else { 40 } + (inner.len() - packet.length) as u16;
-        let room = hop.mtu.saturating_sub(header);
+        let mtu = self.towards(to, hop.mtu);
+        let room = mtu.saturating_sub(header);
         let fits = packet.length <= usize::from(room);
         if !fits {
             // Who may not be told to send less than the least that every link carries.
@@ -151,7 +150,7 @@ impl Director {
             return Ok(hop.port);
         }
         if may_fragment {
-            self.last_id = self.last_id.wrapping_add(1);
+            self.last_id = self.last_id.wrapping_add(self.workers as u32);
         }
         let id = if may_fragment { self.last_id } else { 0 };
         let piece = |offset: usize, length: usize, flags: u16| {
@@ -170,24 +169,18 @@ impl Director {
             *frame = piece(0, inner.len(), if may_fragment { 0 } else { 0x4000 });
             return Ok(hop.port);
         }
-        let most = usize::from(hop.mtu.saturating_sub(if to.is_ipv6() { 48 } else { 20 })) / 8 * 8;
+        let most = usize::from(mtu.saturating_sub(if to.is_ipv6() { 48 } else { 20 })) / 8 * 8;
         if most == 0 {
             return Err(("too_big", None));
         }
         let offsets: Vec<usize> = (0..inner.len()).step_by(most).collect();
-        // A burst has room for so many later fragments.
-        let needed = offsets.len() - 1;
-        if later.len() + needed > 64 || needed > *buffers {
-            return Err(("no_buffer", None));
-        }
-        *buffers -= needed;
         for (n, offset) in offsets.iter().enumerate() {
             let length = most.min(inner.len() - offset);
             let fragment = piece(*offset, length, if n + 1 < offsets.len() { 0x2000 } else { 0 });
             if n == 0 {
                 *frame = fragment;
             } else {
-                later.push((hop.port, fragment));
+                later.push(fragment);
             }
         }
         Ok(hop.port)
