@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod director;
+pub mod events;
 pub mod health;
 pub mod kernel;
 pub mod model;

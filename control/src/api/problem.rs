@@ -60,6 +60,7 @@ impl From<Error> for Rejection {
             Error::NoSuchService(_) => (StatusCode::NOT_FOUND, "no-such-service"),
             Error::RealServerExists(..) => (StatusCode::CONFLICT, "real-server-exists"),
             Error::NoSuchRealServer(..) => (StatusCode::NOT_FOUND, "no-such-real-server"),
+            Error::NoSuchVip(_) => (StatusCode::NOT_FOUND, "no-such-vip"),
             Error::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Error::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
             Error::NotStored { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),
@@ -114,6 +115,19 @@ impl IntoResponses for ChangeProblems {
             ("500", "`not-stored`: the change is in force but not in the state file"),
             ("503", "`busy`: nothing was changed; try again"),
             ("504", "`timeout`: a worker did not answer in time; what was changed is kept"),
+        ])
+    }
+}
+
+/// What a listing that can go on as a stream can be answered with beside success.
+pub(super) struct StreamProblems;
+
+impl IntoResponses for StreamProblems {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        describe(&[
+            ("400", "`malformed`: the query cannot be read"),
+            ("422", "`invalid`: a rule is broken; `errors` points at every faulty field"),
+            ("503", "`too-many-streams`: there are as many as are allowed"),
         ])
     }
 }

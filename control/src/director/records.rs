@@ -11,6 +11,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 use super::health::{Found, Standing};
 use super::meter::Meter;
 use super::neighbours::Hop;
+use super::vips::Quarantine;
 use crate::model::{
     HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
     Tunnel,
@@ -67,6 +68,8 @@ pub(super) struct ServiceRecord {
     pub(super) fields: ServiceFields,
     /// Its rank among the services, in the order in which they were added.
     pub(super) order: u64,
+    /// When it was added, as a rank among all additions; another each time.
+    pub(super) added: u64,
     /// Differs from every earlier value whenever a scheduler must notice a change; never used twice.
     pub(super) list_revision: u64,
     /// Its real servers' places, in the order in which they were added.
@@ -88,6 +91,7 @@ impl ServiceRecord {
         Self {
             fields: ServiceFields::default(),
             order: 0,
+            added: 0,
             list_revision: 0,
             members: Vec::new(),
             sorry: None,
@@ -117,6 +121,9 @@ pub(super) struct ServerFields {
 pub(super) struct ServerRecord {
     /// Its service's place.
     pub(super) service: u32,
+    /// Which addition of the service it belongs to: it keeps its counters when it is removed and added again, but not when the
+    /// service is, as in the kernel.
+    pub(super) service_added: u64,
     pub(super) fields: ServerFields,
     /// The last weight that it had and that was not 0, since it was added (IPVS: `last_weight`).
     pub(super) last_weight: u32,
@@ -125,6 +132,8 @@ pub(super) struct ServerRecord {
     pub(super) next_hop: Option<NextHop>,
     /// What its checks found, as far as they are sure.
     pub(super) health: Option<Found>,
+    /// Set while it answers for a VIP and gets no new connections for it.
+    pub(super) quarantine: Option<Quarantine>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -150,11 +159,13 @@ impl ServerRecord {
     pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
         Self {
             service,
+            service_added: 0,
             last_weight: fields.weight,
             fields,
             hop,
             next_hop: None,
             health: None,
+            quarantine: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

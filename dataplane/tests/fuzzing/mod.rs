@@ -15,7 +15,7 @@ pub mod world;
 use std::collections::BTreeMap;
 
 use dataplane::command::{Batch, ConnectionFilter};
-use dataplane::service::{Protocol, ServiceKey};
+use dataplane::service::{Protocol, ServerId, ServiceKey};
 use dataplane::tick::Tick;
 
 use crate::reference::Director;
@@ -253,7 +253,8 @@ impl Case<'_> {
     /// A filter that means some of what there is.
     fn filter(&mut self, c: &mut Choices<'_>, key: &Key) -> ConnectionFilter {
         let mut filter = ConnectionFilter::default();
-        match c.below(7) {
+        match c.below(8) {
+            7 => filter.server_id = Some(ServerId(c.below(48) as u32)),
             0 => filter.client = Some(key.client.ip().into()),
             1 => filter.virtual_address = Some(key.virtual_.ip().into()),
             2 => filter.virtual_port = Some(key.virtual_.port()),

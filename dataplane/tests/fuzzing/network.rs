@@ -81,7 +81,7 @@ impl Network {
 
     /// Ways to clients: networks on the link, gateways, or neither.
     pub fn routes(&self, c: &mut Choices<'_>) -> Routes {
-        let near = routes::Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8 };
+        let near = routes::Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8, own: address("10.10.24.10") };
         let mut of_side = |side: usize| {
             let mtu = self.mtus[side];
             let gateway = NextHop { port: side as u16, mac: [2, 0, 0, 0, 7, side as u8], mtu };

@@ -216,7 +216,8 @@ impl World {
         let Some(service) = self.services.get_mut(&id) else { return };
         if service.members.contains(&place) {
             service.members.retain(|member| *member != place);
-            self.servers.get_mut(&place).expect("a member").available = false;
+            let server = self.servers.get_mut(&place).expect("a member");
+            (server.available, server.drain) = (false, c.pick(&[Drain::No, Drain::No, Drain::Reset, Drain::Reschedule]));
         } else {
             let known = self.servers.remove(&place);
             let server = new_server(c, &self.network, service.key, n, known.as_ref());
@@ -353,6 +354,8 @@ impl World {
             id: ServerId(id),
             address: server.address,
             port: server.port,
+            protocol: self.services.get(&(id / 8)).map_or(Protocol::Tcp, |service| service.key.protocol),
+            drain: server.drain,
             method: server.method,
             tunnel: server.tunnel,
             available: server.available,

@@ -4,7 +4,9 @@ use dataplane::connection::Hasher;
 use dataplane::connection::Key as WorkerKey;
 
 use super::Director;
-use super::connections::Key;
+use super::connections::{Key, SECOND};
+use super::handover::House;
+use super::wire::Packet;
 
 /// Slots that a client may be in.
 const WINDOW: usize = 4;
@@ -21,6 +23,8 @@ struct Word {
 pub struct Affinity {
     hasher: Hasher,
     slots: Vec<Option<Word>>,
+    /// Until when any connection may be agreed on.
+    flows_until: u32,
 }
 
 fn has_reached(now: u32, moment: u32) -> bool {
@@ -36,15 +40,27 @@ fn worker_key(key: &Key) -> WorkerKey {
     WorkerKey {
         client: key.client.ip().into(),
         virtual_: key.virtual_.ip().into(),
-        client_port: 0,
+        client_port: key.client.port(),
         virtual_port: key.virtual_.port(),
-        protocol: key.protocol | 0x40,
+        protocol: key.protocol | if key.template { 0x40 } else { 0 },
     }
 }
 
 impl Affinity {
     pub fn new(connections: usize, seed: [u64; 4]) -> Self {
-        Self { hasher: Hasher::new(seed), slots: vec![None; connections.next_power_of_two().clamp(WINDOW, 1 << 21)] }
+        Self { hasher: Hasher::new(seed), slots: vec![None; connections.next_power_of_two().clamp(WINDOW, 1 << 21)], flows_until: 0 }
+    }
+
+    fn has_flows(&self, now: u32) -> bool {
+        self.flows_until != 0 && !has_reached(now, self.flows_until)
+    }
+
+    /// Connections are agreed on for so long; a time of 0 means never.
+    fn flows_last(&mut self, now: u32, ticks: u32) {
+        let until = now.wrapping_add(ticks + 256);
+        if !self.has_flows(now) || has_reached(until, self.flows_until) {
+            self.flows_until = until.max(1);
+        }
     }
 
     fn place(&self, key: &Key) -> (u64, [usize; WINDOW]) {
@@ -94,6 +110,33 @@ impl Director {
     pub(super) fn said(&self, key: &Key, service: u32) -> Option<u32> {
         let said = self.common.borrow().house.as_ref()?.affinity.server(key, self.now)?;
         Some(said).filter(|server| self.is_good_member(*server, service))
+    }
+
+    /// The real server for a new connection: what another worker said that begun it with a part of a packet, else the scheduler's word.
+    /// Of one that begins so here, others are told for so many seconds.
+    pub(super) fn choose_server(&mut self, packet: &Packet, service: u32, apart: Option<u32>) -> Option<u32> {
+        let (key, now) = (Key::of(packet), self.now);
+        let said = self.common.borrow().house.as_ref().filter(|house| house.affinity.has_flows(now)).and_then(|_| self.said(&key, service));
+        let server = said.or_else(|| self.schedule(service, packet))?;
+        let one_packet = self.services.get(&service).is_some_and(|s| s.snapshot.one_packet);
+        let Some(seconds) = apart.filter(|_| !one_packet) else { return Some(server) };
+        if let Some(house) = &mut self.common.borrow_mut().house {
+            house.affinity.flows_last(now, seconds * SECOND);
+        }
+        Some(self.agree(&key, server, service, seconds * SECOND))
+    }
+
+    /// What was agreed on about a connection holds on.
+    pub(super) fn keep_flow(&self, key: &Key, server: u32) {
+        let (now, ticks) = (self.now, self.settings.timeouts.udp * SECOND);
+        let agreed = |house: &House| house.affinity.has_flows(now) && house.affinity.server(key, now) == Some(server);
+        if !self.common.borrow().house.as_ref().is_some_and(agreed) {
+            return;
+        }
+        if let Some(house) = &mut self.common.borrow_mut().house {
+            house.affinity.flows_last(now, ticks);
+        }
+        self.keep(key, server, ticks);
     }
 
     /// Says where a template leads; where it leads for all.

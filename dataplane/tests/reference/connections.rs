@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
-use dataplane::service::Method;
+use dataplane::service::{Drain, Method, RealServer};
 use dataplane::settings::Timeouts;
 
 use super::tcp::{self, State};
@@ -14,6 +14,17 @@ use super::{Director, Fate, sctp};
 pub(super) const SECOND: u32 = 100;
 /// How much longer a template lives that has connections left.
 const MINUTE: u32 = 60 * SECOND;
+/// Seconds that an entry lives that no packet of its own has reached.
+const FRESH: u32 = 3;
+
+/// How a connection begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Beginning {
+    /// With a part of a packet, or with an ICMP error: the rest may come to another worker.
+    pub apart: bool,
+    /// In the place of another one that was ended for that: whatever the flags say.
+    pub anew: bool,
+}
 
 /// What packets of a connection are found by; of a template with the client's network and without its port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -37,6 +48,8 @@ impl Key {
 pub struct Connection {
     pub server: u32,
     pub service: u32,
+    /// Kept as long as it lives, whatever is the real server's by then.
+    pub method: Method,
     pub state: State,
     pub expires: u32,
     pub packets: u32,
@@ -115,6 +128,10 @@ impl Director {
         let Some(target) = self.servers.get(&connection.server) else { return Some(Fate::Drop("real_server_removed")) };
         let (available, quiescent) = (target.snapshot.available, target.snapshot.weight == 0);
         let settings = self.settings;
+        if !available && target.snapshot.drain.ends_connections() {
+            // Until its turn comes among those that begin connections.
+            return None;
+        }
         if packet.opens() {
             let mode = settings.conn_reuse_mode;
             let over = connection.template.is_none()
@@ -151,11 +168,25 @@ impl Director {
             template.handshake &= key.protocol != 17;
         }
         self.recount(connection.server, connection.is_active(&key), is_active);
-        Some(Fate::Server(connection.server))
+        Some(Fate::Server(connection.server, connection.method))
+    }
+
+    /// Ends the connection of a packet if its drained real server is to have none; what is to become of the packet: `None` for what would
+    /// have become of it anyway.
+    pub(super) fn drained(&mut self, packet: &Packet) -> Option<Drain> {
+        let key = Key::of(packet);
+        let RealServer { available, drain, .. } = *self.servers.get(&self.connections.get(&key)?.server)?.snapshot;
+        if available || !drain.ends_connections() || !self.end(&key) {
+            return None;
+        }
+        Some(drain).filter(|drain| *drain == Drain::Reschedule || !(packet.opens() || packet.aborts()))
     }
 
     /// What the first packet of a connection does.
-    pub(super) fn first(&mut self, packet: &Packet) -> Fate {
+    ///
+    /// An ICMP error that is to begin one comes here with the ends of the packet that it quotes.
+    pub(super) fn first(&mut self, packet: &Packet, Beginning { apart, anew }: Beginning) -> Fate {
+        let is_quote = !packet.is_flow();
         if self.is_own(packet.source.ip()) {
             return Fate::Drop("own_source");
         }
@@ -165,7 +196,7 @@ impl Director {
             132 => self.settings.sloppy_sctp,
             _ => true,
         };
-        if packet.aborts() || !(packet.opens() || sloppy) {
+        if packet.aborts() || !(packet.opens() || sloppy || anew || is_quote) {
             return Fate::Kernel;
         }
         if self.drops_packet() {
@@ -188,24 +219,23 @@ impl Director {
                     Err(verdict) => return Fate::Drop(verdict),
                 }
             }
-            None => match self.schedule(id, packet) {
+            None => match self.choose_server(packet, id, apart.then_some(if is_quote { FRESH } else { self.settings.timeouts.udp })) {
                 Some(server) => (server, None),
                 None => return Fate::Drop("no_real_server"),
             },
         };
-        if !self.servers.contains_key(&server) {
-            return Fate::Drop("real_server_removed");
-        }
+        let Some(method) = self.servers.get(&server).map(|target| target.snapshot.method) else { return Fate::Drop("real_server_removed") };
         if !service.one_packet || packet.protocol != 17 {
-            let masquerades = self.servers[&server].snapshot.method == Method::Masquerading;
+            let masquerades = method == Method::Masquerading;
             let table = if masquerades { "input" } else { "input only" };
-            let (state, seconds) = advance(table, "NO", packet, self.secure, &self.timeouts(id));
+            let (state, seconds) = if is_quote { ("NO", FRESH) } else { advance(table, "NO", packet, self.secure, &self.timeouts(id)) };
             let key = Key::of(packet);
             let masqueraded = self.real_end(server, packet.destination.port()).filter(|_| masquerades);
             let expires = self.now.wrapping_add(seconds * SECOND);
             let connection = Connection {
                 server,
                 service: id,
+                method,
                 state,
                 expires,
                 packets: 1,
@@ -226,7 +256,7 @@ impl Director {
             }
         }
         self.count(server, id, packet, true);
-        Fate::Server(server)
+        Fate::Server(server, method)
     }
 
     /// The service of a packet: that of its mark, which nothing to a DIP has; that of its port; the one of every port.
@@ -262,6 +292,7 @@ impl Director {
         let template = Connection {
             server,
             service,
+            method: Method::DirectRouting,
             state: "NO",
             expires,
             packets: 0,
@@ -278,9 +309,10 @@ impl Director {
 
     /// Whether new connections may follow a template to this real server.
     pub(super) fn may_be_followed(&self, server: u32) -> bool {
-        self.servers
-            .get(&server)
-            .is_some_and(|target| target.snapshot.available && !(target.snapshot.weight == 0 && self.settings.expire_quiescent_template))
+        self.servers.get(&server).is_some_and(|target| {
+            let RealServer { available, drain, weight, .. } = *target.snapshot;
+            available && drain == Drain::No && !(weight == 0 && self.settings.expire_quiescent_template)
+        })
     }
 
     /// Puts a template where no connection finds it: it is listed with port 65535.
@@ -482,8 +514,10 @@ impl Director {
                 && filter.virtual_address.is_none_or(|a| a.ip() == key.virtual_.ip())
                 && filter.virtual_port.is_none_or(|p| p == key.virtual_.port() || plain.is_some_and(|service| service.port == p))
         };
-        let meant =
-            by_service && filter.client.is_none_or(|a| a.ip() == key.client.ip()) && filter.server.is_none_or(|a| a == server.address);
+        let meant = filter.server_id.is_none_or(|id| id.0 == entry.server)
+            && by_service
+            && filter.client.is_none_or(|a| a.ip() == key.client.ip())
+            && filter.server.is_none_or(|a| a == server.address);
         let port = if server.port == 0 || key.aside > 0 { key.virtual_.port() } else { server.port };
         let state = match (key.template, key.protocol) {
             (true, _) => {

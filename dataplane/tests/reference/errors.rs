@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::connections::Key;
+use super::connections::{Beginning, Key};
 use super::handover::Journey;
 use super::wire::{self, Kind, Packet};
 use super::{Director, Fate, answers};
@@ -19,7 +19,7 @@ impl Director {
         let local = |address: IpAddr| self.is_local(address, port);
         let destination = packet.destination.ip();
         let answer = match packet.kind {
-            Kind::Arp => answers::arp(frame, our_mac, local),
+            Kind::Arp => answers::arp(frame, our_mac, local, |address| self.is_vip(address)),
             Kind::Icmp | Kind::Icmpv6 => {
                 if packet.kind == Kind::Icmpv6 {
                     answers::icmpv6(frame, packet, our_mac, local)
@@ -60,14 +60,14 @@ impl Director {
             wire::checksum_with(packet.source.ip(), packet.destination.ip(), 58, message)
         };
         let key = Key { template: false, aside: 0, protocol, client, virtual_ };
-        if let Some((server, service)) = self.connections.get(&key).map(|connection| (connection.server, connection.service)) {
+        if let Some((server, service, method)) = self.connections.get(&key).map(|c| (c.server, c.service, c.method)) {
             if sum != 0 {
                 return Some(Fate::Drop("bad_checksum"));
             }
             if self.servers.get(&server).is_some_and(|target| target.snapshot.available) {
                 self.count(server, service, packet, false);
             }
-            return Some(Fate::Server(server));
+            return Some(Fate::Server(server, method));
         }
         // What answers the quoted packet would come from where it went.
         if self.is_masquerading()
@@ -80,6 +80,20 @@ impl Director {
         let owner = self.owner(protocol, client, virtual_);
         let asks = of_service || (owner.is_some() && self.is_masquerading());
         let elsewhere = if asks { self.error_elsewhere(journey, owner) } else { None };
-        elsewhere.or(of_service.then_some(Fate::Drop("unrelated_icmp_error")))
+        // With `schedule_icmp` it may begin a connection.
+        let begins = self.settings.schedule_icmp && sum == 0;
+        elsewhere.or(of_service.then_some(if begins { Fate::Unrelated } else { Fate::Drop("unrelated_icmp_error") }))
+    }
+
+    /// An ICMP error about no connection, but of a service, begins one: that of the packet that it quotes, or would answer.
+    pub(super) fn begin_with_error(&mut self, frame: &[u8], packet: &Packet) -> Fate {
+        let message = &frame[packet.l4..wire::L3 + packet.length];
+        let quoted = wire::quoted(message, packet.is_v4()).filter(|(_, _, client)| !self.is_own(client.ip()));
+        let Some((protocol, virtual_, client)) = quoted else { return Fate::Drop("unrelated_icmp_error") };
+        let request = Packet { source: client, destination: virtual_, protocol, ..*packet };
+        match self.connections.get(&Key::of(&request)) {
+            Some(known) => Fate::Server(known.server, known.method),
+            None => self.first(&request, Beginning { apart: true, anew: false }),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What leaves: direct routing, tunnels, and the ICMP errors about what cannot leave.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use dataplane::service::{Method, NextHop, Tunnel};
 use dataplane::settings::Ttl;
@@ -14,6 +14,8 @@ pub enum Cause {
     PortUnreachable,
     TimeExceeded,
     TooBig(u16),
+    /// What a router said of a tunnel: type and code.
+    OfTunnel(u8, u8),
     Reset,
 }
 
@@ -79,7 +81,7 @@ impl Director {
     /// to `later`.
     pub(super) fn forward(
         &mut self,
-        server: u32,
+        (server, method): (u32, Method),
         frame: &mut Vec<u8>,
         packet: &Packet,
         side: usize,
@@ -91,7 +93,7 @@ impl Director {
         }
         let hop = snapshot.next_hop.filter(|hop| usize::from(hop.port) < self.macs.len()).ok_or(("no_next_hop", None))?;
         let our_mac = self.macs[usize::from(hop.port)];
-        match snapshot.method {
+        match method {
             Method::DirectRouting => {
                 if packet.length > usize::from(hop.mtu) {
                     let may_tell = !packet.is_v4() || frame[L3 + 6] & 0x40 != 0;
@@ -187,11 +189,18 @@ impl Director {
     }
 }
 
-/// The ICMP error about a frame, to the MAC that it came from, as from the address that it was sent to.
-pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause) -> Vec<u8> {
-    let v4 = packet.is_v4();
+/// The ICMP error about a frame, to the MAC that it came from, as from `own` or the address that it was sent to.
+pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause, own: Option<IpAddr>) -> Vec<u8> {
+    let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
+    let (from, to) = (own.unwrap_or(packet.destination.ip()), packet.source.ip());
+    error_about(&frame[L3..L3 + packet.length], (from, to), [sender, our_mac], cause)
+}
+
+/// The ICMP error about a packet, from and to these addresses and MACs, of which the receiver's comes first.
+pub fn error_about(packet: &[u8], (from, to): (IpAddr, IpAddr), [to_mac, our_mac]: [[u8; 6]; 2], cause: Cause) -> Vec<u8> {
+    let v4 = from.is_ipv4();
     let (most, header) = if v4 { (576, 20) } else { (1280, 40) };
-    let quote = &frame[L3..L3 + packet.length.min(most - header - 8)];
+    let quote = &packet[..packet.len().min(most - header - 8)];
     let (kind, code, value): (u8, u8, u32) = match (cause, v4) {
         (Cause::Reset, _) => panic!("no ICMP error"),
         (Cause::PortUnreachable, true) => (3, 3, 0),
@@ -200,14 +209,13 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
         (Cause::TimeExceeded, false) => (3, 0, 0),
         (Cause::TooBig(mtu), true) => (3, 4, u32::from(mtu)),
         (Cause::TooBig(mtu), false) => (2, 0, u32::from(mtu)),
+        (Cause::OfTunnel(kind, code), _) => (kind, code, 0),
     };
     let mut icmp = vec![kind, code, 0, 0];
     icmp.extend(value.to_be_bytes());
     icmp.extend(quote);
-    let (from, to) = (SocketAddr::ip(&packet.destination), SocketAddr::ip(&packet.source));
     let sum = if v4 { checksum(&icmp) } else { checksum_with(from, to, 58, &icmp) };
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
     let outer = if v4 { v4_header(0xc0, 20 + icmp.len(), 0, 0x4000, 64, 1, from, to) } else { v6_header(0, icmp.len(), 58, 64, from, to) };
-    with_ethernet(sender, our_mac, v4, &[&outer, &icmp])
+    with_ethernet(to_mac, our_mac, v4, &[&outer, &icmp])
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::connection::Hasher;
+use dataplane::service::Method;
 
 use super::connections::Key;
 use super::handover::Journey;
@@ -36,7 +37,7 @@ struct Piece {
 /// What became of a first fragment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
-    Server(u32),
+    Server(u32, Method),
     Answer,
     Passed(usize),
     Kernel,
@@ -361,10 +362,10 @@ impl Director {
         }
         let bytes = piece.to - piece.from;
         match way {
-            Way::Server(server) => {
+            Way::Server(server, method) => {
                 let known = self.servers.contains_key(&server);
                 self.traffic_if(known.then_some(server), service, |traffic| traffic.bytes += bytes as u64);
-                Fate::Server(server)
+                Fate::Server(server, method)
             }
             Way::Answer => self.answer_fragment(frame, packet, ports, protocol, bytes),
             Way::Passed(to) => self.elsewhere(journey, Some(to)).unwrap_or(Fate::Drop("fragment")),
@@ -383,23 +384,44 @@ impl Director {
         self.fragments.firsts.iter().map(|(lane, ..)| *lane).collect()
     }
 
+    /// Whether a first fragment's checksum, that of SCTP, would have to know how long the whole packet is.
+    fn cannot_be_mended(&self, lane: &Lane) -> bool {
+        let Some(packet) = lane.packet.as_ref().filter(|packet| packet.protocol == 132) else { return false };
+        match (&lane.fate, lane.answers) {
+            (Fate::Server(server, Method::Masquerading), _) => {
+                let vport = packet.destination.port();
+                self.real_end(*server, vport).is_some_and(|end| end.port() != vport)
+            }
+            (Fate::Send(..), Some(key)) => key.virtual_.port() != packet.source.port(),
+            _ => false,
+        }
+    }
+
     /// Remembers what became of the first fragments, before anything is sent.
-    pub(super) fn learn(&mut self, lanes: &[Lane]) {
+    pub(super) fn learn(&mut self, lanes: &mut [Lane]) {
         for (at, datagram, reach) in std::mem::take(&mut self.fragments.firsts) {
+            if self.cannot_be_mended(&lanes[at]) {
+                lanes[at].fate = Fate::Drop("fragment_checksum");
+            }
             let Lane { packet: Some(packet), fate, journey, .. } = &lanes[at] else { continue };
             let key = Key::of(packet);
-            let entry = self.connections.get(&key).filter(|_| packet.is_flow()).map(|entry| entry.service);
+            let entry = self.connections.get(&key).filter(|_| packet.is_flow()).map(|entry| (entry.service, entry.server));
             let way = match fate {
-                Fate::Server(server) => Way::Server(*server),
+                Fate::Server(server, method) => Way::Server(*server, *method),
                 Fate::Kernel => Way::Kernel,
                 Fate::HandOver(to) => Way::Passed(*to),
                 Fate::Send(..) => Way::Answer,
                 _ => Way::Dropped,
             };
-            if entry.is_some() && journey.under_way {
-                self.note(packet.protocol, packet.source, packet.destination);
+            if let Some((_, server)) = entry {
+                self.keep_flow(&key, server);
+                if journey.under_way {
+                    self.note(packet.protocol, packet.source, packet.destination);
+                }
             }
-            let service = entry.or_else(|| if packet.is_flow() { self.service_of(packet).map(|(id, _)| id) } else { None });
+            let service = entry
+                .map(|(service, _)| service)
+                .or_else(|| if packet.is_flow() { self.service_of(packet).map(|(id, _)| id) } else { None });
             let ports = (SocketAddr::port(&packet.source), packet.destination.port());
             let until = self.now.wrapping_add(LIFETIME);
             let mut units = vec![true; reach.div_ceil(8)];

@@ -32,12 +32,12 @@ fn address_frame(frame: &mut [u8], to: [u8; 6], from: [u8; 6]) {
 
 impl Director {
     pub(super) fn is_masquerading(&self) -> bool {
-        self.servers.values().any(|server| server.snapshot.method == Method::Masquerading)
+        self.servers.values().any(|server| server.masqueraded)
     }
 
     /// Whether this is the RIP of a masquerading real server.
     pub(super) fn is_masquerading_server(&self, address: IpAddr) -> bool {
-        self.servers.values().any(|server| server.snapshot.method == Method::Masquerading && server.snapshot.address.ip() == address)
+        self.servers.values().any(|server| server.masqueraded && server.snapshot.address.ip() == address)
     }
 
     /// RIP and rport of a connection's packets as they leave.
@@ -104,7 +104,7 @@ impl Director {
 
     /// Where what answers `client` goes: to itself on a network of ours, else to the gateway of the port that it comes by, to any
     /// gateway, or back to where it comes from.
-    fn way_to(&self, client: IpAddr, learned: Option<(usize, [u8; 6])>) -> Option<NextHop> {
+    pub(super) fn way_to(&self, client: IpAddr, learned: Option<(usize, [u8; 6])>) -> Option<NextHop> {
         let back = learned.and_then(|(port, mac)| Some(NextHop { port: port as u16, mac, mtu: self.routes.ports.get(port)?.mtu }));
         let near = self.routes.ports.iter().flat_map(|port| &port.networks).any(|n| Address::from(client).0 & n.mask == n.prefix.0);
         if near {
@@ -131,10 +131,29 @@ impl Director {
         Ok(hop)
     }
 
+    /// Whether a packet of no connection comes from a real server's port that masquerades, which is to be told.
+    pub(super) fn is_of_no_connection(&self, packet: &Packet) -> bool {
+        let sent_it = |server: &RealServer| {
+            let protocol = server.protocol as u8;
+            server.available
+                && server.method == Method::Masquerading
+                && (protocol == 0 || protocol == packet.protocol)
+                && (server.address.ip(), server.port) == (packet.source.ip(), packet.source.port())
+        };
+        self.settings.nat_icmp_send && !packet.aborts() && self.servers.values().any(|server| sent_it(&server.snapshot))
+    }
+
+    /// Our own address in a neighbour's network, the smallest, or else the first one of its family.
+    pub(super) fn own_address_towards(&self, neighbour: IpAddr) -> Option<IpAddr> {
+        let networks = || self.routes.ports.iter().flat_map(|port| &port.networks);
+        let near = networks().filter(|n| Address::from(neighbour).0 & n.mask == n.prefix.0).max_by_key(|n| n.mask.count_ones());
+        near.or_else(|| networks().find(|n| n.own.is_v4() == neighbour.is_ipv4())).map(|n| n.own.ip())
+    }
+
     /// What a packet does that may be a masqueraded connection's answer.
-    pub(super) fn answer(&mut self, frame: &mut [u8], packet: &Packet) -> Option<Fate> {
+    pub(super) fn answer(&mut self, frame: &mut [u8], packet: &Packet) -> Option<(Key, Fate)> {
         let key = self.answered(packet.protocol, packet.source, packet.destination)?;
-        Some(match self.leave(frame, packet, &key) {
+        let fate = match self.leave(frame, packet, &key) {
             Err(fate) => fate,
             Ok(hop) => {
                 translate::packet(frame, packet, End::Source, key.virtual_);
@@ -142,7 +161,8 @@ impl Director {
                 self.answered_state(&key, packet);
                 Fate::Send(hop.port, "forwarded")
             }
-        })
+        };
+        Some((key, fate))
     }
 
     /// A later fragment of an answer, by the ports of its first one.
@@ -172,7 +192,7 @@ impl Director {
     }
 
     /// Counts what goes to a client, unless its real server was removed.
-    fn count_answer(&mut self, key: &Key, packets: u64, bytes: usize) {
+    pub(super) fn count_answer(&mut self, key: &Key, packets: u64, bytes: usize) {
         let (server, service) = (self.connections[key].server, self.connections[key].service);
         if !self.servers.get(&server).is_some_and(|target| target.snapshot.available) {
             return;

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
 use dataplane::routes::Routes;
-use dataplane::service::{RealServer, VirtualService};
+use dataplane::service::{Method, RealServer, VirtualService};
 use dataplane::settings::{Mode, Settings};
 
 use connections::{Connection, Key};
@@ -92,6 +92,8 @@ struct Server {
     loops: bool,
     /// The last weight that was not 0.
     last_weight: u32,
+    /// Whether it masquerades, or did: connections keep the method that they were made with.
+    masqueraded: bool,
 }
 
 /// One worker's part of the director.
@@ -248,7 +250,10 @@ impl Director {
                     let loops = new.next_hop.is_some_and(|hop| self.locals.macs.contains(&hop.mac));
                     let before = self.servers.get(&id.0).map_or(0, |old| old.last_weight);
                     let last_weight = if new.weight == 0 { before } else { new.weight };
-                    self.servers.insert(id.0, Server { snapshot: Arc::clone(new), loops, last_weight });
+                    let end = |server: &RealServer| (server.address, server.port);
+                    let did = self.servers.get(&id.0).is_some_and(|old| old.masqueraded && end(&old.snapshot) == end(new));
+                    let masqueraded = did || new.method == Method::Masquerading;
+                    self.servers.insert(id.0, Server { snapshot: Arc::clone(new), loops, last_weight, masqueraded });
                 }
                 None => drop(self.servers.remove(&id.0)),
             }

@@ -92,5 +92,5 @@ pub fn is_active(state: State) -> bool {
 
 /// The states in which the handshake is not known to be complete.
 pub fn is_half_open(state: State) -> bool {
-    matches!(state, "SS" | "SR" | "SA")
+    matches!(state, "NO" | "SS" | "SR" | "SA")
 }

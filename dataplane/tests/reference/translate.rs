@@ -97,6 +97,13 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, to: SocketAddr) {
     let field = if packet.protocol == 6 { 16 } else { 6 };
     let was = be16(&old, transport + field);
     if packet.protocol == 17 && was == 0 {
+        // A datagram without a checksum gets one, if all of it is there.
+        let claimed = usize::from(be16(frame, transport + 4));
+        if let Some(datagram) = frame[transport..end_of_packet].get(..claimed) {
+            let ends = if end == End::Source { (to.ip(), packet.destination.ip()) } else { (packet.source.ip(), to.ip()) };
+            let sum = checksum_with(ends.0, ends.1, 17, datagram);
+            frame[transport + 6..transport + 8].copy_from_slice(&if sum == 0 { 0xffff } else { sum }.to_be_bytes());
+        }
         return;
     }
     let sum = mended(was, &all(&old, field..field + 2, true), &all(frame, field..field + 2, true));

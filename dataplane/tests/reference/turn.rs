@@ -1,9 +1,11 @@
 //! A worker's turn: the kernel's frames, a burst of every port, what other workers handed over, and what waited too long.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use dataplane::service::Method;
+use dataplane::service::{Drain, Method};
 
+use super::connections::{Beginning, Key};
 use super::forward::{self, Cause};
 use super::fragments::Datagram;
 use super::handover::Journey;
@@ -17,7 +19,10 @@ pub type Frames = Vec<Vec<u8>>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     Undecided,
-    Server(u32),
+    /// Bound for this real server, by this method.
+    Server(u32, Method),
+    /// An ICMP error about a service that may begin a connection.
+    Unrelated,
     Send(u16, &'static str),
     Kernel,
     HandOver(usize),
@@ -30,6 +35,8 @@ pub(super) struct Lane {
     pub(super) packet: Option<Packet>,
     pub(super) fate: Fate,
     pub(super) journey: Journey,
+    /// The connection that it answers.
+    pub(super) answers: Option<Key>,
 }
 
 /// What the ports and buffers can take during a turn.
@@ -79,10 +86,15 @@ impl std::fmt::Display for Outcome {
     }
 }
 
+/// The lane that an error is about, what it says, and whose it is if not the one's that the packet was sent to.
+type Wanted = (usize, Cause, Option<IpAddr>);
+
 /// A turn on its way: what has come of it so far, and the room that is left.
-struct Turn {
+pub(super) struct Turn {
     outcome: Outcome,
-    room: Room,
+    pub(super) room: Room,
+    /// What clients are told about their tunnels, and the port that it leaves by.
+    pub(super) ready: Vec<(u16, Vec<u8>)>,
 }
 
 impl Turn {
@@ -105,7 +117,7 @@ impl Director {
     /// A turn; frames of the kernel's own leave before a port's burst, and those of VLANs after all.
     pub fn turn(&mut self, arrivals: Arrivals, room: Room) -> Outcome {
         let outcome = Outcome { sent: vec![Vec::new(); self.ports], kernel: vec![Vec::new(); self.macs.len()], ..Outcome::default() };
-        let mut turn = Turn { outcome, room };
+        let mut turn = Turn { outcome, room, ready: Vec::new() };
         let mut injected = arrivals.injected;
         injected.resize(self.macs.len(), Vec::new());
         let mut frames = arrivals.frames;
@@ -176,36 +188,55 @@ impl Director {
         if frames.is_empty() {
             return;
         }
-        let lane = |(frame, journey)| Lane { frame, packet: None, fate: Fate::Undecided, journey };
+        let lane = |(frame, journey)| Lane { frame, packet: None, fate: Fate::Undecided, journey, answers: None };
         let mut lanes: Vec<Lane> = frames.into_iter().map(lane).collect();
-        self.read(&mut lanes, side);
+        self.read(&mut lanes, side, turn);
         for lane in &mut lanes {
             if let Some(packet) = lane.packet.as_ref().filter(|packet| lane.fate == Fate::Undecided && packet.is_flow()) {
                 lane.fate = self.known(packet).unwrap_or(Fate::Undecided);
             }
         }
-        if self.is_masquerading() {
-            for lane in &mut lanes {
-                self.answer_or_hand_over(lane);
-            }
-        }
-        self.pass_on(&mut lanes);
         let mut errors = Vec::new();
-        for (at, lane) in lanes.iter_mut().enumerate() {
-            if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
-                lane.fate = self.known(packet).unwrap_or_else(|| self.first(packet));
-                if lane.fate == Fate::Drop("no_real_server") {
-                    errors.extend(self.refusal(packet).map(|cause| (at, cause)));
+        if self.is_masquerading() {
+            for (at, lane) in lanes.iter_mut().enumerate() {
+                if let Some(own) = self.answer_or_hand_over(lane) {
+                    errors.push((at, Cause::PortUnreachable, Some(own)));
                 }
             }
         }
-        self.learn(&lanes);
+        self.pass_on(&mut lanes);
+        let firsts = self.firsts();
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
+                lane.fate = match self.known(packet) {
+                    Some(fate) => fate,
+                    None => match self.drained(packet) {
+                        Some(Drain::Reset) => {
+                            let cause = if packet.protocol == 6 { Cause::Reset } else { Cause::PortUnreachable };
+                            errors.push((at, cause, None));
+                            lane.fate = Fate::Drop("no_real_server");
+                            continue;
+                        }
+                        drain => self.first(packet, Beginning { apart: firsts.contains(&at), anew: drain.is_some() }),
+                    },
+                };
+                if lane.fate == Fate::Drop("no_real_server") {
+                    errors.extend(self.refusal(packet).map(|cause| (at, cause, None)));
+                }
+            }
+        }
+        for lane in &mut lanes {
+            if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Unrelated) {
+                lane.fate = self.begin_with_error(&lane.frame, packet);
+            }
+        }
+        self.learn(&mut lanes);
         let later = self.forward_all(side, &mut lanes, &mut errors, turn);
         self.dispatch(side, lanes, errors, later, turn);
     }
 
     /// What each frame is; fragments, notices and what is no flow are decided about.
-    fn read(&mut self, lanes: &mut [Lane], side: usize) {
+    fn read(&mut self, lanes: &mut [Lane], side: usize, turn: &mut Turn) {
         self.no_firsts();
         for (at, lane) in lanes.iter_mut().enumerate() {
             match wire::read(&lane.frame, self.macs[side]) {
@@ -217,10 +248,9 @@ impl Director {
             }
         }
         for lane in lanes.iter_mut() {
-            if let Some(packet) = lane.packet.as_ref().filter(|packet| lane.fate == Fate::Undecided && !packet.is_flow())
-                && self.takes_notice(&lane.frame, packet, side)
-            {
-                lane.fate = Fate::Drop("tunnel_error");
+            let Lane { frame, packet: Some(packet), fate: fate @ Fate::Undecided, journey, .. } = lane else { continue };
+            if let Some(decided) = self.about_tunnel(frame, packet, side, journey, turn) {
+                *fate = decided;
             }
         }
         for lane in lanes.iter_mut() {
@@ -231,16 +261,26 @@ impl Director {
     }
 
     /// A packet without an entry of its own may be a real server's answer, here or at another worker.
-    fn answer_or_hand_over(&mut self, lane: &mut Lane) {
-        let Lane { frame, packet: Some(packet), fate: fate @ Fate::Undecided, journey, .. } = lane else { return };
+    /// Gives the address of ours from which a real server is to be told that nobody waits for it.
+    fn answer_or_hand_over(&mut self, lane: &mut Lane) -> Option<IpAddr> {
+        let Lane { frame, packet: Some(packet), fate: fate @ Fate::Undecided, journey, answers } = lane else { return None };
         if self.is_own(packet.destination.ip()) {
-            return;
+            return None;
         }
-        if let Some(decided) = self.answer(frame, packet) {
-            *fate = decided;
-        } else if let Some(owner) = self.owner(packet.protocol, packet.source, packet.destination) {
-            *fate = self.elsewhere(journey, Some(owner)).unwrap_or(Fate::Undecided);
+        if let Some((key, decided)) = self.answer(frame, packet) {
+            (*fate, *answers) = (decided, Some(key));
+            return None;
         }
+        let owner = self.owner(packet.protocol, packet.source, packet.destination);
+        if let Some(elsewhere) = owner.and_then(|owner| self.elsewhere(journey, Some(owner))) {
+            *fate = elsewhere;
+            return None;
+        }
+        if !self.is_of_no_connection(packet) {
+            return None;
+        }
+        *fate = Fate::Drop("no_connection");
+        self.own_address_towards(packet.source.ip())
     }
 
     /// First fragments of services without an entry here are for other workers, unless one of the same connection comes before.
@@ -263,23 +303,23 @@ impl Director {
 
     /// By direct routing, then by tunnels, then by masquerading; what is too long for its link is cut at last. Gives the further
     /// pieces of what was cut, with the port that each leaves by.
-    fn forward_all(&mut self, side: usize, lanes: &mut [Lane], errors: &mut Vec<(usize, Cause)>, turn: &mut Turn) -> Vec<(u16, Vec<u8>)> {
+    fn forward_all(&mut self, side: usize, lanes: &mut [Lane], errors: &mut Vec<Wanted>, turn: &mut Turn) -> Vec<(u16, Vec<u8>)> {
         let mut later = Vec::new();
         // Answers to masqueraded requests have their way already.
         let mut routed: Vec<bool> = lanes.iter().map(|lane| matches!(lane.fate, Fate::Send(_, "forwarded"))).collect();
         for method in forward::ORDER {
             for (at, lane) in lanes.iter_mut().enumerate() {
                 let Lane { frame, packet: Some(packet), fate, .. } = lane else { continue };
-                let Fate::Server(server) = *fate else { continue };
-                if self.servers.get(&server).is_some_and(|target| target.snapshot.method != method) {
+                let Fate::Server(server, by) = *fate else { continue };
+                if by != method {
                     continue;
                 }
                 routed[at] = method == Method::Masquerading;
                 let mut pieces = Vec::new();
-                *fate = match self.forward(server, frame, packet, side, &mut pieces) {
+                *fate = match self.forward((server, by), frame, packet, side, &mut pieces) {
                     Ok(out) => turn.take_pieces(&mut later, out, pieces),
                     Err((verdict, cause)) => {
-                        errors.extend(cause.filter(|_| packet.is_flow()).map(|cause| (at, cause)));
+                        errors.extend(cause.filter(|_| packet.is_flow()).map(|cause| (at, cause, None)));
                         Fate::Drop(verdict)
                     }
                 };
@@ -313,9 +353,12 @@ impl Director {
     }
 
     /// Everything leaves: ICMP errors, the burst in its order, later pieces.
-    fn dispatch(&mut self, side: usize, lanes: Vec<Lane>, errors: Vec<(usize, Cause)>, later: Vec<(u16, Vec<u8>)>, turn: &mut Turn) {
+    fn dispatch(&mut self, side: usize, lanes: Vec<Lane>, errors: Vec<Wanted>, later: Vec<(u16, Vec<u8>)>, turn: &mut Turn) {
+        for (out, answer) in std::mem::take(&mut turn.ready) {
+            turn.outcome.icmp_errors += u64::from(self.send(out, answer, turn));
+        }
         let mut answers = Vec::new();
-        for (lane, cause) in errors {
+        for (lane, cause, own) in errors {
             if self.icmp.take() && turn.room.buffers > 0 {
                 let Lane { frame, packet: Some(packet), .. } = &lanes[lane] else { continue };
                 turn.room.buffers -= 1;
@@ -323,7 +366,7 @@ impl Director {
                 let our_mac = self.macs[side];
                 answers.push((
                     resets,
-                    if resets { reset::write(frame, packet, our_mac) } else { forward::icmp_error(frame, packet, our_mac, cause) },
+                    if resets { reset::write(frame, packet, our_mac) } else { forward::icmp_error(frame, packet, our_mac, cause, own) },
                 ));
             }
         }
@@ -368,7 +411,7 @@ impl Director {
                     "fragment_lost"
                 }
                 Fate::Drop(verdict) => verdict,
-                Fate::Undecided | Fate::Server(_) => panic!("a frame without a verdict"),
+                Fate::Undecided | Fate::Unrelated | Fate::Server(..) => panic!("a frame without a verdict"),
             };
             turn.count(verdict);
             turn.room.buffers += 1;
