@@ -167,8 +167,9 @@ impl Case<'_> {
             }
             let expected = self.directors[worker].rows();
             if seen != expected {
+                let count = |of: &[Row], row: &Row| of.iter().filter(|other| *other == row).count();
                 let only = |a: &[Row], b: &[Row]| {
-                    a.iter().filter(|row| !b.contains(row)).fold(String::new(), |mut text, row| {
+                    a.iter().filter(|row| count(a, row) > count(b, row)).fold(String::new(), |mut text, row| {
                         let _ = writeln!(text, "  {row:?}");
                         text
                     })

@@ -119,6 +119,8 @@ pub fn new_server(c: &mut Choices<'_>, network: &Network, key: ServiceKey, n: u3
         None => method(c, key, n),
     };
     let weight = weight(c);
+    // What is being drained gets no new connections.
+    let drain = if weight == 0 && c.one_in(2) { Drain::Wait } else { Drain::No };
     let rport = if method == Method::Masquerading { c.pick(&[key.port, 8080, 0]) } else { key.port };
     Server {
         last_weight: if weight == 0 { known.map_or(0, |old| old.last_weight) } else { weight },
@@ -128,7 +130,7 @@ pub fn new_server(c: &mut Choices<'_>, network: &Network, key: ServiceKey, n: u3
         method,
         tunnel,
         available: true,
-        drain: if c.one_in(8) { Drain::Wait } else { Drain::No },
+        drain,
         weight,
         thresholds: thresholds(c),
         next_hop: network.next_hop(c, n + 100),

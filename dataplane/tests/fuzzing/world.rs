@@ -255,6 +255,7 @@ impl World {
         match c.below(5) {
             0 | 1 => {
                 server.weight = weight(c);
+                server.drain = if server.weight == 0 && c.one_in(2) { Drain::Wait } else { Drain::No };
                 server.last_weight = if server.weight == 0 { server.last_weight } else { server.weight };
             }
             2 => {
