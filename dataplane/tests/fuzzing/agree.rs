@@ -28,7 +28,6 @@ fn next_script(mut script: Vec<usize>, asked: &[usize]) -> Option<Vec<usize>> {
 impl Case<'_> {
     /// A turn of one worker, on both sides.
     pub(super) fn turn(&mut self, worker: usize, arrivals: &Arrivals, starve: Option<usize>) {
-        let before = self.bench.counters();
         let room = self.bench.feed(worker, arrivals, starve);
         let scheduled = self.world.scheduled();
         self.bench.turn(worker);
@@ -37,6 +36,7 @@ impl Case<'_> {
         self.bench.hold_all_but(None);
         let (sent, kernel) = self.bench.collect(worker);
         let after = self.bench.counters();
+        let before = std::mem::replace(&mut self.counters, after.clone());
         let moved = |of: fn(&Counters) -> u64| of(&after) - of(&before);
         let verdict = |(at, verdict): (usize, &Verdict)| (verdict.label(), after.verdicts[at] - before.verdicts[at]);
         let seen = Outcome {
@@ -72,8 +72,8 @@ impl Case<'_> {
 
     /// The reference director's word on a turn. Where it says that several outcomes are right, one of them must be what was seen.
     fn outcome_agrees(&mut self, worker: usize, arrivals: &Arrivals, room: &Room, seen: &Outcome) {
-        let twins = self.directors.iter_mut().any(Director::has_twins);
-        let backup = twins.then(|| copies(&self.directors));
+        let may_ask = self.directors[worker].may_choose(arrivals);
+        let backup = may_ask.then(|| copies(&self.directors));
         let mut script = Vec::new();
         let mut first = None;
         for _ in 0..TRIES {
@@ -93,7 +93,7 @@ impl Case<'_> {
 
     /// Conservation: every frame received has one verdict, every frame sent one reason.
     fn adds_up(&self, seen: &Outcome, before: &Counters, after: &Counters) {
-        self.all_counted();
+        self.all_counted(after);
         for (port, sent) in seen.sent.iter().enumerate() {
             assert_eq!(after.sent[port] - before.sent[port], sent.len() as u64, "sent by port {port}");
         }
@@ -146,10 +146,9 @@ impl Case<'_> {
     }
 
     /// Every frame received has one verdict, or is on its way to another worker, or is a fragment that waits and has its buffer.
-    pub(super) fn all_counted(&self) {
-        let counters = self.bench.counters();
+    pub(super) fn all_counted(&self, counters: &Counters) {
         let verdicts: u64 = counters.verdicts.iter().sum();
-        let Counters { received, handed_over, taken_over, .. } = counters;
+        let Counters { received, handed_over, taken_over, .. } = *counters;
         assert_eq!(verdicts + handed_over, received + taken_over, "step {}: one verdict each", self.steps);
         let waiting = self.frames as u64 + handed_over - received - taken_over;
         assert_eq!(u64::from(self.bench.rig.pool.in_use()), waiting, "step {}: buffers that are out", self.steps);

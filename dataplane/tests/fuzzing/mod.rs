@@ -24,7 +24,7 @@ use crate::reference::turn::{Arrivals, Frames};
 use choices::Choices;
 use frames::Places;
 use network::Network;
-use rig::{Bench, MACS, MOST_WORKERS, Plan, Rig, SHARED};
+use rig::{Bench, Counters, MACS, MOST_WORKERS, Plan, Rig, SHARED};
 use world::World;
 
 /// What became of frames: how many got each verdict, and how many of our own were sent.
@@ -60,6 +60,7 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
         tally,
         frames: 0,
         steps: 0,
+        counters: Counters::default(),
         last_sent: Vec::new(),
     };
     for director in &mut case.directors {
@@ -99,6 +100,8 @@ struct Case<'a> {
     tally: &'a mut Tally,
     frames: usize,
     steps: usize,
+    /// As they were after the last turn.
+    counters: Counters,
     /// A frame that was sent of late.
     last_sent: Vec<u8>,
 }
@@ -295,7 +298,7 @@ impl Case<'_> {
         // Fragments wait for two seconds.
         self.clock(3 * Tick::PER_SECOND);
         self.quiesce();
-        self.all_counted();
+        self.all_counted(&self.bench.counters());
         assert_eq!(self.bench.rig.pool.in_use(), 0, "buffers leaked");
         self.frames
     }

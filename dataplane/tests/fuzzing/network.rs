@@ -60,8 +60,8 @@ impl Network {
         LocalAddresses {
             addresses: vips.iter().map(|vip| (*vip, everywhere)).chain(dips).map(|(a, ports)| (address(a), ports)).collect(),
             vips: vips.iter().map(|vip| address(vip)).collect(),
-            probed: hashbrown::HashSet::new(),
             macs: MACS.to_vec(),
+            ..LocalAddresses::default()
         }
     }
 

@@ -200,7 +200,7 @@ impl Bench<'_> {
     pub fn hold_all_but(&mut self, left: Option<usize>) {
         self.held.clear();
         if let Some(left) = left {
-            while self.rig.pool.available() as usize > left {
+            for _ in left..self.rig.pool.available() as usize {
                 self.held.push(self.rig.pool.alloc().expect("available"));
             }
         }

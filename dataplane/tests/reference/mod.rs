@@ -29,8 +29,8 @@ pub mod vlans;
 pub mod wire;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ use handover::{House, Shares};
 use limit::Bucket;
 use notices::Path;
 use schedule::{Candidate, Marks, Request};
-use turn::{Fate, Lane};
+use turn::{Arrivals, Fate, Lane};
 use vlans::Vlan;
 use wire::{Kind, Packet};
 
@@ -223,8 +223,22 @@ impl Director {
         std::mem::take(&mut self.asked)
     }
 
+    /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike.
+    pub fn may_choose(&mut self, arrivals: &Arrivals) -> bool {
+        if !self.has_twins() {
+            return false;
+        }
+        let about = |end: &SocketAddr, frame: &[u8]| match end.ip() {
+            IpAddr::V4(v4) => frame.windows(4).any(|bytes| bytes == v4.octets()),
+            IpAddr::V6(v6) => frame.windows(16).any(|bytes| bytes == v6.octets()),
+        };
+        let ends: BTreeSet<SocketAddr> = self.connections.values().filter_map(|connection| connection.masqueraded).collect();
+        let comes = arrivals.frames.iter().any(|frame| ends.iter().any(|end| about(end, frame)));
+        comes || self.frames_waiting() > 0 || self.fragments.count() > 0
+    }
+
     /// Whether two connections may be answered by the same packets.
-    pub fn has_twins(&mut self) -> bool {
+    fn has_twins(&mut self) -> bool {
         if self.twins {
             let mut ends: Vec<_> = self.connections.iter().filter_map(|(k, c)| Some((k.protocol, k.client, c.masqueraded?))).collect();
             ends.sort();
