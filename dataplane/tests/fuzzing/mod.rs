@@ -48,20 +48,21 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
     let vlans = network.vlans.clone();
     let plan = Plan { workers, vlans: &vlans, connections, half_open, start: Tick(start) };
     let directors = crate::reference::directors(&MACS, &vlans, connections, &plan.seeds(), SHARED);
+    let bench = rig.bench(&plan);
     let mut case = Case {
         exact,
         capacity: connections,
         most,
         lossy: c.one_in(8),
-        bench: rig.bench(&plan),
         directors,
         world: World::new(network, workers, most == 1, exact),
         places: Places { ours: network::our_addresses(), services: Vec::new(), recent: Vec::new(), last: None },
         tally,
         frames: 0,
         steps: 0,
-        counters: Counters::default(),
+        counters: bench.counters(),
         last_sent: Vec::new(),
+        bench,
     };
     for director in &mut case.directors {
         director.pass(start);
