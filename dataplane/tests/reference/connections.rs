@@ -7,6 +7,7 @@ use dataplane::command::ConnectionFilter;
 use dataplane::service::{Drain, Method, RealServer};
 use dataplane::settings::Timeouts;
 
+use super::recycle::Short;
 use super::tcp::{self, State};
 use super::wire::{Kind, Packet};
 use super::{Director, Fate, sctp};
@@ -59,8 +60,8 @@ pub struct Connection {
     pub children: u32,
     /// Of a template: whether one of them was established.
     pub assured: bool,
-    /// Of a template: whether it waits for a handshake.
-    pub handshake: bool,
+    /// Of a template: whether a datagram made it, so that no handshake is waited for.
+    pub by_datagram: bool,
     /// Where its real server answers from, whose answers pass the director.
     pub masqueraded: Option<SocketAddr>,
     /// The port or VLAN, and the MAC, that the client's latest request came from; of a masqueraded one.
@@ -68,9 +69,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn is_half_open(&self, key: &Key) -> bool {
+    pub(super) fn is_half_open(&self, key: &Key) -> bool {
         match key.protocol {
-            _ if key.template => self.handshake && !self.assured,
+            _ if key.template => !self.by_datagram && !self.assured,
             6 => tcp::is_half_open(self.state),
             132 => sctp::is_half_open(self.state),
             _ => false,
@@ -162,10 +163,10 @@ impl Director {
         entry.state = next;
         entry.expires = now.wrapping_add(seconds * SECOND);
         let is_active = entry.is_active(&key);
-        if let Some(template) = connection.template.and_then(|template| self.connections.get_mut(&template)) {
-            template.assured |= next == "ES";
-            // A second datagram says as much of the client as a handshake.
-            template.handshake &= key.protocol != 17;
+        // A second datagram says as much of the client as a handshake.
+        self.confirm(&key);
+        if next == "ES" && connection.state != "ES" {
+            self.assure(connection.template);
         }
         self.recount(connection.server, connection.is_active(&key), is_active);
         Some(Fate::Server(connection.server, connection.method))
@@ -197,7 +198,7 @@ impl Director {
             _ => true,
         };
         if packet.aborts() || !(packet.opens() || sloppy || anew || is_quote) {
-            return Fate::Kernel;
+            return if self.is_overflowing() { self.without_entry(id, &service, packet, false) } else { Fate::Kernel };
         }
         if self.drops_packet() {
             return Fate::Drop("drop_packet");
@@ -206,6 +207,7 @@ impl Director {
             return Fate::Kernel;
         }
         let client = packet.source.ip();
+        let mut fresh = false;
         let (server, template) = match service.persistence {
             Some(persistence) => {
                 let network = Address(Address::from(client).0 & persistence.mask).ip();
@@ -215,7 +217,11 @@ impl Director {
                 let vip = SocketAddr::new(vip, service.key.port);
                 let key = Key { template: true, aside: 0, protocol, client: (network, 0).into(), virtual_: vip };
                 match self.template(key, id, persistence.timeout, packet) {
-                    Ok(server) => (server, Some(key)),
+                    Ok((server, is_fresh)) => {
+                        fresh = is_fresh;
+                        (server, Some(key))
+                    }
+                    Err("table_full") => return self.without_entry(id, &service, packet, true),
                     Err(verdict) => return Fate::Drop(verdict),
                 }
             }
@@ -242,17 +248,28 @@ impl Director {
                 template,
                 children: 0,
                 assured: false,
-                handshake: packet.protocol != 17,
+                by_datagram: false,
                 masqueraded,
                 way: None,
             };
+            if let Err(short) = self.admits(&key, &connection, template) {
+                if let Some(template) = template.filter(|_| fresh) {
+                    self.end(&template);
+                }
+                return match short {
+                    Short::Places => self.without_entry(id, &service, packet, true),
+                    Short::HalfOpen => Fate::Drop("half_open_limit"),
+                };
+            }
             self.insert(key, connection);
             if let Some(from) = masqueraded {
                 self.note(key.protocol, from, key.client);
             }
             if let Some(template) = template.and_then(|t| self.connections.get_mut(&t)) {
                 template.children += 1;
-                template.assured |= state == "ES" && packet.protocol != 17;
+            }
+            if state == "ES" {
+                self.assure(template);
             }
         }
         self.count(server, id, packet, true);
@@ -277,19 +294,18 @@ impl Director {
     }
 
     /// Where a client of a persistent service goes.
-    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<u32, &'static str> {
+    fn template(&mut self, key: Key, service: u32, timeout: u32, packet: &Packet) -> Result<(u32, bool), &'static str> {
         let expires = self.now.wrapping_add(timeout * SECOND);
         let followed = self.connections.get(&key).filter(|old| old.service == service && self.may_be_followed(old.server));
         if let Some(server) = followed.map(|old| old.server) {
             self.connections.get_mut(&key).expect("just seen").expires = expires;
             self.agree(&key, server, service, timeout * SECOND);
-            return Ok(server);
+            return Ok((server, false));
         }
         // One that is not followed any more stays for its time, and its connections with it.
         self.put_aside(&key);
         let server = self.said(&key, service).or_else(|| self.schedule(service, packet)).ok_or("no_real_server")?;
-        let server = self.agree(&key, server, service, timeout * SECOND);
-        let template = Connection {
+        let mut template = Connection {
             server,
             service,
             method: Method::DirectRouting,
@@ -299,12 +315,43 @@ impl Director {
             template: None,
             children: 0,
             assured: false,
-            handshake: packet.protocol != 17,
+            by_datagram: packet.protocol == 17,
             masqueraded: None,
             way: None,
         };
+        self.admits(&key, &template, None).map_err(|short| match short {
+            Short::Places => "table_full",
+            Short::HalfOpen => "half_open_limit",
+        })?;
+        template.server = self.agree(&key, server, service, timeout * SECOND);
+        let server = template.server;
         self.insert(key, template);
-        Ok(server)
+        Ok((server, true))
+    }
+
+    /// A connection of a template was established.
+    pub(super) fn assure(&mut self, template: Option<Key>) {
+        if let Some(key) = template {
+            self.connections.get_mut(&key).expect("of a connection").assured = true;
+            self.places.delist(&key);
+        }
+    }
+
+    /// What a packet says of its connection, and of the template that it was made through.
+    pub(super) fn confirm(&mut self, key: &Key) {
+        let entry = &self.connections[key];
+        if key.protocol != 17 {
+            if entry.is_half_open(key) {
+                self.places.enlist(key, entry);
+            } else {
+                self.places.delist(key);
+            }
+        } else if self.places.is_tentative(key) {
+            self.places.delist(key);
+            if let Some(template) = entry.template {
+                self.places.delist(&template);
+            }
+        }
     }
 
     /// Whether new connections may follow a template to this real server.
@@ -324,6 +371,7 @@ impl Director {
             connection.template = Some(aside);
         }
         self.connections.insert(aside, template);
+        self.places.rename(key, aside);
     }
 
     /// Whether `drop_packet` gives up this first packet: the first one, and then every so many-th.
@@ -351,7 +399,7 @@ impl Director {
         }
     }
 
-    fn insert(&mut self, key: Key, connection: Connection) {
+    pub(super) fn insert(&mut self, key: Key, connection: Connection) {
         let upper = self.servers.get(&connection.server).filter(|_| !key.template).map_or(0, |target| target.snapshot.thresholds.upper);
         self.counts_of(connection.server, |counts| {
             if key.template {
@@ -363,6 +411,9 @@ impl Director {
             }
             counts.overloaded |= upper != 0 && counts.active + counts.inactive >= upper;
         });
+        if connection.is_half_open(&key) || key.protocol == 17 || connection.by_datagram {
+            self.places.enlist(&key, &connection);
+        }
         let alike =
             |(k, c): (&Key, &Connection)| (k.protocol, k.client, c.masqueraded) == (key.protocol, key.client, connection.masqueraded);
         self.twins |= connection.masqueraded.is_some() && self.connections.iter().any(alike);
@@ -386,6 +437,7 @@ impl Director {
             return false;
         }
         let Some(entry) = self.connections.remove(key) else { return false };
+        self.places.delist(key);
         if let Some(template) = entry.template.and_then(|t| self.connections.get_mut(&t)) {
             template.children -= 1;
         }
@@ -430,7 +482,7 @@ impl Director {
     }
 
     pub fn half_open(&self) -> usize {
-        self.connections.iter().filter(|(key, entry)| entry.is_half_open(key)).count()
+        self.places.open.len()
     }
 
     pub fn knows(&self, key: &Key) -> bool {

@@ -212,9 +212,10 @@ impl Director {
         (connection.state, connection.expires) = (state, now.wrapping_add(seconds * SECOND));
         let (server, template, is_active) = (connection.server, connection.template, connection.is_active(key));
         self.recount(server, was_active, is_active);
+        self.confirm(key);
         // An answer over UDP is as good as a handshake.
-        if let Some(template) = template.and_then(|template| self.connections.get_mut(&template)) {
-            template.assured |= packet.protocol == 17 || (state == "ES" && before != "ES");
+        if packet.protocol == 17 || (state == "ES" && before != "ES") {
+            self.assure(template);
         }
     }
 

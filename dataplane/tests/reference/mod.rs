@@ -19,6 +19,7 @@ pub mod locality;
 pub mod marks;
 pub mod masquerade;
 pub mod notices;
+pub mod recycle;
 pub mod reset;
 pub mod schedule;
 pub mod sctp;
@@ -45,6 +46,7 @@ use fragments::Fragments;
 use handover::{House, Shares};
 use limit::Bucket;
 use notices::Path;
+use recycle::Places;
 use schedule::{Candidate, Marks, Request};
 use turn::{Arrivals, Fate, Lane};
 use vlans::Vlan;
@@ -114,6 +116,7 @@ pub struct Director {
     /// Mark rules in force.
     pub marks: Vec<marks::Rule>,
     connections: HashMap<Key, Connection>,
+    places: Places,
     pub fragments: Fragments,
     paths: Vec<Path>,
     icmp: Bucket,
@@ -137,9 +140,15 @@ pub struct Director {
     common: Rc<RefCell<Common>>,
 }
 
-/// All workers of a director on ports with these MACs, whose tables are never full: what goes when they are, is chosen by chance.
-/// Worker `n` makes its secrets from `seeds[n]`, and all together theirs from `shared`.
-pub fn directors(macs: &[[u8; 6]], vlans: &[Vlan], connections: u32, seeds: &[[u64; 4]], shared: [u64; 4]) -> Vec<Director> {
+/// All workers of a director on ports with these MACs, with so many places for connections each, and so many of them for half-open
+/// ones. Worker `n` makes its secrets from `seeds[n]`, and all together theirs from `shared`.
+pub fn directors(
+    macs: &[[u8; 6]],
+    vlans: &[Vlan],
+    (connections, half_open): (u32, u32),
+    seeds: &[[u64; 4]],
+    shared: [u64; 4],
+) -> Vec<Director> {
     let settings = Settings::default();
     let workers = seeds.len();
     let house = (workers > 1).then(|| House::new(workers, connections as usize, shared));
@@ -164,6 +173,7 @@ pub fn directors(macs: &[[u8; 6]], vlans: &[Vlan], connections: u32, seeds: &[[u
         settings,
         marks: Vec::new(),
         connections: HashMap::new(),
+        places: Places::new(connections, half_open, *seed),
         fragments: Fragments::new(*seed),
         paths: Vec::new(),
         last_id: index as u32,
