@@ -1,8 +1,10 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod changes;
 mod form;
 mod health;
 mod marks;
+mod merge;
 mod spec;
 mod tunnel;
 
@@ -14,9 +16,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use changes::{Change, Difference, Edit, History, HistoryEntry, Outcome, PastDocument, Piece, Rollback};
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
+pub use merge::{patched, pointer};
 pub use spec::{
     Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
     ServiceTimeouts,

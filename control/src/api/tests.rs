@@ -1,5 +1,6 @@
 mod connections;
 mod marks;
+mod revisions;
 mod seen;
 
 use std::net::SocketAddr;
@@ -79,6 +80,7 @@ impl Api {
             ports: Arc::new(move || ports.clone()),
             neighbours: Arc::new(move || vec![neighbour.clone()]),
             missing: Arc::new(Vec::new),
+            ..Facts::default()
         };
         Self { router: router(rig.director.clone(), facts), rig }
     }

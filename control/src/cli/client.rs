@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::codes::Code;
 use crate::model::Problem;
 
 /// How long the director may take for one answer. A write waits for the workers for 2 s at most, so this only ends
@@ -101,6 +102,18 @@ impl ClientError {
             Self::Refused(problem) => Some(problem.kind.rsplit('/').next().unwrap_or(&problem.kind)),
             _ => None,
         }
+    }
+}
+
+impl ClientError {
+    /// The message, with the stable name of the error in brackets behind it.
+    pub fn with_code(&self) -> String {
+        let code = self.code().unwrap_or(match self {
+            Self::Unreachable { .. } => Code::Unreachable.as_str(),
+            Self::Silent { .. } => Code::NoAnswer.as_str(),
+            Self::NotUnderstood { .. } | Self::Refused(_) => Code::NotUnderstood.as_str(),
+        });
+        format!("{self} [{code}]")
     }
 }
 

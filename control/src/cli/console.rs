@@ -13,6 +13,7 @@ pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     interactive: bool,
+    colours: bool,
     closed: bool,
     failure: Option<io::Error>,
 }
@@ -23,6 +24,7 @@ impl Console<'static> {
         let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
+        console.colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         console
     }
 }
@@ -30,7 +32,15 @@ impl Console<'static> {
 impl<'a> Console<'a> {
     /// A console over the given streams; nobody is there to answer questions.
     pub fn new(input: impl Read + 'a, out: impl Write + 'a, err: impl Write + 'a) -> Self {
-        Self { input: Box::new(input), out: Box::new(out), err: Box::new(err), interactive: false, closed: false, failure: None }
+        Self {
+            input: Box::new(input),
+            out: Box::new(out),
+            err: Box::new(err),
+            interactive: false,
+            colours: false,
+            closed: false,
+            failure: None,
+        }
     }
 
     /// Writes a piece of output as it is.
@@ -46,6 +56,15 @@ impl<'a> Console<'a> {
     /// Writes a line of output.
     pub fn line(&mut self, text: impl fmt::Display) {
         self.write(format_args!("{text}\n"));
+    }
+
+    /// Writes a line of output in a colour (a number of ECMA-48's SGR), where a terminal shows it and nobody set `NO_COLOR`.
+    pub fn coloured(&mut self, colour: &str, text: impl fmt::Display) {
+        if self.colours {
+            self.write(format_args!("\u{1b}[{colour}m{text}\u{1b}[0m\n"));
+        } else {
+            self.line(text);
+        }
     }
 
     /// Writes a line to standard error, after everything that was written before it.

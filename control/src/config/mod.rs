@@ -10,6 +10,7 @@ mod health;
 mod marks;
 mod ports;
 mod reader;
+mod restart;
 mod sections;
 mod services;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use toml::de::DeTable;
 
 pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
+pub use restart::needs_restart;
 pub use values::{ByteSize, Device};
 
 use crate::director::{self, Link};
