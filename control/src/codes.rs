@@ -38,6 +38,7 @@ codes! {
     NotFound "not-found" 404 "There is nothing at this path; /api/v1/openapi.json lists what there is.";
     NoSuchService "no-such-service" 404 "There is no virtual service with this id.";
     NoSuchRealServer "no-such-real-server" 404 "The virtual service has no real server with this id.";
+    NoSuchVip "no-such-vip" 404 "No virtual service and no mark rule has this VIP.";
     NotKept "revision-not-kept" 404 "The history does not have this revision; the answer lists those that it has.";
     MethodNotAllowed "method-not-allowed" 405 "The path is there, but not with this method; the Allow header lists those that it has.";
     SlowRequest "slow-request" 408 "The body did not arrive in time.";
@@ -52,6 +53,7 @@ codes! {
     HistoryUnread "history-unreadable" 500 "The history could not be read from the disk.";
     Metrics "metrics" 500 "The metrics could not be written.";
     Busy "busy" 503 "Nothing was changed: what it takes is not free at this moment. Try again.";
+    TooManyStreams "too-many-streams" 503 "As many listen to events as may at once; try again when one has left.";
     NotLive "not-live" 503 "A worker does not turn.";
     NotReady "not-ready" 503 "Something is missing before the director does all that it should; the answer says what.";
     Timeout "timeout" 504 "A worker did not answer in time; a change is kept and reaches it once it takes commands again.";

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod codes;
 pub mod config;
 pub mod director;
+pub mod events;
 pub mod health;
 pub mod kernel;
 pub mod model;

@@ -1,6 +1,7 @@
 //! Translation: an address and a port are written over, and every checksum over them is mended (RFC 1624, RFC 3022).
 //!
-//! What was wrong before stays wrong: checksums are mended (that of SCTP, too), never made anew, so that the receiver still finds damage.
+//! What was wrong before stays wrong: checksums are mended (that of SCTP, too), not made anew, so that the receiver still finds damage.
+//! Only a UDP datagram that has none gets one, as in the kernel.
 
 use dpdk::net::{checksum, protocol};
 
@@ -107,9 +108,10 @@ fn difference(end: End, old: u16, new: u16) -> [u8; 4] {
 
 /// Translates one end of the TCP segment, UDP datagram or SCTP packet in `frame`.
 ///
-/// A UDP checksum of 0, which means none, stays 0 (RFC 768, RFC 6935); another never becomes 0. That of SCTP does not cover
-/// addresses. `None`, with nothing of use in the frame, when the headers are not all there, the address is of the other family
-/// or the protocol none of these. Cost: two checksums mended.
+/// A UDP datagram without a checksum gets one, as IPVS gives it; in the first fragment of one, which has not all that it covers, it
+/// stays 0 (RFC 768, RFC 6935). Another never becomes 0. That of SCTP does not cover addresses. `None`, with nothing of use in the
+/// frame, when the headers are not all there, the address is of the other family or the protocol none of these. Cost: two
+/// checksums mended, and a read of the datagram that has none.
 pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, port: u16) -> Option<()> {
     let l4 = usize::from(packet.l4);
     let (ip, segment) = frame.split_at_mut_checked(l4)?;
@@ -122,16 +124,16 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, por
             let sum = mend(sixteen(segment, TCP_CHECKSUM)?);
             segment.get_mut(TCP_CHECKSUM..TCP_CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
         }
-        protocol::UDP => match sixteen(segment, UDP_CHECKSUM)? {
-            0 => {}
-            old => {
-                let sum = match mend(old) {
+        protocol::UDP => {
+            let sum = match sixteen(segment, UDP_CHECKSUM)? {
+                0 => udp_checksum(ip.get(L3..)?, segment, packet.v4)?,
+                old => match mend(old) {
                     0 => u16::MAX,
                     sum => sum,
-                };
-                segment.get_mut(UDP_CHECKSUM..UDP_CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
-            }
-        },
+                },
+            };
+            segment.get_mut(UDP_CHECKSUM..UDP_CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
+        }
         protocol::SCTP => {
             let len = packet.length.checked_sub(u16::try_from(l4 - L3).ok()?)?;
             let place: &mut [u8; 4] = segment.get_mut(SCTP_CHECKSUM..)?.first_chunk_mut()?;
@@ -140,6 +142,15 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, por
         _ => return None,
     }
     Some(())
+}
+
+/// The checksum of the UDP datagram that `segment` begins with, which holds none yet; 0 when not all of it is there.
+fn udp_checksum(ip: &[u8], segment: &[u8], v4: bool) -> Option<u16> {
+    let claimed = u16::from_be_bytes(*segment.get(4..)?.first_chunk()?);
+    let Some(datagram) = segment.get(..usize::from(claimed)) else { return Some(0) };
+    let address = |end| Bytes::read(ip.get(address_at(end, v4)..)?, v4);
+    let addresses = checksum::sum(address(End::Source)?.get()) + checksum::sum(address(End::Destination)?.get());
+    Some(checksum::udp_segment(addresses + u64::from(protocol::UDP) + u64::from(claimed), datagram))
 }
 
 /// Translates one end of a later fragment, which has an address and nothing else to translate: the checksum that covers it is in

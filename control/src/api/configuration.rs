@@ -25,6 +25,12 @@ pub struct SettingsPatch {
     pub sloppy_sctp: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
+    pub schedule_icmp: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
+    pub nat_icmp_send: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
     pub expire_nodest_conn: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod connections;
+mod events;
 mod extract;
 mod health;
 mod marks;
@@ -16,6 +17,7 @@ mod revisions;
 mod serve;
 mod services;
 mod system;
+mod vips;
 mod write;
 
 use std::sync::Arc;
@@ -94,6 +96,7 @@ struct App {
     facts: Facts,
     openapi: Arc<str>,
     bodies: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// All routes, as one function that a test can call without a socket.
@@ -105,7 +108,11 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(services::zero))
         .routes(routes!(real_servers::list, real_servers::create))
         .routes(routes!(real_servers::read, real_servers::put, real_servers::patch, real_servers::delete))
+        .routes(routes!(vips::list))
+        .routes(routes!(vips::take))
+        .routes(routes!(vips::release))
         .routes(routes!(connections::list, connections::flush))
+        .routes(routes!(events::list))
         .routes(routes!(system::workers))
         .routes(routes!(system::ports))
         .routes(routes!(system::neighbours))
@@ -126,7 +133,8 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(problem::meaning))
         .split_for_parts();
     let openapi = described.to_json().unwrap_or_default();
-    let app = App { director, facts, openapi: openapi.into(), bodies: Arc::new(Semaphore::new(BODIES)) };
+    let (bodies, streams) = (Arc::new(Semaphore::new(BODIES)), Arc::new(Semaphore::new(events::STREAMS)));
+    let app = App { director, facts, openapi: openapi.into(), bodies, streams };
     routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)

@@ -72,6 +72,7 @@ impl From<Error> for Rejection {
             Error::NoSuchService(_) => Code::NoSuchService,
             Error::RealServerExists(..) => Code::RealServerExists,
             Error::NoSuchRealServer(..) => Code::NoSuchRealServer,
+            Error::NoSuchVip(_) => Code::NoSuchVip,
             Error::NotAsAsked { .. } => Code::NotAsAsked,
             Error::NotKept { .. } => Code::NotKept,
             Error::Unread(_) => Code::HistoryUnread,
@@ -143,6 +144,19 @@ impl IntoResponses for ChangeProblems {
             ("500", "`not-stored`: the change is in force but not in the state file"),
             ("503", "`busy`: nothing was changed; try again"),
             ("504", "`timeout`: a worker did not answer in time; what was changed is kept"),
+        ])
+    }
+}
+
+/// What a listing that can go on as a stream can be answered with beside success.
+pub(super) struct StreamProblems;
+
+impl IntoResponses for StreamProblems {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        describe(&[
+            ("400", "`malformed`: the query cannot be read"),
+            ("422", "`invalid`: a rule is broken; `errors` points at every faulty field"),
+            ("503", "`too-many-streams`: there are as many as are allowed"),
         ])
     }
 }

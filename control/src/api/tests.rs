@@ -1,4 +1,5 @@
 mod connections;
+mod events;
 mod marks;
 mod revisions;
 mod seen;

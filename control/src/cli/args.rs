@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::changes::{Manner, Source};
 use super::client::Endpoint;
 use super::connections::Filter;
+use super::events::Chosen;
 use super::get::Output;
 use super::marks::Rule;
 
@@ -54,6 +55,9 @@ pub enum Command {
     /// Show what the director does
     #[command(after_help = "Example:\n  baton get services\n  baton get connections --client 198.51.100.7 -o json")]
     Get(Get),
+    /// Show what happened: health, quorums, links, conflicts, changes
+    #[command(after_help = "Example:\n  baton events --kind health-changed,quorum-lost\n  baton events --watch")]
+    Events(Events),
     /// End connection entries
     #[command(after_help = "Example:\n  baton connections flush --service tcp:10.10.24.88:80")]
     Connections(Connections),
@@ -109,6 +113,19 @@ pub enum Command {
         /// How to show them
         #[arg(long, short, value_enum, default_value_t)]
         output: Output,
+    },
+    /// Take VIPs that other machines have
+    #[command(after_help = "Example:\n  baton get vips\n  baton vips take 10.10.24.88")]
+    Vips(Vips),
+    /// Let a real server out of quarantine, where it is because it answers for a VIP
+    #[command(after_help = "Example:\n  baton release tcp:10.10.24.88:80 10.10.24.21")]
+    Release {
+        /// The virtual service
+        #[arg(value_name = "SERVICE")]
+        service: String,
+        /// The real server: RIP, or RIP:RPORT
+        #[arg(value_name = "RIP")]
+        server: String,
     },
     /// Prepare this machine to be a real server
     #[command(
@@ -182,6 +199,23 @@ pub enum What {
     /// Neighbours: real servers and gateways with their MACs
     #[command(after_help = "Example:\n  baton get neighbours")]
     Neighbours,
+    /// VIPs, and who else speaks for them
+    #[command(after_help = "Example:\n  baton get vips")]
+    Vips,
+}
+
+/// `baton events`.
+#[derive(Args, Debug)]
+pub struct Events {
+    /// Which ones.
+    #[command(flatten)]
+    pub chosen: Chosen,
+    /// Go on with what happens, until interrupted
+    #[arg(long, short)]
+    pub watch: bool,
+    /// How to show them; json is one document a line
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// `baton connections`.
@@ -259,6 +293,26 @@ pub enum SettingsAction {
     /// Put every setting back to its default
     #[command(after_help = "Example:\n  baton settings reset")]
     Reset,
+}
+
+/// `baton vips`.
+#[derive(Args, Debug)]
+pub struct Vips {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: VipsAction,
+}
+
+/// What can be done with VIPs.
+#[derive(Subcommand, Debug)]
+pub enum VipsAction {
+    /// Take a VIP although another machine has it
+    #[command(after_help = "Example:\n  baton vips take 10.10.24.88")]
+    Take {
+        /// The VIP
+        #[arg(value_name = "VIP", value_parser = vip)]
+        vip: IpAddr,
+    },
 }
 
 /// `baton realserver`.

@@ -1,5 +1,7 @@
 //! A client of the director's REST API, over its unix socket or over HTTP.
 
+mod follow;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

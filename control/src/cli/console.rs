@@ -108,7 +108,8 @@ impl<'a> Console<'a> {
         self.failure.take()
     }
 
-    fn flush(&mut self) {
+    /// Writes out what is buffered.
+    pub fn flush(&mut self) {
         if self.closed {
             return;
         }

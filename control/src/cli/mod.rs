@@ -7,11 +7,13 @@ pub mod ipvsadm;
 pub mod args;
 pub mod changes;
 pub mod connections;
+pub mod events;
 pub mod get;
 mod man;
 pub mod marks;
 pub mod realserver;
 pub mod settings;
+pub mod vips;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, What};
+use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, VipsAction, What};
 use client::{Client, ClientError, Endpoint};
 use console::Console;
 use ipvsadm::Program;
@@ -88,8 +90,13 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
                 What::Workers => get::workers(client, output, console),
                 What::Ports => get::ports(client, output, console),
                 What::Neighbours => get::neighbours(client, output, console),
+                What::Vips => vips::get(client, output, console),
             }
             .map(|()| 0)
+        }),
+        Command::Events(line) => with(api, console, |client, console| {
+            let show = if line.watch { events::watch } else { events::list };
+            show(client, &line.chosen, line.output, console)
         }),
         Command::Connections(line) => with(api, console, |client, console| match &line.action {
             ConnectionsAction::Flush { filter, yes } => connections::flush(client, filter, *yes, console),
@@ -120,6 +127,10 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             changes::errors(output, console);
             0
         }
+        Command::Vips(line) => with(api, console, |client, _| match &line.action {
+            VipsAction::Take { vip } => vips::take(client, *vip),
+        }),
+        Command::Release { service, server } => with(api, console, |client, _| vips::release(client, &service, &server)),
         Command::RealServer(line) => realserver::run(&line.action, console),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -16,8 +16,9 @@ use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
 use super::snapshot::Change;
+use super::vips::Vips;
 use super::{Limits, Link, marks};
-use crate::model::{MarkRule, Method, ServiceKey, Settings};
+use crate::model::{MarkRule, Method, ServiceKey, Settings, What};
 
 /// Stands among the real servers that wait for a neighbour's MAC for the ways to clients: no real server has this place.
 const GATEWAY: u32 = u32::MAX;
@@ -56,6 +57,8 @@ pub(super) struct Desired {
     pub(super) order: BTreeMap<u64, u32>,
     /// Every VIP with the number of services and mark rules that have it.
     pub(super) vips: HashMap<IpAddr, u32>,
+    /// Which of them are ours, and who else speaks for them.
+    pub(super) guard: Vips,
     /// Every VIP that checks take the clients' path to, with the number of services for which they do.
     pub(super) probed: HashMap<IpAddr, u32>,
     /// Every real server's address with the number of real servers that have it.
@@ -70,6 +73,8 @@ pub(super) struct Desired {
     /// The revision in which the mark rules last became others.
     pub(super) marks_changed: u64,
     pub(super) touched: Touched,
+    /// What is to be told of as an event, with its reason.
+    pub(super) happened: Vec<(What, String)>,
     /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
     masquerading: bool,
     /// The number that the next change gets.
@@ -88,6 +93,7 @@ impl Desired {
             servers: Places::new(limits.real_servers),
             order: BTreeMap::new(),
             vips: HashMap::new(),
+            guard: Vips::default(),
             probed: HashMap::new(),
             addresses: HashMap::new(),
             hops: HashMap::new(),
@@ -97,6 +103,7 @@ impl Desired {
             settings_changed: 0,
             marks_changed: 0,
             touched: Touched { settings: true, routes: true, ..Touched::default() },
+            happened: Vec::new(),
             masquerading: false,
             next_change: 1,
             last_order: 0,
@@ -126,8 +133,10 @@ impl Desired {
         self.last_order += 1;
         let record = self.services.get_mut(id)?;
         record.order = self.last_order;
+        record.added = self.last_order;
         record.members.clear();
         record.below_quorum = false;
+        record.meter.zero(record.stats.sum());
         self.order.insert(self.last_order, id);
         if key.mark().is_none() && count(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
@@ -323,13 +332,18 @@ impl Desired {
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
         let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
         let (workers, method) = (self.workers, fields.method);
+        let added = self.services.get(service)?.added;
         let server = self.servers.claim(key, |_| ServerRecord::new(service, fields.clone(), hop, workers))?;
         let record = self.servers.get_mut(server)?;
         record.service = service;
+        if std::mem::replace(&mut record.service_added, added) != added {
+            record.meter.zero(record.stats.sum());
+        }
         record.last_weight = fields.weight;
         record.replace_fields(fields);
         record.health = None;
         record.standing = Standing::default();
+        record.quarantine = None;
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);

@@ -1,6 +1,6 @@
 //! Why the director did not do, or not wholly do, what it was asked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Resource;
 use crate::model::{Difference, Fault, ServiceKey};
@@ -47,6 +47,9 @@ pub enum Error {
     /// The history could not be read.
     #[error("the history could not be read: {0}")]
     Unread(String),
+    /// There is no such VIP.
+    #[error("no virtual service and no mark rule has the VIP {0}")]
+    NoSuchVip(IpAddr),
     /// Nothing was changed: what it takes is not free at this moment.
     #[error("{0}")]
     Busy(String),

@@ -10,7 +10,7 @@ use super::routes::source_towards;
 use super::snapshot::encapsulation_for_workers;
 use super::{Director, Inner};
 use crate::health::check::{Check, Path, Place, Way, merged};
-use crate::model::{Health, HealthState, OnFailure, Panic, Quorum, ServiceKey};
+use crate::model::{Health, HealthState, OnFailure, Panic, Quorum, ServiceKey, What};
 use tokio::sync::watch;
 
 /// A real server whose check is wanted.
@@ -131,16 +131,13 @@ impl Desired {
             Some(found) if found.reason.is_some() && reason.is_some() => found.since,
             _ => now,
         };
-        match (&record.health, &reason) {
-            (_, Some(reason)) if record.health.as_ref().is_none_or(|found| found.reason.is_none()) => {
-                tracing::warn!(service = %subject.service, real_server = %subject.server, "down: {reason}");
-            }
-            (Some(found), None) if found.reason.is_some() => {
-                tracing::info!(service = %subject.service, real_server = %subject.server, "up again");
-            }
-            _ => {}
-        }
+        let from = state(record.health.as_ref());
         record.health = Some(Found { reason: reason.map(str::to_owned), since });
+        let to = state(record.health.as_ref());
+        if from != to {
+            let what = What::HealthChanged { service: subject.service.to_string(), real_server: subject.server, from, to };
+            self.happened.push((what, reason.map_or_else(|| format!("{check} succeeds"), str::to_owned)));
+        }
         self.touched.services.insert(service);
     }
 
@@ -175,11 +172,9 @@ impl Desired {
         {
             record.below_quorum = !met;
             let weight = quorum.map_or(0, |quorum| quorum.weight);
-            if met {
-                tracing::info!(service = %key, weight, "quorum is met again");
-            } else {
-                tracing::warn!(service = %key, weight, "below the quorum");
-            }
+            let service = key.to_string();
+            let what = if met { What::QuorumBack { service } } else { What::QuorumLost { service } };
+            self.happened.push((what, format!("the healthy real servers' weights add up to {weight}")));
         }
         if changed {
             self.list_changed(id);
@@ -238,6 +233,14 @@ impl Desired {
     }
 }
 
+fn state(found: Option<&Found>) -> HealthState {
+    match found {
+        None => HealthState::Unknown,
+        Some(Found { reason: None, .. }) => HealthState::Up,
+        Some(Found { reason: Some(_), .. }) => HealthState::Down,
+    }
+}
+
 fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) -> Standing {
     let spec = service.fields.health.as_deref();
     if !quorum_met && spec.is_some_and(|spec| spec.panic == Some(Panic::Keep)) {
@@ -247,6 +250,7 @@ fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) ->
     match (server.is_down(), on_failure) {
         (true, OnFailure::Remove) => Standing::Out,
         (true, OnFailure::Quiesce | OnFailure::Inhibit) => Standing::Quiescent,
+        _ if server.quarantine.is_some() => Standing::Quiescent,
         // The sorry server gets everything new; connections that work stay where they are.
         _ if !quorum_met && service.sorry.is_some() => Standing::Quiescent,
         _ => Standing::In,
@@ -274,11 +278,9 @@ impl Inner {
     pub(super) fn health_view(&self, service: &ServiceRecord, member: u32) -> Option<Health> {
         let wanted = self.desired.wanted_check(service, member)?;
         let check = wanted.check.to_string();
-        Some(match &self.desired.servers.get(member)?.health {
-            None => Health { state: HealthState::Unknown, since: None, reason: None, check },
-            Some(Found { reason: None, since }) => Health { state: HealthState::Up, since: Some(utc(*since)), reason: None, check },
-            Some(Found { reason, since }) => Health { state: HealthState::Down, since: Some(utc(*since)), reason: reason.clone(), check },
-        })
+        let found = self.desired.servers.get(member)?.health.as_ref();
+        let (since, reason) = (found.map(|found| utc(found.since)), found.and_then(|found| found.reason.clone()));
+        Some(Health { state: state(found), since, reason, check })
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::difference::difference;
-use super::neighbours::utc;
 use super::store::VERSIONS;
 use super::validate::check_document;
 use super::{Actor, Director, Error, Inner, Resource, Store, Version};
+use crate::model::moment::utc;
 use crate::model::{Change, Difference, Document, History, HistoryEntry, PastDocument, ServiceKey, ServiceSpec, Settings};
 
 impl Director {

@@ -30,6 +30,7 @@ mod snapshot;
 mod store;
 mod terms;
 mod validate;
+mod vips;
 mod workers;
 mod writes;
 
@@ -51,7 +52,9 @@ pub use marks::{MAX_MARKS, MAX_RANGES};
 pub use store::{Store, StoreError, VERSIONS, Version};
 pub use terms::{Actor, Condition, Resource, Tag, Terms};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
+pub use vips::WatchRules;
 
+use crate::events::Events;
 use crate::model::{Change, Document};
 use desired::Desired;
 use outbox::Outbox;
@@ -89,6 +92,8 @@ pub struct Limits {
 pub struct Wanted {
     /// The VIPs, for every port.
     pub vips: BTreeSet<IpAddr>,
+    /// Those among them that are ours: they are announced; the others are probed for.
+    pub taken: BTreeSet<IpAddr>,
     /// Neighbours whose MACs are needed: index of the port, address.
     pub neighbours: BTreeSet<(u16, IpAddr)>,
 }
@@ -120,6 +125,7 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    events: Events,
 }
 
 struct Inner {
@@ -141,6 +147,8 @@ struct Committed {
     revision: u64,
     /// Real servers whose MACs are waited for.
     awaited: Vec<u32>,
+    /// VIPs that are probed for.
+    probed: Vec<IpAddr>,
 }
 
 impl Director {
@@ -169,6 +177,7 @@ impl Director {
                 checks: watch::Sender::default(),
                 wake: Notify::new(),
                 persistence: Persistence::new(store),
+                events: Events::default(),
             }),
             Terms::default(),
         );
@@ -205,6 +214,11 @@ impl Director {
         self.commit(&mut inner);
     }
 
+    /// The log of what happens.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
     /// The revision of the document: grows by one with every change of it.
     pub fn revision(&self) -> u64 {
         self.lock().revision
@@ -222,6 +236,7 @@ impl Director {
             tokio::select! {
                 _ = beat.tick() => {
                     self.look_at_workers();
+                    self.forget_quiet_claims();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;
@@ -241,8 +256,12 @@ impl Director {
 
     /// Gives what was touched to the workers and to the kernel beside us.
     fn commit(&self, inner: &mut Inner) -> Committed {
-        let Some(change) = inner.desired.take_change(&self.0.base) else {
-            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new() };
+        let change = inner.desired.take_change(&self.0.base);
+        for (what, reason) in inner.desired.happened.drain(..) {
+            self.0.events.raise(what, reason);
+        }
+        let Some(change) = change else {
+            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new(), probed: Vec::new() };
         };
         inner.revision += u64::from(change.document);
         inner.desired.stamp(&change, inner.revision);
@@ -252,8 +271,12 @@ impl Director {
         }
         if !change.vips.is_empty() || !change.hops.is_empty() {
             self.0.wanted.send_if_modified(|wanted| {
-                let vips =
-                    change.vips.iter().filter(|(a, come)| if *come { wanted.vips.insert(*a) } else { wanted.vips.remove(a) }).count();
+                let put = |set: &mut BTreeSet<IpAddr>, vip: IpAddr, come| if come { set.insert(vip) } else { set.remove(&vip) };
+                let vips = change
+                    .vips
+                    .iter()
+                    .filter(|change| put(&mut wanted.vips, change.vip, change.wanted) | put(&mut wanted.taken, change.vip, change.taken))
+                    .count();
                 let hops = change
                     .hops
                     .iter()
@@ -267,7 +290,8 @@ impl Director {
         }
         self.0.progress.send_replace(());
         self.0.wake.notify_one();
-        Committed { number: change.number, revision: inner.revision, awaited: change.awaited }
+        let probed = change.vips.iter().map(|change| change.vip).filter(|vip| inner.desired.guard.is_probing(*vip)).collect();
+        Committed { number: change.number, revision: inner.revision, awaited: change.awaited, probed }
     }
 
     /// Whether anything moved, and whether anything is still to come.

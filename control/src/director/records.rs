@@ -11,6 +11,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 use super::health::{Found, Standing};
 use super::meter::Meter;
 use super::neighbours::Hop;
+use super::vips::Quarantine;
 use crate::model::{
     HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
     Tunnel,
@@ -74,6 +75,8 @@ pub(super) struct ServiceRecord {
     pub(super) order: u64,
     /// The revision in which the document last showed it, or one of its real servers, otherwise than before.
     pub(super) changed: u64,
+    /// When it was added, as a rank among all additions; another each time.
+    pub(super) added: u64,
     /// Differs from every earlier value whenever a scheduler must notice a change; never used twice.
     pub(super) list_revision: u64,
     /// Its real servers' places, in the order in which they were added.
@@ -96,6 +99,7 @@ impl ServiceRecord {
             fields: ServiceFields::default(),
             order: 0,
             changed: 0,
+            added: 0,
             list_revision: 0,
             members: Vec::new(),
             sorry: None,
@@ -127,6 +131,9 @@ pub(super) struct ServerRecord {
     pub(super) service: u32,
     /// The revision in which the document last showed it otherwise than before.
     pub(super) changed: u64,
+    /// Which addition of the service it belongs to: it keeps its counters when it is removed and added again, but not when the
+    /// service is, as in the kernel.
+    pub(super) service_added: u64,
     pub(super) fields: ServerFields,
     /// The last weight that it had and that was not 0, since it was added (IPVS: `last_weight`).
     pub(super) last_weight: u32,
@@ -137,6 +144,8 @@ pub(super) struct ServerRecord {
     pub(super) next_hop: Option<NextHop>,
     /// What its checks found, as far as they are sure.
     pub(super) health: Option<Found>,
+    /// Set while it answers for a VIP and gets no new connections for it.
+    pub(super) quarantine: Option<Quarantine>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -161,12 +170,14 @@ impl ServerRecord {
         Self {
             service,
             changed: 0,
+            service_added: 0,
             last_weight: fields.weight,
             relieved: false,
             fields,
             hop,
             next_hop: None,
             health: None,
+            quarantine: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::disk::{Disk, FileSystem};
-use super::neighbours::utc;
+use crate::model::moment::utc;
 use crate::model::{Change, Document};
 
 /// How many versions the history has.

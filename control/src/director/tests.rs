@@ -352,6 +352,26 @@ async fn zeroing_hides_what_was_counted_and_leaves_the_workers_alone() {
 }
 
 #[tokio::test]
+async fn service_that_is_added_again_counts_from_zero_and_a_real_server_alone_goes_on() {
+    let rig = Rig::new(1);
+    rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
+    let server = rig.workers[0].real_server("10.10.24.21").unwrap();
+    rig.workers[0].only_service().stats.share(0).in_packets.add(40);
+    server.stats.share(0).traffic.in_packets.add(40);
+    let counted = || {
+        let listed = rig.director.service(web()).unwrap();
+        (listed.stats.in_packets, listed.real_servers[0].stats.in_packets)
+    };
+    let near: crate::model::RealServerSpec = serde_json::from_value(near(21)).unwrap();
+    rig.director.delete_real_server(web(), "10.10.24.21:80".parse().unwrap()).await.unwrap();
+    rig.director.create_real_server(web(), &near).await.unwrap();
+    assert_eq!(counted(), (40, 40));
+    rig.director.delete_service(web()).await.unwrap();
+    rig.director.create_service(&web_spec(&json!([near]))).await.unwrap();
+    assert_eq!(counted(), (0, 0));
+}
+
+#[tokio::test]
 async fn settings_reach_the_workers_with_what_rest_cannot_change() {
     let rig = Rig::new(1);
     let set = rig.director.edit_settings(|s| *s = DocumentSettings { sloppy_tcp: 1, timeout_udp: 30, ..*s }).await.unwrap();

@@ -8,7 +8,7 @@ use dataplane::stats::Counter;
 use dataplane::verdict::{Verdict, VerdictCounters};
 
 use super::Director;
-use crate::model::Worker;
+use crate::model::{What, Worker};
 
 /// A worker that has not turned for this long is taken to be stuck: it turns many times a second even without traffic.
 const STUCK: Duration = Duration::from_secs(2);
@@ -24,11 +24,12 @@ pub(super) struct Pulse {
     busy_cycles: u64,
     idle_cycles: u64,
     busy: f64,
+    defences: u64,
 }
 
 impl Pulse {
     pub(super) fn new() -> Self {
-        Self { turns: 0, turned_at: Instant::now(), busy_cycles: 0, idle_cycles: 0, busy: 0.0 }
+        Self { turns: 0, turned_at: Instant::now(), busy_cycles: 0, idle_cycles: 0, busy: 0.0, defences: 0 }
     }
 
     fn look(&mut self, report: &WorkerReport) {
@@ -134,8 +135,16 @@ impl Director {
     pub(super) fn look_at_workers(&self) {
         let mut inner = self.lock();
         let super::Inner { outboxes, pulses, .. } = &mut *inner;
-        for (outbox, pulse) in outboxes.iter().zip(pulses) {
-            pulse.look(outbox.end().report());
+        for (worker, (outbox, pulse)) in (0_u32..).zip(outboxes.iter().zip(pulses)) {
+            let report = outbox.end().report();
+            pulse.look(report);
+            let (before, now) = (pulse.defences, report.defences.get());
+            pulse.defences = now;
+            match (before, now) {
+                _ if before == now => {}
+                (_, 0) => self.events().raise(What::OverloadOver { worker }, "no defence is in force any more"),
+                _ => self.events().raise(What::Overload { worker }, format!("in force: {}", defences(now).join(", "))),
+            }
         }
     }
 }

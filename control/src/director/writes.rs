@@ -11,7 +11,7 @@ use super::listing::server_spec;
 use super::records::{Accepted, ServerKey, ServiceFields, fields, sorry_spec};
 use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
 use super::{Committed, Director, Error, Inner, Link, Resource};
-use crate::model::{Document, Fault, Method, RealServer, RealServerSpec, Service, ServiceKey, ServiceSpec, Settings, patched};
+use crate::model::{Document, Fault, Method, RealServer, RealServerSpec, Service, ServiceKey, ServiceSpec, Settings, What, patched};
 
 impl Director {
     /// Adds a virtual service with its real servers (`ipvsadm -A`).
@@ -218,6 +218,13 @@ impl Director {
         Ok(())
     }
 
+    /// Does what the document does not show, and gives it to the workers; an error means that nothing was done.
+    pub(super) fn act(&self, make: impl FnOnce(&mut Inner) -> Result<(), Error>) -> Result<Committed, Error> {
+        let mut inner = self.lock();
+        make(&mut inner)?;
+        Ok(self.commit(&mut inner))
+    }
+
     /// Makes a change of `resource` and gives it to the workers; an error means that nothing was changed. `make` says in words what
     /// it did.
     ///
@@ -236,6 +243,8 @@ impl Director {
         let before = inner.revision;
         let committed = self.commit(&mut inner);
         if committed.revision > before {
+            let reason = format!("{}: {what}", self.1.actor);
+            self.0.events.raise(What::ConfigurationChanged { revision: committed.revision }, reason);
             inner.note(committed.revision, &self.1.actor, what);
         }
         Ok(committed)

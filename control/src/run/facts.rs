@@ -2,13 +2,18 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::devices::OpenPort;
 use crate::api::{Facts, Reread};
 use crate::config::Config;
 use crate::director::mac;
+use crate::events::Events;
 use crate::kernel::Kernel;
-use crate::model::Port;
+use crate::model::{Port, What};
+
+/// How often links are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The open ports, shared with requests under way; whoever ends the director takes them out, which closes them.
 #[derive(Clone, Debug)]
@@ -44,6 +49,25 @@ impl Ports {
             Some(describe_vlan(vlan, port))
         });
         ports.chain(vlans).collect()
+    }
+}
+
+/// Tells of links that come and go. Never ends.
+pub(super) async fn watch_links(ports: Ports, config: Config, events: Events) {
+    let links = || ports.lock().iter().map(|open| open.port.link().up).collect::<Vec<bool>>();
+    let mut before = links();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = links();
+        for (port, (was, is)) in config.ports.iter().zip(before.iter().zip(&now)) {
+            let port = port.name.clone();
+            match (was, is) {
+                (false, true) => events.raise(What::LinkUp { port }, "the device has a link"),
+                (true, false) => events.raise(What::LinkDown { port }, "the device has no link"),
+                _ => {}
+            }
+        }
+        before = now;
     }
 }
 

@@ -175,13 +175,20 @@ proptest! {
 }
 
 #[test]
-fn a_udp_checksum_of_none_stays_none_and_none_becomes_none() {
+fn a_udp_datagram_without_a_checksum_gets_one_where_all_of_it_is_there_and_none_becomes_none() {
     let ends = ([0x20; 16], [0x21; 16]);
-    let (mut sent, l4) = frame(true, protocol::UDP, ends, (1, 2), b"x");
-    sent[l4 + 6..l4 + 8].fill(0);
-    let what = seen(&sent, true, protocol::UDP, l4);
-    assert_eq!(packet(&mut sent, &what, End::Source, Address::v4(7), 9), Some(()));
-    assert_eq!(sent[l4 + 6..l4 + 8], [0, 0]);
+    for (v4, new) in [(true, Address::v4(7)), (false, Address(7))] {
+        let (mut sent, l4) = frame(v4, protocol::UDP, ends, (1, 2), b"odd");
+        sent[l4 + 6..l4 + 8].fill(0);
+        let mut first_fragment = sent[..l4 + 8].to_vec();
+        let what = seen(&sent, v4, protocol::UDP, l4);
+        assert_eq!(packet(&mut sent, &what, End::Source, new, 9), Some(()));
+        let source = if v4 { [0, 0, 0, 7].repeat(4).try_into().unwrap() } else { 7_u128.to_be_bytes() };
+        assert_ne!(sent[l4 + 6..l4 + 8], [0, 0]);
+        assert_eq!(checksum::segment(pseudo(v4, protocol::UDP, (source, ends.1), 11), &sent[l4..]), 0);
+        assert_eq!(packet(&mut first_fragment, &what, End::Source, new, 9), Some(()));
+        assert_eq!(first_fragment[l4 + 6..l4 + 8], [0, 0]);
+    }
     for port in 0..=u16::MAX {
         let (mut sent, l4) = frame(true, protocol::UDP, ends, (1, 2), b"x");
         let what = seen(&sent, true, protocol::UDP, l4);
