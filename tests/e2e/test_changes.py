@@ -91,7 +91,7 @@ def test_unchanged_service_keeps_connections_counters_and_turn_through_every_cha
     assert f"tcp:{VIP}:81" in said and "sloppy_tcp" in said and "2 differences were applied" in said
     witness.confirm()
     document = network.director.api.get("config")
-    document["services"].append({**document["services"][1], "port": 82})
+    document["services"].append({**document["services"][1], "port": 82, "real_servers": []})
     said = baton(network, "apply -f -", stdin=json.dumps(document))
     assert f"tcp:{VIP}:82" in said and "1 difference was applied" in said
     witness.confirm()

@@ -36,30 +36,25 @@ pub struct Manner {
 }
 
 /// Makes the director's configuration what the file says; the exit code.
-pub fn apply(client: &Client, source: &Source, dry_run: bool, console: &mut Console<'_>) -> Result<u8, ClientError> {
-    let document = match read(&source.file, console) {
-        Ok(document) => document,
-        Err(code) => return Ok(code),
-    };
-    let found = client.send(Method::POST, &path("apply", dry_run), &document)?;
+pub fn apply(client: &Client, source: &Source, dry_run: bool, console: &mut Console<'_>) -> u8 {
+    let Some(found) = submit(client, source, dry_run, console) else { return 1 };
     show(&found, dry_run, source.output, console);
-    Ok(0)
+    0
 }
 
 /// Holds the file against the director's configuration: 0 when they are the same, 1 when not, 2 when that could not be found out.
 pub fn diff(client: &Client, source: &Source, console: &mut Console<'_>) -> u8 {
-    let Ok(document) = read(&source.file, console) else { return 2 };
-    match client.send::<Difference>(Method::POST, &path("apply", true), &document) {
-        Ok(found) if found.is_empty() && source.output == Output::Table => 0,
-        Ok(found) => {
-            show(&found, true, source.output, console);
-            u8::from(!found.is_empty())
-        }
-        Err(error) => {
-            console.complain(error.with_code());
-            2
-        }
+    let Some(found) = submit(client, source, true, console) else { return 2 };
+    if !found.is_empty() || source.output == Output::Json {
+        show(&found, true, source.output, console);
     }
+    u8::from(!found.is_empty())
+}
+
+/// Sends the file's document; `None` when it has none, or was refused, which is said.
+fn submit(client: &Client, source: &Source, dry_run: bool, console: &mut Console<'_>) -> Option<Difference> {
+    let document = read(&source.file, console)?;
+    client.send(Method::POST, &path("apply", dry_run), &document).map_err(|error| console.complain(error.with_places())).ok()
 }
 
 /// Goes back to an earlier revision; the exit code.
@@ -119,26 +114,20 @@ fn path(what: &str, dry_run: bool) -> String {
     if dry_run { format!("{what}?dry_run=true") } else { what.to_owned() }
 }
 
-/// The document of a file; the exit code when it has none, which is said.
-fn read(file: &Path, console: &mut Console<'_>) -> Result<Document, u8> {
+/// The document of a file; `None` when it has none, which is said.
+fn read(file: &Path, console: &mut Console<'_>) -> Option<Document> {
     let stdin = file.as_os_str() == "-";
     let text = if stdin { console.read_all() } else { std::fs::read_to_string(file) };
-    let text = text.map_err(|why| {
-        console.complain(format_args!("{}: cannot read it: {why} [{}]", file.display(), Code::UnreadableFile));
-        1
-    })?;
+    let unreadable = |why| console.complain(format_args!("{}: cannot read it: {why} [{}]", file.display(), Code::UnreadableFile));
+    let text = text.map_err(unreadable).ok()?;
     let file = if stdin { Path::new("standard input") } else { file };
     if text.trim_start().starts_with('{') {
         let mut reader = serde_json::Deserializer::from_str(&text);
-        return serde_path_to_error::deserialize(&mut reader).map_err(|fault| {
-            console.complain(format_args!("{}: {fault} [{}]", file.display(), Code::Invalid));
-            1
-        });
+        let faulty = |fault| console.complain(format_args!("{}: {fault} [{}]", file.display(), Code::Invalid));
+        return serde_path_to_error::deserialize(&mut reader).map_err(faulty).ok();
     }
-    config::parse(&text, file, &cpus::allowed()).map(|config| config.document()).map_err(|faults| {
-        console.complain(format_args!("{faults}\n[{}]", Code::FaultyFile));
-        1
-    })
+    let faulty = |faults| console.complain(format_args!("{faults}\n[{}]", Code::FaultyFile));
+    config::parse(&text, file, &cpus::allowed()).map(|config| config.document()).map_err(faulty).ok()
 }
 
 fn show(found: &Difference, dry_run: bool, output: Output, console: &mut Console<'_>) {

@@ -108,6 +108,13 @@ impl ClientError {
 }
 
 impl ClientError {
+    /// The message with the stable name, and with where in a document each fault is.
+    pub fn with_places(&self) -> String {
+        let Self::Refused(problem) = self else { return self.with_code() };
+        let faults: Vec<String> = problem.errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
+        if faults.is_empty() { self.with_code() } else { format!("{} [{}]", faults.join("\n"), self.code().unwrap_or_default()) }
+    }
+
     /// The message, with the stable name of the error in brackets behind it.
     pub fn with_code(&self) -> String {
         let code = self.code().unwrap_or(match self {

@@ -110,14 +110,8 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             SettingsAction::Set { changes } => settings::set(client, changes, console),
             SettingsAction::Reset => settings::reset(client, console),
         }),
-        Command::Apply { source, dry_run } => with(api, console, |client, console| changes::apply(client, &source, dry_run, console)),
-        Command::Diff(source) => match Client::new(api) {
-            Ok(client) => changes::diff(&client, &source, console),
-            Err(error) => {
-                console.complain(format_args!("cannot start: {error} [{}]", Code::CannotStart));
-                2
-            }
-        },
+        Command::Apply { source, dry_run } => with(api, console, |client, console| Ok(changes::apply(client, &source, dry_run, console))),
+        Command::Diff(source) => with(api, console, |client, console| Ok(changes::diff(client, &source, console))),
         Command::Rollback { revision, manner } => {
             with(api, console, |client, console| changes::rollback(client, revision, &manner, console))
         }

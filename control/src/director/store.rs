@@ -59,6 +59,15 @@ impl Version {
         Self { history: vec![change], file: Some(document.clone()), document }
     }
 
+    /// The same as a new revision.
+    fn put_back(&self, revision: u64) -> Self {
+        let what = format!("state file of revision {} put back", self.document.revision);
+        let mut version = self.clone();
+        version.document.revision = revision;
+        version.history.push(Change { revision, at: utc(SystemTime::now()), by: "baton".to_owned(), what });
+        version
+    }
+
     /// The bytes of the state file: the document's own fields, `history` and `file`.
     fn render(&self) -> serde_json::Result<Vec<u8>> {
         #[derive(Serialize)]
@@ -143,13 +152,23 @@ impl Store {
         kept
     }
 
-    /// Makes the history fit the version that the director begins with: it is kept, and those that a crash kept from coming into
-    /// force are not.
-    pub fn begin_with(&self, version: &Version) -> Result<(), StoreError> {
+    /// Makes the history and the version that the director begins with fit each other: it is kept, and one that a crash kept from
+    /// coming into force is not. One that was put back by hand, behind others, becomes a revision after them.
+    pub fn begin_with(&self, version: &mut Version) -> Result<(), StoreError> {
         let revision = version.document.revision;
-        for later in self.kept().into_iter().filter(|kept| *kept > revision) {
-            self.remove(&self.numbered(later))?;
+        let later: Vec<u64> = self.kept().into_iter().filter(|kept| *kept > revision).collect();
+        match later.as_slice() {
+            [] => {}
+            [unfinished] => self.remove(&self.numbered(*unfinished))?,
+            [.., newest] => {
+                let same = |kept: &Version| Document { revision, ..kept.document.clone() } == version.document;
+                *version = match self.read(*newest)? {
+                    Some(kept) if same(&kept) => kept,
+                    _ => version.put_back(newest + 1),
+                };
+            }
         }
+        let revision = version.document.revision;
         let known = self.read(revision).is_ok_and(|kept| kept.is_some_and(|kept| kept.document == version.document));
         if known {
             return Ok(());

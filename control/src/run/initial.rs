@@ -23,8 +23,8 @@ pub(super) fn version(file: &Path, config: &Config) -> Result<(Store, Version), 
     let Some(mut version) = stored else {
         let services = counted(config.services.len());
         tracing::info!("{services} from {}; {path} will keep changes", file.display());
-        let version = Version::beginning(config.document(), &format!("{services} to begin with"));
-        begin(&store, &version)?;
+        let mut version = Version::beginning(config.document(), &format!("{services} to begin with"));
+        begin(&store, &mut version)?;
         return Ok((store, version));
     };
     // The devices' MACs and MTUs are not known yet, and no rule about services needs them.
@@ -43,13 +43,13 @@ pub(super) fn version(file: &Path, config: &Config) -> Result<(Store, Version), 
             file.display()
         );
     }
-    begin(&store, &version)?;
+    begin(&store, &mut version)?;
     let unused = if config.services.is_empty() { "" } else { "; it wins over the [[service]] of the configuration" };
     tracing::info!("{} from {path}{unused}", counted(version.document.services.len()));
     Ok((store, version))
 }
 
-fn begin(store: &Store, version: &Version) -> Result<(), StartError> {
+fn begin(store: &Store, version: &mut Version) -> Result<(), StartError> {
     store
         .begin_with(version)
         .map_err(|why| StartError::new(format!("history of the state file: {why}"), format!("make {} writable", store.history().display())))

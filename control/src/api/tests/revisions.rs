@@ -172,8 +172,8 @@ async fn patch_is_a_merge_patch() {
 async fn history_and_rollback_over_http() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().join("state.json")).unwrap();
-    let begun = Version::beginning(Document::default(), "0 services to begin with");
-    store.begin_with(&begun).unwrap();
+    let mut begun = Version::beginning(Document::default(), "0 services to begin with");
+    store.begin_with(&mut begun).unwrap();
     let rig = Rig::with(1, 8, LIMITS, Some(store));
     rig.director.restore(&begun).unwrap();
     let api = Api::with(rig);

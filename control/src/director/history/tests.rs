@@ -15,8 +15,8 @@ fn key(port: u16) -> ServiceKey {
 
 fn stored(folder: &tempfile::TempDir) -> Rig {
     let store = Store::open(folder.path().join("state.json")).unwrap();
-    let version = Version::beginning(Document::default(), "0 services to begin with");
-    store.begin_with(&version).unwrap();
+    let mut version = Version::beginning(Document::default(), "0 services to begin with");
+    store.begin_with(&mut version).unwrap();
     let rig = Rig::with(1, 8, LIMITS, Some(store));
     rig.director.restore(&version).unwrap();
     rig

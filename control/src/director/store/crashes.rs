@@ -207,9 +207,9 @@ fn start(disk: &Model, allowed: &[u64], at: &str) -> u64 {
     let found = store.load().unwrap_or_else(|why| panic!("{at}: {why}"));
     let revision = found.as_ref().map_or(0, |found| found.document.revision);
     assert!(allowed.contains(&revision), "{at}: {revision} is none of {allowed:?}");
-    let found = found.unwrap_or_else(|| version(0));
+    let mut found = found.unwrap_or_else(|| version(0));
     assert_eq!(found, version(revision), "{at}");
-    store.begin_with(&found).unwrap_or_else(|why| panic!("{at}: {why}"));
+    store.begin_with(&mut found).unwrap_or_else(|why| panic!("{at}: {why}"));
     let kept = store.kept();
     assert_eq!(kept.last(), Some(&revision), "{at}: the present version is the last of the history");
     for kept in kept {

@@ -47,10 +47,28 @@ fn last_fifty_versions_are_kept() {
 fn document_of_an_earlier_release_is_read() {
     let (_folder, store) = store();
     fs::write(store.path(), serde_json::to_vec(&version(7).document).unwrap()).unwrap();
-    let found = store.load().unwrap().unwrap();
+    let mut found = store.load().unwrap().unwrap();
     assert_eq!(found, Version { document: version(7).document, ..Version::default() });
-    store.begin_with(&found).unwrap();
+    store.begin_with(&mut found).unwrap();
     assert_eq!(store.kept(), [7]);
+}
+
+#[test]
+fn version_put_back_by_hand_is_a_new_revision_and_takes_no_other_away() {
+    let (_folder, store) = store();
+    for revision in 1..=5 {
+        let mut version = version(revision);
+        version.document.settings.timeout_udp = u32::try_from(revision).unwrap();
+        store.write(&version).unwrap();
+    }
+    fs::copy(store.numbered(2), store.path()).unwrap();
+    for _start in 0..2 {
+        let mut found = store.load().unwrap().unwrap();
+        store.begin_with(&mut found).unwrap();
+        assert_eq!((found.document.revision, found.document.settings.timeout_udp), (6, 2));
+        assert_eq!(found.history.last().unwrap().what, "state file of revision 2 put back");
+        assert_eq!(store.kept(), [1, 2, 3, 4, 5, 6]);
+    }
 }
 
 #[test]
