@@ -229,6 +229,7 @@ impl Tracker {
         }
         let table = Table::of_client(entry.flags & flags::NO_OUTPUT != 0, self.defence.secure);
         let new = tcp::next(table, old, packet.tcp_flags);
+        complain(&target.share, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
         if new != old {
@@ -459,6 +460,19 @@ fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
         NoRealServer::Drop => None,
         NoRealServer::Reset if protocol == Protocol::Tcp => Some(Cause::Reset),
         NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
+    }
+}
+
+/// Counts what makes it likely that a real server does not answer its clients, or not well: a SYN once more, and a reset of a
+/// connection that was not over.
+#[inline]
+fn complain(share: &ServerShare, old: State, flags: u8) {
+    if matches!(old, State::SynRecv | State::SynAck | State::Established) {
+        match flags & (tcp::SYN | tcp::RST | tcp::ACK) {
+            tcp::SYN if old != State::Established => share.repeats.increment(),
+            flags if flags & tcp::RST != 0 => share.resets.increment(),
+            _ => {}
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use dataplane::command::WorkerReport;
 use dataplane::stats::TrafficSum;
 use dataplane::verdict::Verdict;
@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use super::App;
 use super::problem::Rejection;
+use crate::codes::Code;
 use crate::director::{Observation, ServerSample, ServiceSample};
 use crate::model::{Port, Protocol, RealServerState, ServiceKey, VipConflict, Worker};
 
@@ -54,7 +55,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<([(HeaderName, Hea
     registry.register_collector(Box::new(Scrape::take(&app)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)
-        .map_err(|e| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", format!("the metrics could not be written: {e}")))?;
+        .map_err(|e| Rejection::new(Code::Metrics, format!("the metrics could not be written: {e}")))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text))
 }
 

@@ -1,6 +1,6 @@
 //! From the desired state to what the workers get: immutable snapshots of what a change touched.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -52,6 +52,10 @@ pub(super) struct Change {
     pub(super) hops: Vec<(Hop, bool)>,
     /// The document changed.
     pub(super) document: bool,
+    /// Services that it shows otherwise than before.
+    pub(super) rewritten_services: BTreeSet<u32>,
+    /// Real servers that it shows otherwise than before.
+    pub(super) rewritten_servers: BTreeSet<u32>,
     /// Real servers whose MACs are waited for.
     pub(super) awaited: Vec<u32>,
 }
@@ -64,7 +68,14 @@ impl Desired {
         for service in self.touched.services.iter().copied().collect::<Vec<_>>() {
             self.judge(service);
         }
-        let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, routes, document, rewritten_services, rewritten_servers, awaited } =
+            std::mem::take(&mut self.touched);
+        for id in &servers {
+            if let Some(record) = self.servers.get_mut(*id).filter(|record| record.relieved) {
+                record.relieved = false;
+                record.stats.set_overloaded(false);
+            }
+        }
         let first = self.next_change == 1;
         self.follow_vips(&vips);
         if services.is_empty()
@@ -86,6 +97,8 @@ impl Desired {
             vips: vips.into_iter().map(|vip| self.vip_change(vip)).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
+            rewritten_services,
+            rewritten_servers,
             awaited,
         };
         self.next_change += 1;
@@ -106,7 +119,7 @@ impl Desired {
             let member = self.servers.get(server)?;
             Some(worker::Member {
                 server: ServerId(server),
-                weight: member.effective_weight(),
+                weight: self.worker_weight(member),
                 reachable: member.next_hop.is_some(),
                 limited: member.fields.thresholds.upper != 0,
                 stats: Arc::clone(&member.stats),
@@ -154,7 +167,7 @@ impl Desired {
         Some(Seat {
             address: Address::from(place.key.address),
             port: place.key.port,
-            weight: record.effective_weight(),
+            weight: self.worker_weight(record),
             last_weight: record.last_weight,
         })
     }
@@ -175,7 +188,7 @@ impl Desired {
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
-            weight: record.effective_weight(),
+            weight: self.worker_weight(record),
             drain: record.drain.as_ref().map_or(worker::Drain::No, |drain| drain.for_workers()),
             thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
