@@ -1,5 +1,6 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod drain;
 mod event;
 mod form;
 mod health;
@@ -7,6 +8,7 @@ mod marks;
 pub mod moment;
 mod spec;
 mod tunnel;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +18,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use drain::{Drain, DrainOutcome, DrainSpec, DrainState, Then};
 pub use event::{Event, Events, Gap, What};
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
@@ -25,6 +28,7 @@ pub use spec::{
     ServiceTimeouts,
 };
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelType};
+pub use watch::{ArpLeak, ProbeMode, Vip, VipConflict, VipState};
 
 /// What a virtual service can be for: a transport protocol, or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -161,6 +165,10 @@ pub enum RealServerState {
     NoMac,
     /// Its check fails.
     Down,
+    /// It answers for a VIP: it keeps its connections and gets no new ones until it has been quiet.
+    Quarantined,
+    /// It is being drained, or was and is kept out: it keeps its connections and gets no new ones.
+    Draining,
 }
 
 /// A virtual service as it is.
@@ -201,6 +209,12 @@ pub struct Service {
     /// Timeouts of its own, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<ServiceTimeouts>,
+    /// Whether the VIP is ours; left out when it is.
+    #[serde(default, skip_serializing_if = "VipState::is_held")]
+    pub vip: VipState,
+    /// Who else speaks for the VIP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<VipConflict>,
     /// Counters.
     pub stats: Stats,
     /// Rates.
@@ -243,6 +257,9 @@ pub struct RealServer {
     /// What its checks say, where it is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// How far it is drained, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Active connections.
     pub active_connections: u32,
     /// All other entries.
@@ -316,6 +333,10 @@ pub struct Settings {
     pub sloppy_tcp: u8,
     /// 1: any SCTP packet but ABORT may make an entry.
     pub sloppy_sctp: u8,
+    /// 1: an ICMP error about a service, but about no connection, may make an entry.
+    pub schedule_icmp: u8,
+    /// 1: a masquerading real server gets port unreachable for packets from its rport that belong to no connection.
+    pub nat_icmp_send: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
@@ -351,6 +372,8 @@ impl Default for Settings {
         Self {
             sloppy_tcp: 0,
             sloppy_sctp: 0,
+            schedule_icmp: 0,
+            nat_icmp_send: 0,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,

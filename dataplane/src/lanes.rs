@@ -7,7 +7,7 @@ use dpdk::burst::{BURST, Burst};
 use crate::connection::EntryId;
 use crate::handover::Journey;
 use crate::parse::Packet;
-use crate::service::ServerId;
+use crate::service::{Method, ServerId};
 use crate::verdict::Verdict;
 
 /// What has been decided about a frame so far.
@@ -15,8 +15,8 @@ use crate::verdict::Verdict;
 pub enum Fate {
     /// Nothing yet: the next stage looks at it.
     Undecided,
-    /// Bound for this real server: the forward stage sends it there.
-    Server(ServerId),
+    /// Bound for this real server: the stage of the method sends it there.
+    Server(ServerId, Method),
     /// To be sent on this port, counted under this verdict.
     Send(u16, Verdict),
     /// To be handed to the kernel.
@@ -47,8 +47,12 @@ pub fn each(lanes: u64) -> impl Iterator<Item = usize> {
 pub struct Lanes {
     /// The frames.
     pub frames: Burst,
-    /// What parse found.
+    /// What parse found; only for lanes that it read.
     pub packets: [Packet; BURST],
+    /// A bit for each lane with a plain IPv4 packet, which parse need not read if the established stage sends it.
+    pub plain_v4: u64,
+    /// The same for IPv6.
+    pub plain_v6: u64,
     /// A bit for each lane whose packet is a flow, and which is still to be decided about.
     pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
@@ -65,7 +69,11 @@ pub struct Lanes {
     pub masqueraded: u64,
     /// A bit for each lane with a masqueraded packet that may be longer than the link that it leaves by takes.
     pub long: u64,
-    /// The key's hash; only for undecided flows.
+    /// A bit for each lane whose packet is the first fragment of a flow's.
+    pub firsts: u64,
+    /// A bit for each lane whose ICMP error is about a service, but about no connection, and which the schedule stage is to decide about.
+    pub unrelated: u64,
+    /// The key's hash; only for plain packets and flows.
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
     pub guesses: [EntryId; BURST],
@@ -73,6 +81,8 @@ pub struct Lanes {
     pub entries: [Option<EntryId>; BURST],
     /// Which workers each frame has seen; only where there are several.
     pub journeys: [Journey; BURST],
+    /// The port by which frames come whose journeys all of these are, while that is so.
+    pub journeys_from: Option<usize>,
     /// What has been decided.
     pub fates: [Fate; BURST],
 }
@@ -83,6 +93,8 @@ impl Lanes {
         Self {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
+            plain_v4: 0,
+            plain_v6: 0,
             flows: 0,
             others: 0,
             through: 0,
@@ -91,10 +103,13 @@ impl Lanes {
             tunnelled: 0,
             masqueraded: 0,
             long: 0,
+            firsts: 0,
+            unrelated: 0,
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],
             journeys: [Journey::begin(0, 0); BURST],
+            journeys_from: None,
             fates: [Fate::Undecided; BURST],
         }
     }

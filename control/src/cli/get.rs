@@ -31,12 +31,13 @@ pub fn services(client: &Client, output: Output, console: &mut Console<'_>) -> R
     }
     let head = ["SERVICE / REAL SERVER", "SCHEDULER / METHOD", "WEIGHT", "STATE", "ACTIVE", "INACTIVE", "CONNECTIONS", "MAC", "PORT"];
     table(&head, found.services.iter().flat_map(service_rows).collect(), console);
-    let unfit = found.services.iter().flat_map(|service| service.real_servers.iter().map(move |server| (service, server)));
-    for (service, server) in unfit {
-        if let Some(reason) = server.reason.as_ref().filter(|_| matches!(server.state, RealServerState::NoMac | RealServerState::Down)) {
+    let all = found.services.iter().flat_map(|service| service.real_servers.iter().map(move |server| (service, server)));
+    for (service, server) in all {
+        if let Some(reason) = server.reason.as_ref().filter(|_| unfit(server.state)) {
             console.line(format_args!("{} of {}: {reason}", server.id, service.id));
         }
     }
+    super::vips::notes(&found.services, console);
     Ok(())
 }
 
@@ -215,6 +216,12 @@ fn method(server: &RealServer) -> String {
     }
 }
 
+/// Whether a state needs a line that says why.
+fn unfit(state: RealServerState) -> bool {
+    use RealServerState::{Down, Draining, NoMac, Quarantined};
+    matches!(state, NoMac | Down | Quarantined | Draining)
+}
+
 fn state(state: RealServerState) -> &'static str {
     match state {
         RealServerState::Ready => "ready",
@@ -222,6 +229,8 @@ fn state(state: RealServerState) -> &'static str {
         RealServerState::Overloaded => "overloaded",
         RealServerState::NoMac => "no MAC",
         RealServerState::Down => "down",
+        RealServerState::Quarantined => "quarantined",
+        RealServerState::Draining => "draining",
     }
 }
 

@@ -6,12 +6,15 @@ pub mod ipvsadm;
 
 pub mod args;
 pub mod connections;
+pub mod doctor;
+pub mod drain;
 pub mod events;
 pub mod get;
 mod man;
 pub mod marks;
 pub mod realserver;
 pub mod settings;
+pub mod vips;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, What};
+use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, VipsAction, What};
 use client::{Client, ClientError, Endpoint};
 use console::Console;
 use ipvsadm::Program;
@@ -86,6 +89,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
                 What::Workers => get::workers(client, output, console),
                 What::Ports => get::ports(client, output, console),
                 What::Neighbours => get::neighbours(client, output, console),
+                What::Vips => vips::get(client, output, console),
             }
             .map(|()| 0)
         }),
@@ -105,6 +109,12 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             SettingsAction::Set { changes } => settings::set(client, changes, console),
             SettingsAction::Reset => settings::reset(client, console),
         }),
+        Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
+        Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
+        Command::Vips(line) => with(api, console, |client, _| match &line.action {
+            VipsAction::Take { vip } => vips::take(client, *vip),
+        }),
+        Command::Release { service, server } => with(api, console, |client, _| vips::release(client, &service, &server)),
         Command::RealServer(line) => realserver::run(&line.action, console),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -16,6 +16,7 @@ mod services;
 mod tests;
 mod values;
 mod vlans;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use health::Checks;
 pub use values::{ByteSize, Device};
+pub use watch::Watch;
 
 use crate::director::{self, Link};
 use crate::model::{Document, MarkRule, ServiceSpec, Settings};
@@ -54,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// What holds for all health checks.
     pub checks: Checks,
+    /// How VIPs are watched.
+    pub watch: Watch,
     /// Settings under IPVS's sysctl names.
     pub settings: Settings,
     /// The mark rules to begin with, when there is no state file.
@@ -273,6 +277,7 @@ fn read(mut root: Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Conf
         eal: sections::eal(&mut root, faults),
         forwarding: sections::forwarding(&mut root, faults),
         limits: sections::limits(&mut root, faults),
+        watch: watch::read(&mut root, faults),
         checks: health::checks(&mut root, faults),
         settings: sections::settings(&mut root, faults),
         marks: marks::read(&mut root, faults),

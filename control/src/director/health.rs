@@ -248,6 +248,12 @@ fn state(found: Option<&Found>) -> HealthState {
 
 fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) -> Standing {
     let spec = service.fields.health.as_deref();
+    match &server.drain {
+        Some(drain) if drain.is_ending() => return Standing::Out,
+        // What the operator wants comes before what a service would do in need.
+        Some(_) if !server.is_down() => return Standing::Quiescent,
+        _ => {}
+    }
     if !quorum_met && spec.is_some_and(|spec| spec.panic == Some(Panic::Keep)) {
         return Standing::In;
     }
@@ -255,6 +261,7 @@ fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) ->
     match (server.is_down(), on_failure) {
         (true, OnFailure::Remove) => Standing::Out,
         (true, OnFailure::Quiesce | OnFailure::Inhibit) => Standing::Quiescent,
+        _ if server.quarantine.is_some() => Standing::Quiescent,
         // The sorry server gets everything new; connections that work stay where they are.
         _ if !quorum_met && service.sorry.is_some() => Standing::Quiescent,
         _ => Standing::In,

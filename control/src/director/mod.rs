@@ -6,6 +6,7 @@
 
 mod connections;
 mod desired;
+mod drains;
 mod error;
 mod health;
 mod health_rules;
@@ -28,6 +29,7 @@ mod slow_start;
 mod snapshot;
 mod store;
 mod validate;
+mod vips;
 mod workers;
 mod writes;
 
@@ -48,11 +50,13 @@ pub use listing::{Observation, ServerSample, ServiceSample};
 pub use marks::{MAX_MARKS, MAX_RANGES};
 pub use store::{EARLIER_VERSIONS, Store, StoreError};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
+pub use vips::WatchRules;
 
 use crate::events::Events;
 use crate::health::Pace;
 use crate::model::{Document, What};
 use desired::Desired;
+use drains::DrainFile;
 use outbox::Outbox;
 use persist::Persistence;
 use workers::Pulse;
@@ -88,6 +92,8 @@ pub struct Limits {
 pub struct Wanted {
     /// The VIPs, for every port.
     pub vips: BTreeSet<IpAddr>,
+    /// Those among them that are ours: they are announced; the others are probed for.
+    pub taken: BTreeSet<IpAddr>,
     /// Neighbours whose MACs are needed: index of the port, address.
     pub neighbours: BTreeSet<(u16, IpAddr)>,
 }
@@ -116,6 +122,7 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    drains: DrainFile,
     events: Events,
     pace: Arc<Pace>,
 }
@@ -137,6 +144,8 @@ struct Committed {
     revision: u64,
     /// Real servers whose MACs are waited for.
     awaited: Vec<u32>,
+    /// VIPs that are probed for.
+    probed: Vec<IpAddr>,
 }
 
 impl Director {
@@ -161,6 +170,7 @@ impl Director {
             progress: watch::Sender::default(),
             checks: watch::Sender::default(),
             wake: Notify::new(),
+            drains: DrainFile::beside(store.as_ref().map(Store::path)),
             persistence: Persistence::new(store),
             events: Events::default(),
             pace: Arc::default(),
@@ -222,8 +232,10 @@ impl Director {
             tokio::select! {
                 _ = beat.tick() => {
                     self.look_at_workers();
+                    self.forget_quiet_claims();
                     self.grow_weights();
                     self.look_for_hints();
+                    self.move_drains();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;
@@ -248,7 +260,7 @@ impl Director {
             self.0.events.raise(what, reason);
         }
         let Some(change) = change else {
-            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new() };
+            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new(), probed: Vec::new() };
         };
         if change.document {
             inner.revision += 1;
@@ -260,8 +272,12 @@ impl Director {
         }
         if !change.vips.is_empty() || !change.hops.is_empty() {
             self.0.wanted.send_if_modified(|wanted| {
-                let vips =
-                    change.vips.iter().filter(|(a, come)| if *come { wanted.vips.insert(*a) } else { wanted.vips.remove(a) }).count();
+                let put = |set: &mut BTreeSet<IpAddr>, vip: IpAddr, come| if come { set.insert(vip) } else { set.remove(&vip) };
+                let vips = change
+                    .vips
+                    .iter()
+                    .filter(|change| put(&mut wanted.vips, change.vip, change.wanted) | put(&mut wanted.taken, change.vip, change.taken))
+                    .count();
                 let hops = change
                     .hops
                     .iter()
@@ -275,7 +291,8 @@ impl Director {
         }
         self.0.progress.send_replace(());
         self.0.wake.notify_one();
-        Committed { number: change.number, revision: inner.revision, awaited: change.awaited }
+        let probed = change.vips.iter().map(|change| change.vip).filter(|vip| inner.desired.guard.is_probing(*vip)).collect();
+        Committed { number: change.number, revision: inner.revision, awaited: change.awaited, probed }
     }
 
     /// Whether anything moved, and whether anything is still to come.

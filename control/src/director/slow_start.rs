@@ -112,6 +112,6 @@ impl Desired {
         if !ramps {
             return weight;
         }
-        weight * record.ramp.map_or(STEPS, |ramp| ramp.tenths)
+        weight.saturating_mul(record.ramp.map_or(STEPS, |ramp| ramp.tenths))
     }
 }

@@ -365,7 +365,10 @@ impl World {
         let mode = |c: &mut Choices<'_>| {
             if exact { c.pick(&[Mode::Never, Mode::Always]) } else { c.pick(&[Mode::Never, Mode::Automatic, Mode::Always]) }
         };
-        match c.below(12) {
+        match c.below(14) {
+            // The reference director knows neither.
+            11 if !exact => s.schedule_icmp = !s.schedule_icmp,
+            12 if !exact => s.nat_icmp_send = !s.nat_icmp_send,
             8 => s.secure_tcp = mode(c),
             9 => (s.drop_packet, s.am_droprate) = (mode(c), c.pick(&[0, 1, 2, 5, 10])),
             10 if !exact => (s.drop_entry, s.amemthresh) = (mode(c), c.pick(&[0, 10, 50, 100])),
@@ -433,9 +436,11 @@ impl World {
             id: ServerId(id),
             address: server.address,
             port: server.port,
+            protocol: self.services.get(&(id / 8)).map_or(Protocol::Tcp, |service| service.key.protocol),
             method: server.method,
             tunnel: server.tunnel,
             available: server.available,
+            drain: dataplane::service::Drain::No,
             weight: server.weight,
             thresholds: server.thresholds,
             next_hop: server.next_hop,
@@ -564,7 +569,7 @@ fn own_address(key: ServiceKey, n: u32) -> Address {
 
 /// Ways to clients: networks on the link, gateways, or neither.
 fn routes(c: &mut Choices<'_>) -> Routes {
-    let network = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8 };
+    let network = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8, own: address("10.10.24.10") };
     let mut port = |n: u8| {
         let gateway = c.one_in(2).then_some(NextHop { port: n.into(), mac: [2, 0, 0, 0, 7, n], mtu: 1500 });
         PortRoutes { networks: if n == 0 { vec![network] } else { Vec::new() }, gateways: [gateway; 2], mtu: 1500 }
