@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use dataplane::command::WorkerReport;
 use dataplane::stats::TrafficSum;
 use dataplane::verdict::Verdict;
@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::App;
 use super::problem::Rejection;
+use crate::codes::Code;
 use crate::director::{Observation, ServerSample, ServiceSample};
 use crate::health::Pace;
 use crate::model::{Port, Protocol, RealServerState, ServiceKey, VipConflict, Worker};
@@ -57,7 +58,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<([(HeaderName, Hea
     registry.register_collector(Box::new(Scrape::take(&app)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)
-        .map_err(|e| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", format!("the metrics could not be written: {e}")))?;
+        .map_err(|e| Rejection::new(Code::Metrics, format!("the metrics could not be written: {e}")))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text))
 }
 

@@ -103,10 +103,16 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/marks", "get put post delete"),
         ("/api/v1/settings", "get patch delete"),
         ("/api/v1/config", "get put"),
+        ("/api/v1/apply", "post"),
+        ("/api/v1/history", "get"),
+        ("/api/v1/history/{revision}", "get"),
+        ("/api/v1/rollback", "post"),
+        ("/api/v1/reload", "post"),
         ("/api/v1/openapi.json", "get"),
         ("/metrics", "get"),
         ("/livez", "get"),
         ("/readyz", "get"),
+        ("/problems/{code}", "get"),
     ]
     .iter()
     .flat_map(|(path, methods)| methods.split(' ').map(move |m| format!("{m} {path}")))
