@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use dpdk::burst::{BURST, Burst};
 
 use crate::connection::EntryId;
-use crate::handover::Journey;
+use crate::handover::{Came, Journey};
 use crate::parse::Packet;
 use crate::service::{Method, ServerId};
 use crate::verdict::Verdict;
@@ -151,6 +151,18 @@ impl Lanes {
         let others = self.through_ports & !(1 << (port & 63));
         let same = |i: usize| self.fates[i] == Fate::Send(port, Verdict::Forwarded);
         (others == 0 && each(self.all() & !self.through).all(same)).then_some(port)
+    }
+
+    /// Frames that worker `worker` received by `port` begin their journeys. Cost: one comparison, unless the burst before came elsewhere
+    /// or one of its frames was handed over.
+    #[inline]
+    pub fn set_out(&mut self, worker: usize, port: usize, came: Came) {
+        if came == Came::FromWorker {
+            self.journeys_from = None;
+        } else if self.journeys_from != Some(port) {
+            self.journeys = [Journey::begin(worker, port); BURST];
+            self.journeys_from = Some(port);
+        }
     }
 
     /// Whether it holds none.

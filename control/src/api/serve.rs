@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::director::Actor;
+
 /// The most connections at once on each socket; more wait to be accepted.
 const CONNECTIONS: usize = 256;
 
@@ -104,10 +106,15 @@ impl Listening {
             // An error means that the sender is gone: then it is over, too.
             drop(stopping.wait_for(|stop| *stop).await);
         };
-        let on_unix = axum::serve(Limited::new(unix), router.clone()).with_graceful_shutdown(until(stopping.clone()));
+        let on_unix = axum::serve(Limited::new(unix), router.clone().into_make_service_with_connect_info::<Actor>())
+            .with_graceful_shutdown(until(stopping.clone()));
         let on_tcp = async {
             match tcp {
-                Some(tcp) => axum::serve(Limited::new(tcp), router).with_graceful_shutdown(until(stopping.clone())).await,
+                Some(tcp) => {
+                    axum::serve(Limited::new(tcp), router.into_make_service_with_connect_info::<Actor>())
+                        .with_graceful_shutdown(until(stopping.clone()))
+                        .await
+                }
                 None => Ok(()),
             }
         };
@@ -169,7 +176,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// A listener that holds no more than [`CONNECTIONS`] connections.
-struct Limited<L> {
+pub(super) struct Limited<L> {
     listener: L,
     free: Arc<Semaphore>,
 }
@@ -197,9 +204,15 @@ impl<L: Listener> Listener for Limited<L> {
 }
 
 /// A connection with its place among those allowed.
-struct Held<I> {
+pub(super) struct Held<I> {
     io: I,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<I> Held<I> {
+    pub(super) fn get(&self) -> &I {
+        &self.io
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Held<I> {
