@@ -1,6 +1,7 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
 mod changes;
+mod drain;
 mod event;
 mod form;
 mod health;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use changes::{Change, Difference, Edit, History, HistoryEntry, Outcome, PastDocument, Piece, Rollback};
+pub use drain::{Drain, DrainOutcome, DrainSpec, DrainState, Then};
 pub use event::{Event, Events, Gap, What};
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
@@ -169,6 +171,8 @@ pub enum RealServerState {
     Down,
     /// It answers for a VIP: it keeps its connections and gets no new ones until it has been quiet.
     Quarantined,
+    /// It is being drained, or was and is kept out: it keeps its connections and gets no new ones.
+    Draining,
 }
 
 /// A virtual service as it is.
@@ -257,6 +261,9 @@ pub struct RealServer {
     /// What its checks say, where it is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// How far it is drained, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Active connections.
     pub active_connections: u32,
     /// All other entries.

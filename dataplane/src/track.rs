@@ -16,6 +16,7 @@ use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
 use crate::sctp;
 use crate::service::{Drain, Method, NoRealServer, Protocol, ServerId, ServiceId, ServiceKey};
+use crate::settings::Timeouts;
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -42,6 +43,15 @@ pub struct Tracker {
     pub(crate) counts: Counts,
     /// What the client is told whose packet no real server takes.
     refusal: Option<Cause>,
+}
+
+/// What a new entry holds of its first packet.
+struct Beginning {
+    state: State,
+    association: sctp::State,
+    flags: u16,
+    /// Until it ends unless another packet comes.
+    seconds: u32,
 }
 
 /// What happened to the table since it was last told.
@@ -219,6 +229,7 @@ impl Tracker {
         }
         let table = Table::of_client(entry.flags & flags::NO_OUTPUT != 0, self.defence.secure);
         let new = tcp::next(table, old, packet.tcp_flags);
+        complain(&target.share, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
         if new != old {
@@ -323,24 +334,8 @@ impl Tracker {
         let (share, traffic) = (&target.share, &found.traffic);
         if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
-            // Replies of a masquerading real server pass the director, all others do not.
             let masqueraded = target.method == Method::Masquerading;
-            let (seen, flags) = match target.method {
-                Method::Masquerading => (sctp::Table::Input, 0),
-                Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
-                Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
-            };
-            let association = if quoted { sctp::State::None } else { sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags)) };
-            let (state, seconds) = match protocol {
-                // No packet of its own has come: the time that IPVS gives an entry before that.
-                _ if quoted => (State::None, FRESH),
-                Protocol::Tcp => {
-                    let state = tcp::next(Table::of_client(!masqueraded, self.defence.secure), State::None, packet.tcp_flags);
-                    (state, state.timeout(timeouts))
-                }
-                Protocol::Udp | Protocol::Ip => (State::None, timeouts.udp),
-                Protocol::Sctp => (State::None, association.timeout()),
-            };
+            let Beginning { state, association, flags, seconds } = self.beginning(packet, target.method, timeouts);
             if masqueraded && !self.connections.has_replies() {
                 return Fate::Drop(Verdict::TableFull);
             }
@@ -382,6 +377,32 @@ impl Tracker {
         Fate::Server(server, target.method)
     }
 
+    /// What an entry begins with by its first packet, or by the ICMP error that quotes it.
+    fn beginning(&self, packet: &Packet, method: Method, timeouts: &Timeouts) -> Beginning {
+        // Replies of a masquerading real server pass the director, all others do not.
+        let (seen, flags) = match method {
+            Method::Masquerading => (sctp::Table::Input, 0),
+            Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
+            Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
+        };
+        let (mut state, mut association) = (State::None, sctp::State::None);
+        let seconds = match Protocol::of_flow(packet.key.protocol) {
+            // No packet of its own has come: the time that IPVS gives an entry before that.
+            _ if packet.kind != Kind::Flow => FRESH,
+            Protocol::Tcp => {
+                let table = Table::of_client(flags & flags::NO_OUTPUT != 0, self.defence.secure);
+                state = tcp::next(table, State::None, packet.tcp_flags);
+                state.timeout(timeouts)
+            }
+            Protocol::Udp | Protocol::Ip => timeouts.udp,
+            Protocol::Sctp => {
+                association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
+                association.timeout()
+            }
+        };
+        Beginning { state, association, flags, seconds }
+    }
+
     /// The real server for a new connection of service `id`: that of another worker which has begun it with a part of a packet, else the
     /// scheduler's. One that begins so here is agreed on for `apart` seconds. Cost beyond the scheduler's: one load with several workers,
     /// while no connection has begun so.
@@ -406,8 +427,8 @@ impl Tracker {
         if !self.connections.may_remove(id) {
             return false;
         }
+        self.connections.withdraw(id);
         let entry = self.connections.remove(id);
-        self.connections.withdraw(&entry);
         self.disturbed = true;
         release(&entry, rules);
         true
@@ -416,7 +437,7 @@ impl Tracker {
     /// Stage: ends entries whose time is up, at most `budget` of them looked at.
     #[inline]
     pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
-        self.connections.expire(now, budget, &mut |entry| release(entry, rules));
+        self.connections.expire(now, budget, &mut |_, entry| release(entry, rules));
     }
 
     /// Lets other workers find the connection with this key here. Cost: that of [`Directory::note`].
@@ -442,6 +463,19 @@ fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
     }
 }
 
+/// Counts what makes it likely that a real server does not answer its clients, or not well: a SYN once more, and a reset of a
+/// connection that was not over.
+#[inline]
+fn complain(share: &ServerShare, old: State, flags: u8) {
+    if matches!(old, State::SynRecv | State::SynAck | State::Established) {
+        match flags & (tcp::SYN | tcp::RST | tcp::ACK) {
+            tcp::SYN if old != State::Established => share.repeats.increment(),
+            flags if flags & tcp::RST != 0 => share.resets.increment(),
+            _ => {}
+        }
+    }
+}
+
 /// Moves a connection between its real server's counts.
 #[inline(never)]
 pub(crate) fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
@@ -461,8 +495,7 @@ pub(crate) fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
 /// Counts a packet from a client.
 #[inline(always)]
 pub(crate) fn count_packet(traffic: &Traffic, packet: &Packet) {
-    traffic.in_packets.add(1);
-    traffic.in_bytes.add(u64::from(packet.length));
+    traffic.count_in(packet.length);
 }
 
 /// Takes an entry that ended out of its real server's counts.

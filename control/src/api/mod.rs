@@ -4,6 +4,7 @@
 
 mod configuration;
 mod connections;
+mod drain;
 mod events;
 mod extract;
 mod health;
@@ -108,6 +109,7 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(services::zero))
         .routes(routes!(real_servers::list, real_servers::create))
         .routes(routes!(real_servers::read, real_servers::put, real_servers::patch, real_servers::delete))
+        .routes(routes!(drain::put, drain::read, drain::cancel))
         .routes(routes!(vips::list))
         .routes(routes!(vips::take))
         .routes(routes!(vips::release))

@@ -74,11 +74,12 @@ impl From<Error> for Rejection {
             Error::NoSuchRealServer(..) => Code::NoSuchRealServer,
             Error::NoSuchVip(_) => Code::NoSuchVip,
             Error::NotAsAsked { .. } => Code::NotAsAsked,
-            Error::NotKept { .. } => Code::NotKept,
+            Error::NotInHistory { .. } => Code::NotInHistory,
+            Error::NoDrain(..) => Code::NoDrain,
             Error::Unread(_) => Code::HistoryUnread,
             Error::Busy(_) => Code::Busy,
             Error::Timeout(_) => Code::Timeout,
-            Error::NotStored { .. } => Code::NotStored,
+            Error::NotStored { .. } | Error::NotKept(_) => Code::NotStored,
         };
         Self::new(code, detail)
     }
@@ -176,6 +177,15 @@ pub(super) struct Missing;
 impl IntoResponses for Missing {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         describe(&[("404", "`no-such-service` or `no-such-real-server`")])
+    }
+}
+
+/// When there is no such service, real server or drain.
+pub(super) struct NoDrain;
+
+impl IntoResponses for NoDrain {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        describe(&[("404", "`no-such-service`, `no-such-real-server` or `no-drain`")])
     }
 }
 

@@ -13,7 +13,10 @@ pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     interactive: bool,
+    /// People see standard output, and nobody set `NO_COLOR`.
     colours: bool,
+    /// Standard output is a terminal.
+    terminal: bool,
     closed: bool,
     failure: Option<io::Error>,
 }
@@ -24,7 +27,8 @@ impl Console<'static> {
         let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
-        console.colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        console.terminal = io::stdout().is_terminal();
+        console.colours = console.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         console
     }
 }
@@ -38,6 +42,7 @@ impl<'a> Console<'a> {
             err: Box::new(err),
             interactive: false,
             colours: false,
+            terminal: false,
             closed: false,
             failure: None,
         }
@@ -65,6 +70,21 @@ impl<'a> Console<'a> {
         } else {
             self.line(text);
         }
+    }
+
+    /// Puts text in the place of the last line that was put so, on a terminal; elsewhere nothing is written. Whether it was.
+    pub fn renew(&mut self, text: impl fmt::Display) -> bool {
+        if self.terminal {
+            // Back to the line's beginning, and the rest of it away (ECMA-48: CR, EL).
+            self.write(format_args!("\r{text}\x1b[K"));
+            self.flush();
+        }
+        self.terminal
+    }
+
+    /// Takes away the line that [`Self::renew`] put.
+    pub fn renewed(&mut self) {
+        self.renew("");
     }
 
     /// Writes a line to standard error, after everything that was written before it.

@@ -7,6 +7,8 @@ pub mod ipvsadm;
 pub mod args;
 pub mod changes;
 pub mod connections;
+pub mod doctor;
+pub mod drain;
 pub mod events;
 pub mod get;
 mod man;
@@ -121,6 +123,8 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             changes::errors(output, console);
             0
         }
+        Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
+        Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
         Command::Vips(line) => with(api, console, |client, _| match &line.action {
             VipsAction::Take { vip } => vips::take(client, *vip),
         }),

@@ -8,9 +8,11 @@ mod connections;
 mod desired;
 mod difference;
 mod disk;
+mod drains;
 mod error;
 mod health;
 mod health_rules;
+mod hints;
 mod history;
 mod listing;
 pub mod mac;
@@ -26,6 +28,7 @@ mod routes;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod settle;
+mod slow_start;
 mod snapshot;
 mod store;
 mod terms;
@@ -55,8 +58,10 @@ pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
 pub use vips::WatchRules;
 
 use crate::events::Events;
+use crate::health::Pace;
 use crate::model::{Change, Document};
 use desired::Desired;
+use drains::DrainFile;
 use outbox::Outbox;
 use persist::Persistence;
 use workers::Pulse;
@@ -125,7 +130,9 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    drains: DrainFile,
     events: Events,
+    pace: Arc<Pace>,
 }
 
 struct Inner {
@@ -137,6 +144,8 @@ struct Inner {
     history: VecDeque<Change>,
     /// What of baton.toml can change while the director runs, as it was applied last.
     file: Option<Arc<Document>>,
+    /// Real servers that are to be checked at once.
+    hinted: Vec<Subject>,
 }
 
 /// What a request changed.
@@ -164,23 +173,24 @@ impl Director {
             revision: 0,
             history: VecDeque::new(),
             file: None,
+            hinted: Vec::new(),
         };
-        let director = Self(
-            Arc::new(Shared {
-                inner: Mutex::new(inner),
-                links,
-                limits,
-                base,
-                run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos()),
-                wanted: watch::Sender::default(),
-                progress: watch::Sender::default(),
-                checks: watch::Sender::default(),
-                wake: Notify::new(),
-                persistence: Persistence::new(store),
-                events: Events::default(),
-            }),
-            Terms::default(),
-        );
+        let shared = Shared {
+            inner: Mutex::new(inner),
+            links,
+            limits,
+            base,
+            run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos()),
+            wanted: watch::Sender::default(),
+            progress: watch::Sender::default(),
+            checks: watch::Sender::default(),
+            wake: Notify::new(),
+            drains: DrainFile::beside(store.as_ref().map(Store::path)),
+            persistence: Persistence::new(store),
+            events: Events::default(),
+            pace: Arc::default(),
+        };
+        let director = Self(Arc::new(shared), Terms::default());
         director.commit(&mut director.lock());
         director
     }
@@ -214,6 +224,11 @@ impl Director {
         self.commit(&mut inner);
     }
 
+    /// Whether health checks begin when they should.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.0.pace
+    }
+
     /// The log of what happens.
     pub fn events(&self) -> &Events {
         &self.0.events
@@ -237,6 +252,9 @@ impl Director {
                 _ = beat.tick() => {
                     self.look_at_workers();
                     self.forget_quiet_claims();
+                    self.grow_weights();
+                    self.look_for_hints();
+                    self.move_drains();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;

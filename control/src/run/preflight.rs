@@ -22,21 +22,25 @@ const CAP_NET_RAW: u32 = 13;
 /// # Errors
 /// The first cause that was found, with what mends it.
 pub(super) fn check(config: &Config, cpus: &[u32]) -> Result<(), StartError> {
-    if let Some(fault) = cpus::fault(config, cpus) {
-        return Err(fault);
-    }
-    capabilities(config, &effective_capabilities())?;
-    socket(&config.control.socket)?;
-    config.control.listen.map_or(Ok(()), listen)?;
+    all(config, cpus).into_iter().try_for_each(|(_, found)| found)
+}
+
+/// Everything that [`check`] looks at, in its order, each with what it is about.
+pub(super) fn all(config: &Config, cpus: &[u32]) -> Vec<(&'static str, Result<(), StartError>)> {
+    let mut all = vec![
+        ("cores", cpus::fault(config, cpus).map_or(Ok(()), Err)),
+        ("permissions", capabilities(config, &effective_capabilities())),
+        ("socket", socket(&config.control.socket)),
+        ("API", config.control.listen.map_or(Ok(()), listen)),
+    ];
     for port in &config.ports {
-        device(port)?;
-        tap_name(&port.name)?;
+        all.push(("device", device(port)));
+        all.push(("interface", tap_name(&port.name)));
     }
-    for vlan in &config.vlans {
-        tap_name(&vlan.name)?;
-    }
-    tun_device(Path::new("/dev/net/tun"))?;
-    memory(config, dpdk::eal::free_hugepages_mb())
+    all.extend(config.vlans.iter().map(|vlan| ("interface", tap_name(&vlan.name))));
+    all.push(("tun", tun_device(Path::new("/dev/net/tun"))));
+    all.push(("memory", memory(config, dpdk::eal::free_hugepages_mb())));
+    all
 }
 
 /// The capabilities that this process has in force, as in the line `CapEff` of proc(5); all when the kernel does not say.
