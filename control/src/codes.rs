@@ -40,7 +40,7 @@ codes! {
     NoSuchRealServer "no-such-real-server" 404 "The virtual service has no real server with this id.";
     NoSuchVip "no-such-vip" 404 "No virtual service and no mark rule has this VIP.";
     NoDrain "no-drain" 404 "The real server is not being drained.";
-    NotInHistory "revision-not-kept" 404 "The history does not have this revision; the answer lists those that it has.";
+    NotKept "revision-not-kept" 404 "The history does not have this revision; the answer lists those that it has.";
     MethodNotAllowed "method-not-allowed" 405 "The path is there, but not with this method; the Allow header lists those that it has.";
     SlowRequest "slow-request" 408 "The body did not arrive in time.";
     ServiceExists "service-exists" 409 "There is such a virtual service already; PUT replaces it.";

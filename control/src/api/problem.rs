@@ -72,14 +72,14 @@ impl From<Error> for Rejection {
             Error::NoSuchService(_) => Code::NoSuchService,
             Error::RealServerExists(..) => Code::RealServerExists,
             Error::NoSuchRealServer(..) => Code::NoSuchRealServer,
+            Error::NoDrain(..) => Code::NoDrain,
             Error::NoSuchVip(_) => Code::NoSuchVip,
             Error::NotAsAsked { .. } => Code::NotAsAsked,
-            Error::NotInHistory { .. } => Code::NotInHistory,
-            Error::NoDrain(..) => Code::NoDrain,
+            Error::NotKept { .. } => Code::NotKept,
             Error::Unread(_) => Code::HistoryUnread,
             Error::Busy(_) => Code::Busy,
             Error::Timeout(_) => Code::Timeout,
-            Error::NotStored { .. } | Error::NotKept(_) => Code::NotStored,
+            Error::NotStored { .. } | Error::DrainNotStored(_) => Code::NotStored,
         };
         Self::new(code, detail)
     }

@@ -13,10 +13,9 @@ pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     interactive: bool,
-    /// People see standard output, and nobody set `NO_COLOR`.
-    colours: bool,
     /// Standard output is a terminal.
     terminal: bool,
+    colours: bool,
     closed: bool,
     failure: Option<io::Error>,
 }
@@ -28,7 +27,7 @@ impl Console<'static> {
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
         console.terminal = io::stdout().is_terminal();
-        console.colours = console.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        console.colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         console
     }
 }
@@ -41,8 +40,8 @@ impl<'a> Console<'a> {
             out: Box::new(out),
             err: Box::new(err),
             interactive: false,
-            colours: false,
             terminal: false,
+            colours: false,
             closed: false,
             failure: None,
         }
@@ -63,15 +62,6 @@ impl<'a> Console<'a> {
         self.write(format_args!("{text}\n"));
     }
 
-    /// Writes a line of output in a colour (a number of ECMA-48's SGR), where a terminal shows it and nobody set `NO_COLOR`.
-    pub fn coloured(&mut self, colour: &str, text: impl fmt::Display) {
-        if self.colours {
-            self.write(format_args!("\u{1b}[{colour}m{text}\u{1b}[0m\n"));
-        } else {
-            self.line(text);
-        }
-    }
-
     /// Puts text in the place of the last line that was put so, on a terminal; elsewhere nothing is written. Whether it was.
     pub fn renew(&mut self, text: impl fmt::Display) -> bool {
         if self.terminal {
@@ -85,6 +75,15 @@ impl<'a> Console<'a> {
     /// Takes away the line that [`Self::renew`] put.
     pub fn renewed(&mut self) {
         self.renew("");
+    }
+
+    /// Writes a line of output in a colour (a number of ECMA-48's SGR), where a terminal shows it and nobody set `NO_COLOR`.
+    pub fn coloured(&mut self, colour: &str, text: impl fmt::Display) {
+        if self.colours {
+            self.write(format_args!("\u{1b}[{colour}m{text}\u{1b}[0m\n"));
+        } else {
+            self.line(text);
+        }
     }
 
     /// Writes a line to standard error, after everything that was written before it.

@@ -112,6 +112,8 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             SettingsAction::Set { changes } => settings::set(client, changes, console),
             SettingsAction::Reset => settings::reset(client, console),
         }),
+        Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
+        Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
         Command::Apply { source, dry_run } => with(api, console, |client, console| Ok(changes::apply(client, &source, dry_run, console))),
         Command::Diff(source) => with(api, console, |client, console| Ok(changes::diff(client, &source, console))),
         Command::Rollback { revision, manner } => {
@@ -123,8 +125,6 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             changes::errors(output, console);
             0
         }
-        Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
-        Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
         Command::Vips(line) => with(api, console, |client, _| match &line.action {
             VipsAction::Take { vip } => vips::take(client, *vip),
         }),

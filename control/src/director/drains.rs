@@ -221,7 +221,7 @@ impl Director {
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
-        Err(Error::NotKept(format!("the drain is in force but would be forgotten by a restart: {failed}")))
+        Err(Error::DrainNotStored(format!("the drain is in force but would be forgotten by a restart: {failed}")))
     }
 
     fn drains_to_keep(&self) -> Vec<Kept> {

@@ -23,6 +23,12 @@ pub enum Error {
     /// There is no such real server.
     #[error("virtual service {0} has no real server {1}")]
     NoSuchRealServer(ServiceKey, SocketAddr),
+    /// The real server is not being drained.
+    #[error("real server {1} of {0} is not being drained")]
+    NoDrain(ServiceKey, SocketAddr),
+    /// A drain is in force and would be forgotten by a restart.
+    #[error("{0}")]
+    DrainNotStored(String),
     /// Nothing was changed: a condition on the resource's state is not met.
     #[error("{}", not_as_asked(*resource, *now, *asked))]
     NotAsAsked {
@@ -37,8 +43,8 @@ pub enum Error {
     #[error("nothing was changed: it was only asked what would be")]
     DryRun(Box<Difference>),
     /// There is no such revision in the history.
-    #[error("{}", not_in_history(*revision, kept))]
-    NotInHistory {
+    #[error("{}", not_kept(*revision, kept))]
+    NotKept {
         /// The revision that was asked for; `None` for the one before the present one.
         revision: Option<u64>,
         /// Those that there are.
@@ -47,12 +53,6 @@ pub enum Error {
     /// The history could not be read.
     #[error("the history could not be read: {0}")]
     Unread(String),
-    /// The real server is not being drained.
-    #[error("real server {1} of {0} is not being drained")]
-    NoDrain(ServiceKey, SocketAddr),
-    /// A drain is in force and would be forgotten by a restart.
-    #[error("{0}")]
-    NotKept(String),
     /// There is no such VIP.
     #[error("no virtual service and no mark rule has the VIP {0}")]
     NoSuchVip(IpAddr),
@@ -83,7 +83,7 @@ fn not_as_asked(resource: Resource, now: Option<u64>, asked: Option<u64>) -> Str
     }
 }
 
-fn not_in_history(revision: Option<u64>, kept: &[u64]) -> String {
+fn not_kept(revision: Option<u64>, kept: &[u64]) -> String {
     let which = revision.map_or_else(|| "a revision before the present one".to_owned(), |revision| format!("revision {revision}"));
     let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
     let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };

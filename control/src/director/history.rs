@@ -101,7 +101,7 @@ impl Director {
             let wanted = revision.or_else(|| kept.iter().rev().copied().find(|kept| *kept < present));
             let before = kept.iter().rev().copied().find(|kept| wanted.is_some_and(|wanted| *kept < wanted));
             let version = wanted.map(|wanted| store.read(wanted)).transpose().map_err(|why| Error::Unread(why.to_string()))?;
-            version.flatten().map(|version| (version, before)).ok_or(Error::NotInHistory { revision, kept })
+            version.flatten().map(|version| (version, before)).ok_or(Error::NotKept { revision, kept })
         })
         .await
     }
@@ -123,9 +123,9 @@ impl Inner {
             outboxes: Vec::new(),
             pulses: Vec::new(),
             revision: self.revision,
+            hinted: Vec::new(),
             history: self.history.clone(),
             file: self.file.clone(),
-            hinted: Vec::new(),
         }
     }
 

@@ -140,12 +140,12 @@ struct Inner {
     outboxes: Vec<Outbox>,
     pulses: Vec<Pulse>,
     revision: u64,
+    /// Real servers that are to be checked at once.
+    hinted: Vec<Subject>,
     /// The last changes, oldest first: at most [`VERSIONS`].
     history: VecDeque<Change>,
     /// What of baton.toml can change while the director runs, as it was applied last.
     file: Option<Arc<Document>>,
-    /// Real servers that are to be checked at once.
-    hinted: Vec<Subject>,
 }
 
 /// What a request changed.
@@ -171,26 +171,28 @@ impl Director {
             pulses: workers.iter().map(|_| Pulse::new()).collect(),
             outboxes: workers.into_iter().map(|end| Outbox::new(end, limits.connections)).collect(),
             revision: 0,
+            hinted: Vec::new(),
             history: VecDeque::new(),
             file: None,
-            hinted: Vec::new(),
         };
-        let shared = Shared {
-            inner: Mutex::new(inner),
-            links,
-            limits,
-            base,
-            run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos()),
-            wanted: watch::Sender::default(),
-            progress: watch::Sender::default(),
-            checks: watch::Sender::default(),
-            wake: Notify::new(),
-            drains: DrainFile::beside(store.as_ref().map(Store::path)),
-            persistence: Persistence::new(store),
-            events: Events::default(),
-            pace: Arc::default(),
-        };
-        let director = Self(Arc::new(shared), Terms::default());
+        let director = Self(
+            Arc::new(Shared {
+                inner: Mutex::new(inner),
+                links,
+                limits,
+                base,
+                run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos()),
+                wanted: watch::Sender::default(),
+                progress: watch::Sender::default(),
+                checks: watch::Sender::default(),
+                wake: Notify::new(),
+                drains: DrainFile::beside(store.as_ref().map(Store::path)),
+                persistence: Persistence::new(store),
+                events: Events::default(),
+                pace: Arc::default(),
+            }),
+            Terms::default(),
+        );
         director.commit(&mut director.lock());
         director
     }

@@ -35,6 +35,8 @@ async fn metrics_name_services_as_node_exporter_does() {
     for line in [
         "baton_build_info{version=\"9.9.9\"} 1".to_owned(),
         "baton_revision 1".to_owned(),
+        "baton_health_check_delay_seconds_count 0".to_owned(),
+        "baton_health_check_delay_seconds_bucket{le=\"+Inf\"} 0".to_owned(),
         "baton_worker_version{worker=\"0\"} 1".to_owned(),
         "baton_frames_total{worker=\"0\",port=\"lan\",verdict=\"forwarded\"} 11".to_owned(),
         "baton_frames_total{worker=\"0\",port=\"far\",verdict=\"short\"} 0".to_owned(),

@@ -154,7 +154,7 @@ async fn drain_of_a_director_that_was_started_anew_is_over_and_still_in_force() 
     let first = Rig::with(1, 8, LIMITS, store());
     first.director.create_service(&spec()).await.unwrap();
     first.director.drain(web(), socket(SERVER), asked(60, Then::Reset)).await.unwrap();
-    let version = Version { document: first.director.document(), ..Version::default() };
+    let version = Version::beginning(first.director.document(), "a test");
 
     let second = Rig::with(1, 8, LIMITS, store());
     second.director.restore(&version).unwrap();

@@ -49,7 +49,7 @@ async fn history_tells_who_changed_what_and_keeps_fifty() {
     let told = rig.director.history().await.unwrap();
     assert_eq!((told.revision, told.changes.len(), told.changes.last().unwrap().change.revision), (62, 50, 13));
     assert!(told.changes.iter().all(|entry| entry.kept));
-    assert!(matches!(rig.director.past(12).await, Err(Error::NotInHistory { revision: Some(12), kept }) if kept.len() == 50));
+    assert!(matches!(rig.director.past(12).await, Err(Error::NotKept { revision: Some(12), kept }) if kept.len() == 50));
     let past = rig.director.past(13).await.unwrap();
     assert_eq!((past.document.revision, past.document.services[0].real_servers[0].weight), (13, 11));
 }
