@@ -9,6 +9,7 @@ use super::client::Endpoint;
 use super::connections::Filter;
 use super::events::Chosen;
 use super::get::Output;
+use super::import::Import;
 use super::marks::Rule;
 
 /// Where the API is unless something else is said.
@@ -39,6 +40,11 @@ pub enum Command {
     /// Check a configuration: every fault at once, with line and column
     #[command(after_help = "Example:\n  baton check --config /etc/baton/baton.toml")]
     Check(ConfigFile),
+    /// Write what ipvsadm, keepalived or ldirectord have as baton.toml, and name every line that is not in it
+    #[command(
+        after_help = "Example:\n  ipvsadm -Sn | baton import --config /etc/baton/baton.toml - > new.toml\n  baton import /etc/keepalived/keepalived.conf > new.toml\n  baton import --from ldirectord /etc/ha.d/ldirectord.cf > new.toml\n\nExit code 0: all is carried over; 1: some lines are not, or not as they were; 2: nothing could be read."
+    )]
+    Import(Import),
     /// ipvsadm's own command line
     #[command(
         disable_help_flag = true,

@@ -8,6 +8,7 @@ pub mod args;
 pub mod connections;
 pub mod events;
 pub mod get;
+mod import;
 mod man;
 pub mod marks;
 pub mod realserver;
@@ -74,6 +75,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
     let api = cli.api;
     match cli.command {
         Command::Run(_) | Command::Check(_) => 0,
+        Command::Import(line) => import::run(&line, console),
         Command::Ipvsadm(line) => foreign(Program::Ipvsadm, api, &line.arguments, console),
         Command::IpvsadmSave(line) => foreign(Program::Save, api, &line.arguments, console),
         Command::IpvsadmRestore(line) => foreign(Program::Restore, api, &line.arguments, console),

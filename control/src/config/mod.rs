@@ -227,7 +227,7 @@ impl Config {
 }
 
 /// Ethernet's MTU, for rules that are checked before a device was asked for its own.
-const USUAL_MTU: u16 = 1500;
+pub(crate) const USUAL_MTU: u16 = 1500;
 
 /// Reads a configuration file; `cpus` are the CPUs that this process may use, which the default cores are chosen from.
 ///
