@@ -25,7 +25,7 @@ help:
 	@echo "make units         unit, property and binding tests"
 	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
 	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
-	@echo "make bench         speed, next to dpdk-testpmd"
+	@echo "make bench         speed, each figure beside its target and its limit (QUICK=1 for a look; ARGS=--help)"
 	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
 	@echo "make build         target/release/baton"
 	@echo "make deb           target/debian/baton_VERSION_amd64.deb"
@@ -56,7 +56,8 @@ recordings: build
 
 bench: build
 	@tests/deps.sh dpdk-dev
-	@$(SUDO) $(PYTHON) tests/bench.py $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
+	@$(CARGO) bench --quiet --locked --no-run --package dataplane --bench rows
+	@$(SUDO) $(PYTHON) tests/bench $(if $(filter-out 0,$(QUICK)),--quick) $(ARGS)
 
 # Needs a nightly compiler and cargo-fuzz; nothing else does. Inputs that reach new branches go to dataplane/fuzz/target/corpus.
 SECONDS ?= 600

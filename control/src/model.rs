@@ -7,6 +7,7 @@ mod marks;
 pub mod moment;
 mod spec;
 mod tunnel;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +26,7 @@ pub use spec::{
     ServiceTimeouts,
 };
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelType};
+pub use watch::{ArpLeak, ProbeMode, Vip, VipConflict, VipState};
 
 /// What a virtual service can be for: a transport protocol, or a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
@@ -161,6 +163,8 @@ pub enum RealServerState {
     NoMac,
     /// Its check fails.
     Down,
+    /// It answers for a VIP: it keeps its connections and gets no new ones until it has been quiet.
+    Quarantined,
 }
 
 /// A virtual service as it is.
@@ -201,6 +205,12 @@ pub struct Service {
     /// Timeouts of its own, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<ServiceTimeouts>,
+    /// Whether the VIP is ours; left out when it is.
+    #[serde(default, skip_serializing_if = "VipState::is_held")]
+    pub vip: VipState,
+    /// Who else speaks for the VIP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<VipConflict>,
     /// Counters.
     pub stats: Stats,
     /// Rates.

@@ -7,10 +7,13 @@
 //! A slot is one word, changed by compare-exchange only: a tag of the key's hash, the real server and a time. One whose time is up
 //! is free. A key has a few slots; when other keys that are alive hold them all, it is not shared.
 //!
+//! Connections are agreed on in the same way whose first packet came in parts, or as the quote of an ICMP error: RSS brings such frames
+//! elsewhere than the connection's other packets.
+//!
 //! The table is a hint that is checked, not the truth: a real server counts only while it is a member of the service and takes
 //! new connections. With one worker there is none.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::connection::{Hasher, Key};
 use crate::service::ServerId;
@@ -71,13 +74,15 @@ const fn time_after(now: Tick, ticks: u32) -> u32 {
 pub struct Affinity {
     hasher: Hasher,
     slots: Box<[AtomicU64]>,
+    /// Until when any connection may be agreed on; 0 while none ever was.
+    flows_until: AtomicU32,
 }
 
 impl Affinity {
     /// A table for workers that have `connections` entries together; `seed` comes from a secure random source.
     pub fn new(connections: usize, seed: [u64; 4]) -> Self {
         let len = connections.next_power_of_two().clamp(WINDOW, MOST_SLOTS);
-        Self { hasher: Hasher::new(seed), slots: (0..len).map(|_| AtomicU64::new(0)).collect() }
+        Self { hasher: Hasher::new(seed), slots: (0..len).map(|_| AtomicU64::new(0)).collect(), flows_until: AtomicU32::new(0) }
     }
 
     /// The tag of a template's key, and its slots in the order in which they are looked at.
@@ -97,6 +102,41 @@ impl Affinity {
         slots
             .find_map(|slot| Word::alive(slot.load(Ordering::Relaxed), now).filter(|word| word.tag == tag))
             .map(|word| ServerId(word.server))
+    }
+
+    /// As [`server`](Self::server), for a connection. Cost while none is agreed on: one load.
+    pub fn server_of_flow(&self, key: &Key, now: Tick) -> Option<ServerId> {
+        self.has_flows(now).then(|| self.server(key, now)).flatten()
+    }
+
+    /// As [`agree`](Self::agree), for a connection; the real server that it has on all workers.
+    pub fn agree_on_flow(&self, key: &Key, server: ServerId, now: Tick, ticks: u32, good: impl Fn(ServerId) -> bool) -> ServerId {
+        self.flows_last(now, ticks);
+        self.agree(key, server, now, ticks, good).unwrap_or(server)
+    }
+
+    /// Lets what was agreed on about a connection live `ticks` from now at least; nothing if nothing was. Cost as of
+    /// [`server_of_flow`](Self::server_of_flow), and now and then of [`keep`](Self::keep).
+    pub fn keep_flow(&self, key: &Key, server: ServerId, now: Tick, ticks: u32) {
+        if self.server_of_flow(key, now) == Some(server) {
+            self.flows_last(now, ticks);
+            self.keep(key, server, now, ticks);
+        }
+    }
+
+    fn has_flows(&self, now: Tick) -> bool {
+        let until = self.flows_until.load(Ordering::Relaxed);
+        until != 0 && !now.has_reached(Tick(until))
+    }
+
+    /// Connections may be agreed on until their slots are surely over. Of two workers that say so at once either may be the last: what
+    /// the other one agreed on ends a moment sooner.
+    fn flows_last(&self, now: Tick, ticks: u32) {
+        let until = Tick(now.0.wrapping_add(ticks + (2 << TICK_BITS)));
+        let before = Tick(self.flows_until.load(Ordering::Relaxed));
+        if !self.has_flows(now) || until.has_reached(before) {
+            self.flows_until.store(until.0.max(1), Ordering::Relaxed);
+        }
     }
 
     /// Says that the template with this key names `server` for `ticks` from now, and answers which real server it names for all:

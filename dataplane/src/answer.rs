@@ -34,8 +34,10 @@ fn icmpv6_checksum(source: &[u8; 16], destination: &[u8; 16], icmp: &[u8]) -> u1
 
 /// ARP (RFC 826, RFC 5227): requests for our addresses are answered, replies are the kernel's.
 ///
-/// A gratuitous request is the kernel's too: it may know that neighbour. `local` tells whether an address is ours on this port.
-pub fn arp(frame: &mut [u8], our_mac: [u8; 6], local: impl Fn(Address) -> bool) -> Answer {
+/// A gratuitous request is the kernel's too: it may know that neighbour. `local` tells whether an address is ours on this port, `vip`
+/// whether it is a VIP, taken or about to be. Whoever else speaks for a VIP, or probes for one that is not taken yet (RFC 5227
+/// section 2.1.1), is let through: the control plane watches for that on the exception path.
+pub fn arp(frame: &mut [u8], our_mac: [u8; 6], local: impl Fn(Address) -> bool, vip: impl Fn(Address) -> bool) -> Answer {
     const BAD: Answer = Answer::Drop(Verdict::BadNeighbourMessage);
     const REQUEST: [u8; 2] = [0, 1];
     const REPLY: [u8; 2] = [0, 2];
@@ -55,6 +57,9 @@ pub fn arp(frame: &mut [u8], our_mac: [u8; 6], local: impl Fn(Address) -> bool) 
         return BAD;
     }
     let address = |a: [u8; 4]| Address::v4(u32::from_be_bytes(a));
+    if sender_mac != our_mac && vip(address(sender)) {
+        return Answer::Kernel;
+    }
     if local(address(sender)) {
         return Answer::Drop(Verdict::OwnSource);
     }
@@ -69,6 +74,7 @@ pub fn arp(frame: &mut [u8], our_mac: [u8; 6], local: impl Fn(Address) -> bool) 
             turn_round(frame, our_mac);
             Answer::Ready
         }
+        REQUEST if sender == [0; 4] && vip(address(target)) => Answer::Kernel,
         REQUEST if sender != target => Answer::Drop(Verdict::NotForUs),
         REQUEST | REPLY => Answer::Kernel,
         _ => BAD,

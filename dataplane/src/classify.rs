@@ -68,6 +68,7 @@ pub fn classify(lanes: &mut Lanes, sight: Sight<'_>, handover: &mut Option<HandO
         let packet = lanes.packets[i];
         let handover = handover.as_mut().map(|handover| (handover, &mut lanes.journeys[i]));
         lanes.fates[i] = other(&mut lanes.frames[i], &packet, sight, handover);
+        lanes.unrelated |= u64::from(lanes.fates[i] == Fate::Undecided) << i;
     }
 }
 
@@ -82,7 +83,7 @@ fn other(frame: &mut Mbuf, packet: &Packet, sight: Sight<'_>, handover: Option<(
         return fate;
     }
     let answer = match packet.kind {
-        Kind::Arp => answer::arp(frame.data_mut(), our_mac, local),
+        Kind::Arp => answer::arp(frame.data_mut(), our_mac, local, |address| rules.is_vip(address)),
         Kind::Icmp if local(packet.key.virtual_) => answer::echo_v4(frame.data_mut(), packet, our_mac),
         Kind::Icmpv6 | Kind::Discovery => answer::icmpv6(frame, packet, our_mac, local),
         Kind::Icmp | Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,

@@ -21,7 +21,7 @@ use crate::verdict::VerdictCounters;
 pub struct LocalAddresses {
     /// Every VIP and DIP with the ports (a bit each) on which it is answered.
     pub addresses: hashbrown::HashMap<Address, u64>,
-    /// The VIPs among them.
+    /// The VIPs: those among them, and those that are not answered for as long as another machine may have them.
     pub vips: hashbrown::HashSet<Address>,
     /// The VIPs that the control plane's health checks ask real servers for: answers from those to a DIP are the kernel's.
     pub probed: hashbrown::HashSet<Address>,
@@ -66,6 +66,8 @@ pub struct ConnectionFilter {
     pub client: Option<Address>,
     /// The RIP.
     pub server: Option<Address>,
+    /// The real server's place.
+    pub server_id: Option<ServerId>,
 }
 
 /// A connection entry as listings show it.

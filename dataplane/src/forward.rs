@@ -18,12 +18,12 @@ pub fn forward(lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], errors: &mut 
     let left = lanes.all() & !lanes.through;
     let Lanes { frames, packets, fates, tunnelled, masqueraded, .. } = lanes;
     for i in each(left) {
-        let Fate::Server(server) = fates[i] else { continue };
+        let Fate::Server(server, method) = fates[i] else { continue };
         let (frame, packet) = (&mut frames[i], &packets[i]);
         fates[i] = match rules.server(server) {
             None => Fate::Drop(Verdict::RealServerRemoved),
-            Some(target) if target.method != Method::DirectRouting => {
-                let other = if target.method == Method::Tunnel { &mut *tunnelled } else { &mut *masqueraded };
+            Some(_) if method != Method::DirectRouting => {
+                let other = if method == Method::Tunnel { &mut *tunnelled } else { &mut *masqueraded };
                 *other |= 1 << i;
                 continue;
             }
@@ -53,9 +53,6 @@ fn to_server(frame: &mut [u8], packet: &Packet, target: &ServerRules, ttl: Ttl, 
         return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
     };
     let Some(source) = macs.get(usize::from(hop.port)) else { return Err((Verdict::NoNextHop, None)) };
-    if target.method != Method::DirectRouting {
-        return Err((Verdict::NoNextHop, None));
-    }
     if packet.length > hop.mtu {
         // An IPv4 sender that allows fragments gets no error (RFC 792), and there is no fragmenting in direct routing.
         let may_tell = !packet.v4 || frame.get(L3 + 6).is_some_and(|flags| flags & 0x40 != 0);

@@ -7,11 +7,12 @@ use dpdk::net::{checksum, protocol};
 use crate::address::Address;
 use crate::connection::Key;
 use crate::handover::{HandOver, Journey};
-use crate::lanes::Fate;
+use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{L3, Packet};
 use crate::rules::Rules;
 use crate::service::{Protocol, ServerId, ServiceId, ServiceKey};
-use crate::track::{Tracker, count_packet};
+use crate::tick::Tick;
+use crate::track::{First, Tracker, count_packet};
 use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
@@ -71,7 +72,8 @@ fn reversed(quote: &[u8], v4: bool) -> Option<(Key, usize)> {
 /// Where an ICMP error about a connection goes: to the real server, as one from the VIP to the client, or to the worker that
 /// has the connection. `None` for any other message, which is not about us.
 ///
-/// One that quotes a packet of a service, but of no connection of any worker, is a forgery or comes late: dropped and counted.
+/// One that quotes a packet of a service, but of no connection of any worker, is a forgery or comes late: dropped and counted, or
+/// `Undecided` where it is to begin a connection (`schedule_icmp`).
 pub fn decide(
     frame: &mut Mbuf,
     packet: &Packet,
@@ -88,22 +90,48 @@ pub fn decide(
         }
         let entry = tracker.connections.entry(id);
         count(entry.server(), entry.service(), packet, rules);
-        return Some(Fate::Server(entry.server()));
+        return Some(Fate::Server(entry.server(), entry.method()));
     }
-    if rules.is_masquerading()
+    if !rules.masqueraders.is_empty()
         && let Some(id) = tracker.find_reply(hash, &quote.key, rules)
     {
         if !is_intact(frame.data(), packet) {
             return Some(Fate::Drop(Verdict::BadChecksum));
         }
-        return Some(tracker.reply_error(id, frame, packet, &quote, rules, macs));
+        return Some(tracker.reply_error(id, frame, packet, &quote, rules, macs).unwrap_or_else(|fate| fate));
     }
     let of_service = is_of_service(&quote.key, rules);
     let owner = tracker.directory.as_ref().and_then(|directory| directory.owner(&quote.key));
-    let elsewhere = handover.filter(|_| of_service || owner.is_some() && rules.is_masquerading());
-    elsewhere
-        .and_then(|(handover, journey)| handover.error_elsewhere(journey, owner))
-        .or_else(|| of_service.then_some(Fate::Drop(Verdict::UnrelatedError)))
+    let elsewhere = handover.filter(|_| of_service || owner.is_some() && !rules.masqueraders.is_empty());
+    elsewhere.and_then(|(handover, journey)| handover.error_elsewhere(journey, owner)).or_else(|| {
+        let begins = rules.settings.schedule_icmp && is_intact(frame.data(), packet);
+        of_service.then_some(if begins { Fate::Undecided } else { Fate::Drop(Verdict::UnrelatedError) })
+    })
+}
+
+impl Tracker {
+    /// What the schedule stage does with ICMP errors about packets that belong to no connection, but are of services (`schedule_icmp`):
+    /// they begin one, as in IPVS.
+    #[inline(never)]
+    pub(crate) fn schedule_errors(&mut self, lanes: &mut Lanes, rules: &mut Rules, now: Tick) {
+        for i in each(std::mem::take(&mut lanes.unrelated)) {
+            let packet = lanes.packets[i];
+            let quote = Quote::of(lanes.frames[i].data(), &packet).filter(|quote| !rules.is_own(quote.key.client));
+            lanes.fates[i] = match quote {
+                Some(Quote { key, .. }) => {
+                    let hash = self.connections.hash(&key);
+                    match self.connections.find(hash, &key).map(|id| self.connections.entry(id)) {
+                        // An earlier frame of this very burst made it.
+                        Some(entry) => Fate::Server(entry.server(), entry.method()),
+                        None => {
+                            self.first_packet(hash, &Packet { key, tcp_flags: 0, ..packet }, First { apart: true, anew: false }, rules, now)
+                        }
+                    }
+                }
+                None => Fate::Drop(Verdict::UnrelatedError),
+            };
+        }
+    }
 }
 
 /// Whether packets with this key are for a service of ours.
@@ -113,7 +141,7 @@ pub(crate) fn is_of_service(key: &Key, rules: &Rules) -> bool {
 }
 
 /// Whether the message's checksum is right (RFC 792, RFC 4443 section 2.3). One in several segments is taken to be.
-fn is_intact(frame: &[u8], packet: &Packet) -> bool {
+pub(crate) fn is_intact(frame: &[u8], packet: &Packet) -> bool {
     let Some(icmp) = frame.get(usize::from(packet.l4)..L3 + usize::from(packet.length)) else { return true };
     if packet.v4 {
         return checksum::internet(icmp) == 0;

@@ -7,7 +7,7 @@ use dpdk::burst::{BURST, Burst};
 use crate::connection::EntryId;
 use crate::handover::Journey;
 use crate::parse::Packet;
-use crate::service::ServerId;
+use crate::service::{Method, ServerId};
 use crate::verdict::Verdict;
 
 /// What has been decided about a frame so far.
@@ -15,8 +15,8 @@ use crate::verdict::Verdict;
 pub enum Fate {
     /// Nothing yet: the next stage looks at it.
     Undecided,
-    /// Bound for this real server: the forward stage sends it there.
-    Server(ServerId),
+    /// Bound for this real server: the stage of the method sends it there.
+    Server(ServerId, Method),
     /// To be sent on this port, counted under this verdict.
     Send(u16, Verdict),
     /// To be handed to the kernel.
@@ -65,6 +65,10 @@ pub struct Lanes {
     pub masqueraded: u64,
     /// A bit for each lane with a masqueraded packet that may be longer than the link that it leaves by takes.
     pub long: u64,
+    /// A bit for each lane whose packet is the first fragment of a flow's.
+    pub firsts: u64,
+    /// A bit for each lane whose ICMP error is about a service, but about no connection, and which the schedule stage is to decide about.
+    pub unrelated: u64,
     /// The key's hash; only for undecided flows.
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
@@ -91,6 +95,8 @@ impl Lanes {
             tunnelled: 0,
             masqueraded: 0,
             long: 0,
+            firsts: 0,
+            unrelated: 0,
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],

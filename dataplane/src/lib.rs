@@ -23,6 +23,7 @@ pub mod limiter;
 pub mod link;
 pub mod marks;
 pub mod masquerade;
+pub mod masqueraders;
 pub mod orders;
 pub mod parse;
 pub mod persist;

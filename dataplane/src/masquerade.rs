@@ -29,7 +29,7 @@ pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tra
     while lanes.masqueraded != 0 {
         let i = lanes.masqueraded.trailing_zeros() as usize;
         lanes.masqueraded &= lanes.masqueraded - 1;
-        let Fate::Server(server) = lanes.fates[i] else { continue };
+        let Fate::Server(server, _) = lanes.fates[i] else { continue };
         let packet = lanes.packets[i];
         let frame = &mut lanes.frames[i];
         let way = Mbuf::data(frame).get(6..12).and_then(|mac| mac.first_chunk()).map(|mac| Way { port, mac: *mac });
@@ -109,18 +109,47 @@ fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
     }
 }
 
+/// What the stage of replies looks at beside the frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The ports' MACs, by port.
+    pub macs: &'a [[u8; 6]],
+    /// The way to other workers.
+    pub handover: Option<&'a HandOver>,
+    /// The present.
+    pub now: Tick,
+}
+
+/// Whether a packet that no connection has comes from a masquerading real server's port, which is to be told so (`nat_icmp_send`); a
+/// reset or ABORT is not answered.
+fn is_of_no_connection(packet: &Packet, rules: &Rules) -> bool {
+    rules.settings.nat_icmp_send
+        && packet.tcp_flags & tcp::RST == 0
+        && rules.masqueraders.serve(Protocol::of_flow(packet.key.protocol), packet.key.client, packet.key.client_port)
+}
+
+/// Tells a real server, in the director's own name, that nobody waits for its packet.
+fn notify(lane: usize, packet: &Packet, rules: &Rules, errors: &mut IcmpErrors) -> Fate {
+    if let Some(own) = rules.routes.own_address_towards(packet.key.client) {
+        errors.ask_from(lane, Cause::PortUnreachable, Some(own));
+    }
+    Fate::Drop(Verdict::NoConnection)
+}
+
 impl Tracker {
     /// Stage: packets of masquerading real servers to their clients, among those without an entry of their own; those of
     /// other workers' connections are handed over. Asks for all index lines first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
     #[inline]
-    pub fn replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
-        if lanes.missed != 0 && rules.is_masquerading() {
-            self.translate_replies(lanes, rules, macs, handover, now);
+    pub fn replies(&mut self, lanes: &mut Lanes, ends: Ends<'_>, errors: &mut IcmpErrors) {
+        if lanes.missed != 0 && !ends.rules.masqueraders.is_empty() {
+            self.translate_replies(lanes, ends, errors);
         }
     }
 
     #[inline(never)]
-    fn translate_replies(&mut self, lanes: &mut Lanes, rules: &Rules, macs: &[[u8; 6]], handover: Option<&HandOver>, now: Tick) {
+    fn translate_replies(&mut self, lanes: &mut Lanes, Ends { rules, macs, handover, now }: Ends<'_>, errors: &mut IcmpErrors) {
         let mut candidates = lanes.missed;
         for i in each(lanes.missed) {
             if rules.is_own(lanes.packets[i].key.virtual_) {
@@ -132,11 +161,12 @@ impl Tracker {
         for i in each(candidates) {
             let packet = lanes.packets[i];
             let decided = if let Some(entry) = self.find_reply(lanes.hashes[i], &packet.key, rules) {
-                Some(self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now))
+                Some(self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now).unwrap_or_else(|fate| fate))
             } else {
                 // Where nobody ever had such a connection, nobody is asked.
                 let owner = self.directory.as_ref().and_then(|directory| directory.owner(&packet.key));
-                owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)))
+                let elsewhere = owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)));
+                elsewhere.or_else(|| is_of_no_connection(&packet, rules).then(|| notify(i, &packet, rules, errors)))
             };
             if let Some(fate) = decided {
                 lanes.long |= u64::from(matches!(fate, Fate::Send(..))) << i;
@@ -161,44 +191,43 @@ impl Tracker {
         self.connections.masquerade(entry, &reply)
     }
 
+    /// Addresses a frame to the client of connection `id`; of one that cannot leave nothing is changed. Gives the port that it
+    /// leaves by and its fate.
+    fn to_client(&self, id: EntryId, frame: &mut [u8], packet: &Packet, rules: &Rules, macs: &[[u8; 6]]) -> Result<Fate, Fate> {
+        let hop = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)).ok_or(Fate::Drop(Verdict::NoNextHop))?;
+        leave(frame, packet, hop, macs)?;
+        Ok(Fate::Send(hop.port, Verdict::Forwarded))
+    }
+
     /// A reply becomes one of the VIP's: counted, and with its part in the connection's state.
-    fn reply(&mut self, id: EntryId, frame: &mut Mbuf, packet: &Packet, rules: &Rules, macs: &[[u8; 6]], now: Tick) -> Fate {
+    fn reply(&mut self, id: EntryId, frame: &mut Mbuf, packet: &Packet, rules: &Rules, macs: &[[u8; 6]], now: Tick) -> Result<Fate, Fate> {
         let entry = *self.connections.entry(id);
-        let Some(hop) = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)) else {
-            return Fate::Drop(Verdict::NoNextHop);
-        };
-        let data = frame.data_mut();
-        match leave(data, packet, hop, macs) {
-            Ok(()) => {}
-            Err(fate) => return fate,
-        }
         let key = entry.key();
-        if translate::packet(data, packet, End::Source, key.virtual_, key.virtual_port).is_none() {
-            return Fate::Drop(Verdict::Short);
-        }
+        let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;
+        translate::packet(frame.data_mut(), packet, End::Source, key.virtual_, key.virtual_port).ok_or(Fate::Drop(Verdict::Short))?;
         count_reply(entry.server(), entry.service(), packet, rules);
         self.packet_out(id, packet, rules, now);
-        Fate::Send(hop.port, Verdict::Forwarded)
+        Ok(fate)
     }
 
     /// A later fragment of an answer with this key becomes one of the VIP's, and counts as so many bytes of it.
     ///
     /// One of a connection that has ended meanwhile is dropped. Cost: that of a reply's lookup.
-    pub(crate) fn reply_fragment(&self, key: &Key, frame: &mut Mbuf, packet: &Packet, bytes: u64, rules: &Rules, macs: &[[u8; 6]]) -> Fate {
-        let Some(id) = self.find_reply(self.connections.hash(key), key, rules) else { return Fate::Drop(Verdict::Fragment) };
+    pub(crate) fn reply_fragment(
+        &self,
+        key: &Key,
+        frame: &mut Mbuf,
+        packet: &Packet,
+        bytes: u64,
+        rules: &Rules,
+        macs: &[[u8; 6]],
+    ) -> Result<Fate, Fate> {
+        let id = self.find_reply(self.connections.hash(key), key, rules).ok_or(Fate::Drop(Verdict::Fragment))?;
         let entry = self.connections.entry(id);
-        let Some(hop) = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)) else {
-            return Fate::Drop(Verdict::NoNextHop);
-        };
-        let data = frame.data_mut();
-        if let Err(fate) = leave(data, packet, hop, macs) {
-            return fate;
-        }
-        if translate::later_fragment(data, packet, End::Source, entry.key().virtual_).is_none() {
-            return Fate::Drop(Verdict::Short);
-        }
+        let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;
+        translate::later_fragment(frame.data_mut(), packet, End::Source, entry.key().virtual_).ok_or(Fate::Drop(Verdict::Short))?;
         for_reply(entry.server(), entry.service(), rules, |traffic| traffic.out_bytes.add(bytes));
-        Fate::Send(hop.port, Verdict::Forwarded)
+        Ok(fate)
     }
 
     /// An ICMP error from the real server's side, about a request, becomes one from the VIP, about what the client sent.
@@ -210,22 +239,14 @@ impl Tracker {
         quote: &Quote,
         rules: &Rules,
         macs: &[[u8; 6]],
-    ) -> Fate {
+    ) -> Result<Fate, Fate> {
         let entry = self.connections.entry(id);
-        let Some(hop) = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)) else {
-            return Fate::Drop(Verdict::NoNextHop);
-        };
-        let data = frame.data_mut();
-        if let Err(fate) = leave(data, packet, hop, macs) {
-            return fate;
-        }
-        let key = entry.key();
-        let l4 = usize::from(packet.l4);
-        if translate::icmp_error(data, packet.v4, l4, quote.l4, End::Source, key.virtual_, key.virtual_port).is_none() {
-            return Fate::Drop(Verdict::Short);
-        }
+        let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;
+        let (key, l4) = (entry.key(), usize::from(packet.l4));
+        translate::icmp_error(frame.data_mut(), packet.v4, l4, quote.l4, End::Source, key.virtual_, key.virtual_port)
+            .ok_or(Fate::Drop(Verdict::Short))?;
         count_reply(entry.server(), entry.service(), packet, rules);
-        Fate::Send(hop.port, Verdict::Forwarded)
+        Ok(fate)
     }
 
     /// Moves the state of a connection by its real server's packet and restarts its timer.
@@ -289,7 +310,7 @@ fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Ru
 }
 
 /// Counts with what is the real server's and what is the service's, unless the real server was removed, as IPVS does.
-fn for_reply(server: ServerId, service: ServiceId, rules: &Rules, count: impl Fn(&Traffic)) {
+pub(crate) fn for_reply(server: ServerId, service: ServiceId, rules: &Rules, count: impl Fn(&Traffic)) {
     let Some(target) = rules.server(server).filter(|target| target.available) else { return };
     count(&target.share.traffic);
     if let Some(service) = rules.service_ref(service) {

@@ -135,6 +135,9 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
         ip if ip == Protocol::Ip as u8 => Protocol::Ip,
         number => Protocol::of_flow(number),
     };
+    if filter.server_id.is_some_and(|id| id != entry.server()) {
+        return None;
+    }
     let server = &rules.server(entry.server())?.server;
     let key = entry.key();
     let put_aside = entry.is_template() && key.virtual_port == NO_PORT;

@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::connection::entry::{TEMPLATE, flags};
 use crate::connection::{EntryId, Key, NewEntry};
 use crate::rules::Rules;
-use crate::service::{Persistence, Protocol, ServerId, ServiceId};
+use crate::service::{Drain, Persistence, Protocol, ServerId, ServiceId};
 use crate::tcp::State;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -29,7 +29,7 @@ pub(crate) struct Followed {
 impl Tracker {
     /// Where a new connection `key` of a persistent service goes.
     ///
-    /// A template is followed whatever the real server's weight, unless that is 0 and `expire_quiescent_template` is on. When
+    /// A template is followed whatever the real server's weight, unless that is 0 and `expire_quiescent_template` is on, or it is being drained. When
     /// its real server was removed, the service schedules anew and another template says so from then on; if another worker has
     /// done so for this client, that holds here as well. Cost: one lookup, and the scheduler's for a client without a template;
     /// with several workers, what [`Affinity`](crate::affinity::Affinity) says.
@@ -123,12 +123,12 @@ impl Tracker {
 /// Whether new connections may follow a template to this real server.
 fn may_be_followed(server: ServerId, rules: &Rules) -> bool {
     let Some(target) = rules.server(server) else { return false };
-    target.available && !(target.quiescent && rules.settings.expire_quiescent_template)
+    target.available && target.drain == Drain::No && !(target.quiescent && rules.settings.expire_quiescent_template)
 }
 
 /// Whether what another worker says about a client of the service may be followed: the place may have come to another real server
 /// meanwhile. Cost: linear in the service's real servers.
-fn is_member(server: ServerId, service: ServiceId, rules: &Rules) -> bool {
+pub(crate) fn is_member(server: ServerId, service: ServiceId, rules: &Rules) -> bool {
     let members = rules.service_ref(service).map(|found| &found.service.members);
     may_be_followed(server, rules) && members.is_some_and(|members| members.iter().any(|member| member.server == server))
 }

@@ -97,7 +97,7 @@ impl Tracker {
             self.overflow.until = Some(now.after_seconds(rules.settings.timeouts.tcp));
         }
         self.counts.without_entry += 1;
-        Fate::Server(target.server.id)
+        Fate::Server(target.server.id, target.method)
     }
 
     /// The hash by which packets of this connection are forwarded without an entry: its own, or its client's with persistence.

@@ -11,6 +11,8 @@ pub struct Network {
     pub prefix: Address,
     /// The bits that all its addresses have in common, as [`Address`] holds them.
     pub mask: u128,
+    /// Our own address in it.
+    pub own: Address,
 }
 
 /// A port's networks and routers.
@@ -32,6 +34,14 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// Our own address that `neighbour` knows us by: the one in its network, else the first of its family. Cost: one comparison for
+    /// each network that a port is connected to.
+    pub fn own_address_towards(&self, neighbour: Address) -> Option<Address> {
+        let networks = || self.ports.iter().flat_map(|port| &port.networks);
+        let of_network = networks().filter(|n| neighbour.0 & n.mask == n.prefix.0).max_by_key(|n| n.mask);
+        of_network.or_else(|| networks().find(|n| n.own.is_v4() == neighbour.is_v4())).map(|n| n.own)
+    }
+
     /// Where a reply to `client` goes.
     ///
     /// A client on a network of ours gets it at the MAC that it sends from, and any other by the gateway of the port that its
@@ -60,7 +70,7 @@ mod tests {
     }
 
     fn port(network: Option<u32>, gateway: Option<NextHop>) -> PortRoutes {
-        let networks = network.map(|n| Network { prefix: Address::v4(n), mask: u128::MAX << 8 });
+        let networks = network.map(|n| Network { prefix: Address::v4(n), mask: u128::MAX << 8, own: Address::v4(n | 10) });
         PortRoutes { networks: networks.into_iter().collect(), gateways: [gateway, None], mtu: 1500 }
     }
 
@@ -74,6 +84,14 @@ mod tests {
         assert_eq!(routes.way_to(AWAY, learned(0)), Some(hop(0, 1)));
         assert_eq!(routes.way_to(AWAY, learned(1)), Some(hop(1, 2)));
         assert_eq!(routes.way_to(AWAY, None), Some(hop(0, 1)));
+    }
+
+    #[test]
+    fn a_neighbour_knows_us_by_the_address_in_its_network() {
+        let routes = Routes { ports: vec![port(Some(0x0a14_0000), None), port(Some(0x0a0a_1800), None)] };
+        assert_eq!(routes.own_address_towards(NEAR), Some(Address::v4(0x0a0a_180a)));
+        assert_eq!(routes.own_address_towards(AWAY), Some(Address::v4(0x0a14_000a)), "the first of its family");
+        assert_eq!(routes.own_address_towards(Address(0x2001_0db8 << 96 | 1)), None);
     }
 
     #[test]

@@ -10,9 +10,10 @@ use crate::address::Address;
 use crate::command::{Batch, LocalAddresses};
 use crate::connection::Key;
 use crate::marks::Marks;
+use crate::masqueraders::Masqueraders;
 use crate::routes::Routes;
 use crate::schedule::{Memory, Pick, Scheduler};
-use crate::service::{Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
+use crate::service::{Drain, Method, NextHop, RealServer, ServerId, ServiceId, ServiceKey, Thresholds, VirtualService};
 use crate::settings::{Settings, Timeouts};
 use crate::stats::{ServerShare, Traffic};
 use crate::tick::Tick;
@@ -33,6 +34,7 @@ pub struct ServiceRules {
 
 /// A real server with what every packet to it needs beside it, so that forwarding touches one line.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct ServerRules {
     /// Where frames leave; `None` while unknown, and never one of our own MACs.
     pub next_hop: Option<NextHop>,
@@ -42,10 +44,14 @@ pub struct ServerRules {
     pub available: bool,
     /// Whether its weight is 0.
     pub quiescent: bool,
+    /// Whether it is being drained.
+    pub drain: Drain,
     /// How many connections it is given at most.
     pub thresholds: Thresholds,
-    /// How requests reach it.
+    /// How requests of new connections reach it.
     pub method: Method,
+    /// Whether it masquerades, or did in this place, so that connections of it may be masqueraded.
+    pub masqueraded: bool,
     /// This worker's share of its counters.
     pub share: Arc<CachePadded<ServerShare>>,
     /// The snapshot.
@@ -91,10 +97,8 @@ pub struct Rules {
     locals: Arc<LocalAddresses>,
     /// Ways to clients, for replies of masquerading real servers.
     pub routes: Arc<Routes>,
-    /// Masquerading real servers.
-    masquerading: u32,
-    /// How many of them have each RIP.
-    masquerading_rips: HashMap<Address, u32>,
+    /// Real servers that masquerade or did.
+    pub masqueraders: Masqueraders,
     /// Whether a batch took a real server out of its service; for whoever looks to put back.
     pub servers_left: bool,
     /// What this worker's schedulers share.
@@ -122,8 +126,7 @@ impl Rules {
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
             routes: Arc::new(Routes::default()),
-            masquerading: 0,
-            masquerading_rips: HashMap::with_capacity(2 * empty(servers)),
+            masqueraders: Masqueraders::new(servers),
             servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
             marks: Arc::new(Marks::default()),
@@ -150,26 +153,18 @@ impl Rules {
                 loops: server.next_hop.is_some_and(|hop| macs.contains(&hop.mac)),
                 available: server.available,
                 quiescent: server.weight == 0,
+                drain: server.drain,
                 thresholds: server.thresholds,
                 method: server.method,
+                masqueraded: server.method == Method::Masquerading || kept(slot.as_ref(), &server),
                 share: Arc::clone(server.stats.share(worker)),
                 server,
             });
-            let masquerading = |rules: &Option<ServerRules>| {
-                rules.as_ref().filter(|rules| rules.method == Method::Masquerading).map(|rules| rules.server.address)
-            };
-            if let Some(rip) = masquerading(&new) {
-                self.masquerading += 1;
-                *self.masquerading_rips.entry(rip).or_default() += 1;
+            if let Some(old) = slot.as_ref().filter(|old| old.masqueraded) {
+                self.masqueraders.leave(&old.server);
             }
-            if let Some(rip) = masquerading(slot) {
-                self.masquerading -= 1;
-                if let Some(count) = self.masquerading_rips.get_mut(&rip) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.masquerading_rips.remove(&rip);
-                    }
-                }
+            if let Some(new) = new.as_ref().filter(|new| new.masqueraded) {
+                self.masqueraders.enter(&new.server);
             }
             self.servers_left |= slot.as_ref().is_some_and(|old| old.available) && !new.as_ref().is_some_and(|new| new.available);
             self.ways.lead(*id, new.as_ref());
@@ -269,18 +264,6 @@ impl Rules {
         self.servers.get(id.0 as usize)?.as_ref()
     }
 
-    /// Whether any real server masquerades, so that packets may be replies.
-    #[inline]
-    pub const fn is_masquerading(&self) -> bool {
-        self.masquerading != 0
-    }
-
-    /// Whether this is the RIP of a masquerading real server. Cost: one hash lookup, or a load where there is none.
-    #[inline]
-    pub fn is_masquerading_server(&self, address: Address) -> bool {
-        self.masquerading != 0 && self.masquerading_rips.contains_key(&address)
-    }
-
     /// Whether we answer for this address on this port.
     #[inline]
     pub fn is_local(&self, address: Address, port: u16) -> bool {
@@ -293,6 +276,12 @@ impl Rules {
         self.locals.addresses.contains_key(&address)
     }
 
+    /// Whether this is a VIP, also one that is not answered for yet because another machine may have it.
+    #[inline]
+    pub fn is_vip(&self, address: Address) -> bool {
+        self.locals.vips.contains(&address)
+    }
+
     /// Whether a packet from an address of our own to another is a real server's answer to a health check of ours.
     pub fn answers_check(&self, source: Address, destination: Address) -> bool {
         self.locals.probed.contains(&source) && self.is_own(destination) && !self.locals.vips.contains(&destination)
@@ -303,4 +292,10 @@ impl Rules {
     pub fn is_service_address(&self, address: Address) -> bool {
         self.locals.vips.contains(&address) || (self.marks.cover(address) && !self.is_own(address))
     }
+}
+
+/// Whether the real server in this place is the same one, and connections of it may be masqueraded.
+fn kept(place: Option<&ServerRules>, server: &RealServer) -> bool {
+    let same = |old: &ServerRules| (old.server.address, old.server.port) == (server.address, server.port);
+    place.is_some_and(|old| old.masqueraded && same(old))
 }

@@ -190,6 +190,28 @@ pub struct NextHop {
     pub mtu: u16,
 }
 
+/// Whether a real server is being drained, and what becomes of its connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Drain {
+    /// It is not.
+    #[default]
+    No,
+    /// They stay until they end by themselves. Persistence brings no new ones.
+    Wait,
+    /// Each ends with its client's next packet, which is answered with a TCP reset, or with port unreachable.
+    Reset,
+    /// Each ends with its client's next packet, which is scheduled as if it were the first of a connection.
+    Reschedule,
+}
+
+impl Drain {
+    /// Whether a connection ends with its next packet.
+    #[inline]
+    pub const fn ends_connections(self) -> bool {
+        matches!(self, Self::Reset | Self::Reschedule)
+    }
+}
+
 /// A real server as entries refer to it; outlives its membership in the service while entries are left.
 #[derive(Debug)]
 pub struct RealServer {
@@ -199,14 +221,18 @@ pub struct RealServer {
     pub address: Address,
     /// The rport; for direct routing the service's vport; 0 for that of each packet.
     pub port: u16,
-    /// How requests reach it.
+    /// The protocol of its service; [`Protocol::Ip`] of one by mark.
+    pub protocol: Protocol,
+    /// How requests of new connections reach it; each connection keeps the method that it was made with.
     pub method: Method,
-    /// The tunnel to it; `None` for the other methods.
+    /// The tunnel to it, for connections that were made with that method; `None` where the director has no address of its family.
     pub tunnel: Option<Tunnel>,
     /// `true` while it is a member of its service; `false` once removed, when entries may still refer to it.
     pub available: bool,
     /// Its weight; 0 is quiescent: no new connections.
     pub weight: u32,
+    /// Whether it is being drained. One whose connections end with their next packet must not be available.
+    pub drain: Drain,
     /// How many connections it is given at most.
     pub thresholds: Thresholds,
     /// `None` while its MAC is not known: then it is not scheduled and its frames are dropped with a verdict of their own.

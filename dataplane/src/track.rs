@@ -10,11 +10,12 @@ use crate::defence::Defence;
 use crate::handover::Directory;
 use crate::icmp_error::{Cause, IcmpErrors};
 use crate::lanes::{Fate, Lanes, each};
-use crate::parse::Packet;
+use crate::parse::{Kind, Packet};
+use crate::persist::is_member;
 use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
 use crate::sctp;
-use crate::service::{Method, NoRealServer, Protocol, ServerId, ServiceKey};
+use crate::service::{Drain, Method, NoRealServer, Protocol, ServerId, ServiceId, ServiceKey};
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -22,6 +23,8 @@ use crate::verdict::Verdict;
 
 /// The source port that IPVS never schedules: FTP's data connections come from the real server's side.
 const FTP_DATA: u16 = 20;
+/// Seconds that an entry lives which no packet of its own has reached.
+const FRESH: u32 = 3;
 
 /// What the connection stages work on.
 #[derive(Debug)]
@@ -48,6 +51,15 @@ pub(crate) struct Counts {
     pub(crate) without_entry: u64,
     pub(crate) dropped_entries: u64,
     pub(crate) unshared_templates: u64,
+}
+
+/// What is known of a packet that is to begin a connection.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct First {
+    /// The connection's other packets may come to another worker, which is to choose the same real server.
+    pub(crate) apart: bool,
+    /// Its connection was ended to be scheduled again: it may begin one whatever its flags are.
+    pub(crate) anew: bool,
 }
 
 impl Tracker {
@@ -126,13 +138,25 @@ impl Tracker {
             let known = self.connections.find(hash, &packet.key).map(|id| self.packet_of(id, &packet, rules, now));
             lanes.fates[i] = match known {
                 Some(fate) if fate != Fate::Undecided => fate,
-                _ => self.first_packet(hash, &packet, rules, now),
+                _ => match self.drained(hash, &packet, rules) {
+                    Drain::Reset => Fate::Drop(Verdict::NoRealServer),
+                    drain => self.first_packet(
+                        hash,
+                        &packet,
+                        First { apart: lanes.firsts >> i & 1 != 0, anew: drain == Drain::Reschedule },
+                        rules,
+                        now,
+                    ),
+                },
             };
             if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer)
                 && let Some(cause) = self.refusal.take()
             {
                 errors.ask(i, cause);
             }
+        }
+        if lanes.unrelated != 0 {
+            self.schedule_errors(lanes, rules, now);
         }
     }
 
@@ -150,12 +174,16 @@ impl Tracker {
             return fate;
         }
         self.packet_in(id, packet, target, rules, now);
-        Fate::Server(server)
+        Fate::Server(server, self.connections.entry(id).method())
     }
 
     /// Whether a SYN begins a new connection in the place of an old one, and what becomes of packets of a removed real server.
     #[inline(never)]
     fn ends_or_drops(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, rules: &Rules) -> Option<Fate> {
+        if !target.available && target.drain.ends_connections() {
+            // The schedule stage sees to it.
+            return Some(Fate::Undecided);
+        }
         let settings = &rules.settings;
         let begins = packet.tcp_flags & tcp::SYN != 0
             && (settings.expire_nodest_conn && target.quiescent || ended(self.connections.entry(id), settings.conn_reuse_mode));
@@ -224,12 +252,32 @@ impl Tracker {
         }
     }
 
-    /// Schedules the first packet of a connection.
+    /// Ends the packet's connection if that is what draining its real server says; which of both, where it did. A packet that begins or ends a
+    /// connection itself is not reset.
+    fn drained(&mut self, hash: u64, packet: &Packet, rules: &Rules) -> Drain {
+        let Some(id) = self.connections.find(hash, &packet.key) else { return Drain::No };
+        let Some(target) = rules.server(self.connections.entry(id).server()) else { return Drain::No };
+        if target.available || !target.drain.ends_connections() || !self.end(id, rules) {
+            return Drain::No;
+        }
+        if target.drain == Drain::Reset {
+            if packet.tcp_flags & (tcp::SYN | tcp::RST) != 0 {
+                return Drain::No;
+            }
+            self.refusal = refusal(NoRealServer::Reset, Protocol::of_flow(packet.key.protocol));
+        }
+        target.drain
+    }
+
+    /// Schedules the first packet of a connection, or an ICMP error that quotes one (`schedule_icmp`), under the quote's key.
+    ///
     #[inline(never)]
-    fn first_packet(&mut self, hash: u64, packet: &Packet, rules: &mut Rules, now: Tick) -> Fate {
+    pub(crate) fn first_packet(&mut self, hash: u64, packet: &Packet, First { apart, anew }: First, rules: &mut Rules, now: Tick) -> Fate {
         let key = &packet.key;
         let protocol = Protocol::of_flow(key.protocol);
+        let quoted = packet.kind != Kind::Flow;
         let sloppy = match protocol {
+            _ if anew => true,
             Protocol::Tcp => rules.settings.sloppy_tcp,
             Protocol::Sctp => rules.settings.sloppy_sctp,
             Protocol::Udp | Protocol::Ip => true,
@@ -241,7 +289,7 @@ impl Tracker {
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
         let Some(id) = rules.find_marked(key).or_else(|| rules.find(&service_key)) else { return Fate::Kernel };
-        if packet.tcp_flags & tcp::RST != 0 || !(sloppy || packet.tcp_flags & tcp::SYN != 0) {
+        if packet.tcp_flags & tcp::RST != 0 || !(sloppy || quoted || packet.tcp_flags & tcp::SYN != 0) {
             if self.overflow.is_in_force(now) {
                 return self.forward_without_entry(hash, packet, id, false, rules, now);
             }
@@ -263,7 +311,10 @@ impl Tracker {
             Some(Ok(followed)) => Some(followed),
             None => None,
         };
-        let Some(server) = followed.map(|f| f.server).or_else(|| rules.schedule(id, key, now)) else {
+        let Some(server) = followed
+            .map(|f| f.server)
+            .or_else(|| self.choose(key, id, apart.then_some(if quoted { FRESH } else { default_timeouts.udp }), rules, now))
+        else {
             return Fate::Drop(Verdict::NoRealServer);
         };
         let (Some(found), Some(target)) = (rules.service_ref(id), rules.server(server)) else {
@@ -274,9 +325,15 @@ impl Tracker {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             // Replies of a masquerading real server pass the director, all others do not.
             let masqueraded = target.method == Method::Masquerading;
-            let (seen, flags) = if masqueraded { (sctp::Table::Input, 0) } else { (sctp::Table::InputOnly, flags::NO_OUTPUT) };
-            let association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
+            let (seen, flags) = match target.method {
+                Method::Masquerading => (sctp::Table::Input, 0),
+                Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
+                Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
+            };
+            let association = if quoted { sctp::State::None } else { sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags)) };
             let (state, seconds) = match protocol {
+                // No packet of its own has come: the time that IPVS gives an entry before that.
+                _ if quoted => (State::None, FRESH),
                 Protocol::Tcp => {
                     let state = tcp::next(Table::of_client(!masqueraded, self.defence.secure), State::None, packet.tcp_flags);
                     (state, state.timeout(timeouts))
@@ -322,7 +379,26 @@ impl Tracker {
             counters.connections.add(1);
             count_packet(counters, packet);
         }
-        Fate::Server(server)
+        Fate::Server(server, target.method)
+    }
+
+    /// The real server for a new connection of service `id`: that of another worker which has begun it with a part of a packet, else the
+    /// scheduler's. One that begins so here is agreed on for `apart` seconds. Cost beyond the scheduler's: one load with several workers,
+    /// while no connection has begun so.
+    fn choose(&self, key: &Key, id: ServiceId, apart: Option<u32>, rules: &mut Rules, now: Tick) -> Option<ServerId> {
+        let Some(affinity) = self.connections.affinity() else { return rules.schedule(id, key, now) };
+        let begun = affinity.server_of_flow(key, now).filter(|server| is_member(*server, id, rules));
+        let server = begun.or_else(|| rules.schedule(id, key, now))?;
+        let one_packet = rules.service_ref(id).is_some_and(|found| found.service.one_packet);
+        let Some(seconds) = apart.filter(|_| !one_packet) else { return Some(server) };
+        Some(affinity.agree_on_flow(key, server, now, seconds * Tick::PER_SECOND, |other| is_member(other, id, rules)))
+    }
+
+    /// What workers agreed on about connection `id`, which has this key, holds on.
+    pub(crate) fn keep_flow(&self, id: EntryId, key: &Key, rules: &Rules, now: Tick) {
+        if let Some(affinity) = self.connections.affinity() {
+            affinity.keep_flow(key, self.connections.entry(id).server(), now, rules.settings.timeouts.udp * Tick::PER_SECOND);
+        }
     }
 
     /// Ends an entry at once; a template only once no connection of its own is left. Whether it did.
@@ -350,9 +426,10 @@ impl Tracker {
         }
     }
 
-    /// The real server of the connection with this key, without counting a packet.
-    pub fn server_of(&self, key: &Key) -> Option<ServerId> {
-        self.connections.find(self.connections.hash(key), key).map(|id| self.connections.entry(id).server())
+    /// The real server of the connection with this key and the connection's method, without counting a packet.
+    pub fn server_of(&self, key: &Key) -> Option<(ServerId, Method)> {
+        let entry = self.connections.entry(self.connections.find(self.connections.hash(key), key)?);
+        Some((entry.server(), entry.method()))
     }
 }
 

@@ -70,6 +70,10 @@ verdicts! {
     FragmentOverlap => "fragment_overlap",
     /// A later fragment whose first one did not come in time.
     FragmentLost => "fragment_lost",
+    /// From a masquerading real server's rport, but of no connection: it gets ICMP port unreachable (`nat_icmp_send`), rate limited.
+    NoConnection => "no_connection",
+    /// A first fragment of a masqueraded SCTP packet whose port would change: the checksum over all of the packet cannot be mended.
+    FragmentChecksum => "fragment_checksum",
     /// No real server takes new connections; the client gets ICMP port unreachable, rate limited, or what its service says.
     NoRealServer => "no_real_server",
     /// The entry's real server was removed (`expire_nodest_conn` 0).
@@ -78,7 +82,7 @@ verdicts! {
     NoNextHop => "no_next_hop",
     /// The TTL or hop limit ran out; the client gets ICMP time exceeded, rate limited.
     TtlExpired => "ttl_expired",
-    /// An ICMP error that says how long a packet through one of our tunnels may be: taken notice of, not sent on.
+    /// An ICMP error about a packet of one of our tunnels: the client whose packet was inside is told what it says, rate limited.
     TunnelError => "tunnel_error",
     /// Longer than the link to the real server takes; the client gets "fragmentation needed" or "packet too big".
     TooBig => "too_big",

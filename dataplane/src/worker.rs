@@ -24,17 +24,17 @@ use crate::cut::cut_long;
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
 use crate::handover::{Came, HandOver, Journey};
-use crate::icmp_error::{self, Cause, IcmpErrors};
+use crate::icmp_error::{self, Cause, IcmpErrors, Wanted};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
 use crate::link::{Origin, Outgoing, PortQueues, Tally, push_by, send_tagged_from};
-use crate::masquerade::masquerade;
+use crate::masquerade::{Ends, masquerade};
 use crate::orders::Orders;
 use crate::reset;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
-use crate::tunnel::Tunnels;
+use crate::tunnel::{Around, Tunnels};
 use crate::verdict::Verdict;
 use crate::vlan::{VlanQueues, Vlans};
 
@@ -297,17 +297,20 @@ impl Worker {
         parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
         let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
         self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });
-        self.tunnels.take_notice(&mut self.lanes, port_number, &self.rules, &self.tracker, now);
+        let around =
+            Around { port: port_number, rules: &self.rules, tracker: &self.tracker, macs: &self.macs, pool: &self.sides[port].pool, now };
+        self.tunnels.take_notice(&mut self.lanes, around, &mut self.handover, &mut self.errors);
         let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
         classify(&mut self.lanes, sight, &mut self.handover);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
-        self.tracker.replies(&mut self.lanes, &self.rules, &self.macs, self.handover.as_ref(), now);
+        let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };
+        self.tracker.replies(&mut self.lanes, ends, &mut self.errors);
         self.fragments.pass_on(&mut self.lanes, &self.rules, &mut self.handover);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
-        self.fragments.learn(&self.lanes, &self.rules, &self.tracker, now);
+        self.fragments.learn(&mut self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);
         masquerade(&mut self.lanes, port_number, &self.rules, &mut self.tracker, &self.macs, &mut self.errors);
@@ -334,12 +337,15 @@ impl Worker {
 
     /// Answers the frames that drew an ICMP error or a reset, on the port they came by, before they are freed.
     fn send_icmp_errors(&mut self, port: usize) {
-        for (lane, cause) in self.errors.take() {
+        for (port, frame) in self.errors.take_ready() {
+            let _ = push_by(&mut self.outgoing, &self.vlans, port, frame, Origin::IcmpError, &mut self.tally);
+        }
+        for Wanted { lane, cause, source } in self.errors.take() {
             let offending = self.lanes.frames[lane].data();
             let (pool, packet, our_mac) = (&self.sides[port].pool, &self.lanes.packets[lane], self.macs[port]);
             let (answer, origin) = match cause {
                 Cause::Reset => (reset::write(pool, offending, packet, our_mac), Origin::Reset),
-                cause => (icmp_error::write(pool, offending, packet, our_mac, cause), Origin::IcmpError),
+                cause => (icmp_error::write(pool, offending, packet, our_mac, cause, source), Origin::IcmpError),
             };
             if let Some(frame) = answer {
                 let port = u16::try_from(port).unwrap_or(u16::MAX);
@@ -424,7 +430,7 @@ impl Worker {
                     continue;
                 }
                 // Every stage before has decided: a frame without a fate has no real server to go to.
-                Fate::Undecided | Fate::Server(_) => (Verdict::NoNextHop, frame),
+                Fate::Undecided | Fate::Server(..) => (Verdict::NoNextHop, frame),
             };
             self.tally.count(refused.0);
             let _ = dropped.push(refused.1);

@@ -38,11 +38,24 @@ eal_test! {
         let mut forged = reply.clone();
         forged[22..28].copy_from_slice(&[2, 0, 0, 0, 9, 9]);
         lab.expect(&forged, &["bad_neighbour_message"]);
-        lab.expect(&arp_request(ROUTER_MAC, [10, 10, 24, 88], [10, 10, 24, 88]), &["own_source"]);
+        lab.expect(&arp_request(ROUTER_MAC, [10, 10, 24, 10], [10, 10, 24, 10]), &["own_source"]);
         let mut token_ring = reply.clone();
         token_ring[15] = 6;
         lab.expect(&token_ring, &["bad_neighbour_message"]);
         lab.expect(&reply[..30], &["short"]);
+    }
+
+    fn who_else_speaks_for_a_vip_is_let_through_to_the_watch(eal) {
+        const VIP: [u8; 4] = [10, 10, 24, 88];
+        let mut lab = Lab::new(eal);
+        let mut reply = arp_request(ROUTER_MAC, VIP, [10, 10, 24, 10]);
+        reply[21] = 2;
+        for claim in [arp_request(ROUTER_MAC, VIP, VIP), arp_request(ROUTER_MAC, VIP, ASKER), reply] {
+            lab.expect(&claim, &["exception"]);
+        }
+        assert_eq!(lab.kernel().len(), 3);
+        lab.expect(&arp_request(OUR_MAC, VIP, VIP), &["own_source"]);
+        assert!(lab.kernel().is_empty(), "our own announcement that came back claims nothing");
     }
 
     fn neighbour_solicitations_are_answered(eal) {

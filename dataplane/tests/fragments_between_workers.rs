@@ -6,15 +6,12 @@ mod common;
 use std::sync::Arc;
 
 use common::frame::*;
-use common::several::{ROOM, Several};
+use common::several::Several;
 use common::*;
-use dataplane::command::{Batch, LocalAddresses};
-use dataplane::connection::Replies;
 use dataplane::handover::DEPTH;
-use dataplane::routes::{PortRoutes, Routes};
-use dataplane::schedule::Buckets;
-use dataplane::service::{Protocol::*, SchedulerKind::*, *};
-use dataplane::stats::{ServerStats, ServiceStats};
+use dataplane::service::{Method::*, Protocol::*};
+use dataplane::settings::Settings;
+use dataplane::stats::ServiceStats;
 use dataplane::verdict::Verdict;
 use dpdk::eal::Eal;
 use dpdk::eal_test;
@@ -34,59 +31,9 @@ struct Stats {
 /// Workers with a masquerading service on TCP port 80, and one of two real servers by direct routing on UDP port 53.
 fn two_services(eal: Eal, workers: usize) -> (Several, Stats) {
     let mut several = Several::new(eal, workers);
-    let server = |id, n, method, port| {
-        Arc::new(RealServer {
-            id: ServerId(id),
-            address: address(&format!("10.10.24.{n}")),
-            port,
-            method,
-            thresholds: Thresholds::default(),
-            tunnel: None,
-            available: true,
-            weight: 1,
-            next_hop: Some(NextHop { port: 0, mac: server_mac(n), mtu: MTU }),
-            stats: Arc::new(ServerStats::new(workers)),
-        })
-    };
-    let direct = Method::DirectRouting;
-    let servers = [server(0, 21, Method::Masquerading, 8080), server(1, 22, direct, 53), server(2, 23, direct, 53)];
-    let service = |id, protocol, port, of: &[Arc<RealServer>]| {
-        let member = |of: &Arc<RealServer>| {
-            let stats = Arc::clone(&of.stats);
-            Member { server: of.id, weight: 1, reachable: true, limited: false, stats }
-        };
-        Arc::new(VirtualService {
-            id: ServiceId(id),
-            key: ServiceKey { protocol, address: address(VIP), port },
-            scheduler: RoundRobin,
-            one_packet: false,
-            persistence: None,
-            revision: 1,
-            members: of.iter().map(member).collect(),
-            buckets: Buckets::default(),
-            timeouts: None,
-            no_real_server: NoRealServer::Icmp,
-            stats: Arc::new(ServiceStats::new(workers)),
-        })
-    };
-    let services = [service(0, Tcp, 80, &servers[..1]), service(1, Udp, 53, &servers[1..])];
-    let locals = Arc::new(LocalAddresses {
-        addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
-        vips: [VIP].map(address).into_iter().collect(),
-        macs: vec![OUR_MAC],
-        ..LocalAddresses::default()
-    });
-    let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] });
-    several.apply(|| Batch {
-        version: 1,
-        services: services.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
-        servers: servers.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
-        locals: Some(Arc::clone(&locals)),
-        routes: Some(Arc::clone(&routes)),
-        replies: Some(Replies::new(ROOM).expect("memory")),
-        ..Batch::default()
-    });
-    let [web, dns] = services.map(|service| Arc::clone(&service.stats));
+    let services = [(Tcp, 80, &[(21, Masquerading, 8080)][..]), (Udp, 53, &[(22, DirectRouting, 53), (23, DirectRouting, 53)])];
+    let mut stats = several.services(Settings::default(), &services);
+    let [dns, web] = [stats.remove(1), stats.remove(0)];
     (several, Stats { web, dns })
 }
 
@@ -178,6 +125,37 @@ eal_test! {
         }
         assert_eq!(several.flow(), [(1, 18, 0), (18, 0, 18)]);
         assert_eq!((stats.web.sum().out_packets, stats.web.sum().out_bytes), (6, 6 * 940));
+        several.assert_no_leak();
+    }
+
+    fn whole_packets_follow_the_fragment_that_began_their_flow_on_another_worker(eal) {
+        let (mut several, _) = two_services(eal, 3);
+        for port in 2000..2012 {
+            let fragments = several.send(0, &three(port), 5).concat();
+            assert!(fragments.len() == 3 && fragments.iter().all(|frame| frame[..6] == fragments[0][..6]));
+            // RSS brings a flow's whole packets to one worker, but which one only the device knows.
+            let whole = udp_of(&format!("198.51.100.1:{port}"), DNS, &[7; 10]);
+            let to = usize::from(port) % 3;
+            for _ in 0..3 {
+                assert_eq!(several.send(to, std::slice::from_ref(&whole), 1).concat()[0][..6], fragments[0][..6], "{port}");
+            }
+            let more = cut(&udp_of(&format!("198.51.100.1:{port}"), DNS, &[7; 1000]), 9, &[400, 400]);
+            assert!(several.send(0, &more, 5).concat().iter().all(|frame| frame[..6] == fragments[0][..6]));
+        }
+        several.flow();
+        several.assert_no_leak();
+    }
+
+    fn what_a_fragment_began_is_agreed_on_for_as_long_as_its_fragments_come(eal) {
+        let (mut several, _) = two_services(eal, 2);
+        let chosen = several.send(0, &three(2000), 5).concat()[0][..6].to_vec();
+        for n in 1..6 {
+            several.now = several.now.after_seconds(200);
+            let more = cut(&udp_of("198.51.100.1:2000", DNS, &[7; 1000]), n, &[400, 400]);
+            assert!(several.send(0, &more, 5).concat().iter().all(|frame| frame[..6] == chosen));
+        }
+        let whole = udp_of("198.51.100.1:2000", DNS, &[7; 10]);
+        assert_eq!(several.send(1, &[whole], 1).concat()[0][..6], chosen);
         several.assert_no_leak();
     }
 }

@@ -6,15 +6,12 @@ mod common;
 use std::sync::Arc;
 
 use common::frame::*;
-use common::several::{ROOM, Several, take};
+use common::several::{Several, take};
 use common::*;
-use dataplane::command::{Batch, LocalAddresses};
-use dataplane::connection::Replies;
 use dataplane::handover::DEPTH;
-use dataplane::routes::{PortRoutes, Routes};
-use dataplane::schedule::Buckets;
-use dataplane::service::{Protocol::*, SchedulerKind::*, *};
-use dataplane::stats::{ServerStats, ServiceStats};
+use dataplane::service::{Method::*, Protocol::*};
+use dataplane::settings::Settings;
+use dataplane::stats::ServiceStats;
 use dataplane::verdict::Verdict;
 use dpdk::eal::Eal;
 use dpdk::eal_test;
@@ -26,58 +23,8 @@ const RS: &str = "10.10.24.21:8080";
 
 /// A masquerading service on port 80, whose counters are the answer, and one by direct routing on port 81.
 fn configure(several: &mut Several) -> Arc<ServiceStats> {
-    let server = |id, method, port| {
-        let next_hop = Some(NextHop { port: 0, mac: server_mac(21), mtu: MTU });
-        Arc::new(RealServer {
-            id: ServerId(id),
-            address: address("10.10.24.21"),
-            port,
-            method,
-            thresholds: Thresholds::default(),
-            tunnel: None,
-            available: true,
-            weight: 1,
-            next_hop,
-            stats: Arc::new(ServerStats::new(several.workers.len())),
-        })
-    };
-    let servers = [server(0, Method::Masquerading, 8080), server(1, Method::DirectRouting, 81)];
-    let service = |id: u32, port, stats: &Arc<ServiceStats>| {
-        let of = &servers[id as usize];
-        let member = Member { server: of.id, weight: 1, reachable: true, limited: false, stats: Arc::clone(&of.stats) };
-        Arc::new(VirtualService {
-            id: ServiceId(id),
-            key: ServiceKey { protocol: Tcp, address: address(VIP), port },
-            scheduler: RoundRobin,
-            one_packet: false,
-            persistence: None,
-            revision: 1,
-            members: vec![member],
-            buckets: Buckets::default(),
-            timeouts: None,
-            no_real_server: NoRealServer::Icmp,
-            stats: Arc::clone(stats),
-        })
-    };
-    let stats = Arc::new(ServiceStats::new(several.workers.len()));
-    let services = [service(0, 80, &stats), service(1, 81, &Arc::new(ServiceStats::new(several.workers.len())))];
-    let locals = Arc::new(LocalAddresses {
-        addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
-        vips: [VIP].map(address).into_iter().collect(),
-        macs: vec![OUR_MAC],
-        ..LocalAddresses::default()
-    });
-    let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] });
-    several.apply(|| Batch {
-        version: 1,
-        services: services.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
-        servers: servers.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
-        locals: Some(Arc::clone(&locals)),
-        routes: Some(Arc::clone(&routes)),
-        replies: Some(Replies::new(ROOM).expect("memory")),
-        ..Batch::default()
-    });
-    stats
+    let services = [(Tcp, 80, &[(21, Masquerading, 8080)][..]), (Tcp, 81, &[(21, DirectRouting, 81)])];
+    several.services(Settings::default(), &services).remove(0)
 }
 
 fn masquerading(eal: Eal, count: usize) -> Several {

@@ -219,7 +219,7 @@ eal_test! {
         let mut lab = Lab::new(eal);
         web(&mut lab);
         let gateway = NextHop { port: 0, mac: [2, 0, 0, 0, 0, 77], mtu: MTU };
-        let lan = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8 };
+        let lan = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8, own: address(DIP) };
         let routes = Routes { ports: vec![PortRoutes { networks: vec![lan], gateways: [Some(gateway), None], mtu: MTU }] };
         lab.apply(Batch { routes: Some(Arc::new(routes)), ..Batch::default() });
         for (client, mac) in [(CLIENT, gateway.mac), ("10.10.24.200:1000", ROUTER_MAC)] {
@@ -314,15 +314,17 @@ eal_test! {
         assert_eq!(lab.service_traffic(0).out_packets, 0);
     }
 
-    fn a_udp_checksum_of_none_stays_none(eal) {
+    fn a_udp_datagram_without_a_checksum_gets_one(eal) {
         let mut lab = Lab::new(eal);
         web(&mut lab);
-        let mut question = udp(CLIENT, "10.10.24.88:53");
-        question[40..42].fill(0);
-        assert_eq!(lab.send(&question)[0][40..42], [0, 0]);
-        let mut answer = udp("10.10.24.21:53", CLIENT);
-        answer[40..42].fill(0);
-        assert_eq!(lab.send(&answer)[0][40..42], [0, 0]);
+        let without = |from, to| {
+            let mut frame = udp(from, to);
+            frame[40..42].fill(0);
+            frame
+        };
+        let (dns, rs) = ("10.10.24.88:53", "10.10.24.21:53");
+        assert_eq!(lab.send(&without(CLIENT, dns)), [to(server_mac(21), one_hop_on(udp(CLIENT, rs)))]);
+        assert_eq!(lab.send(&from_server(without(rs, CLIENT))), [to(ROUTER_MAC, one_hop_on(udp(dns, CLIENT)))]);
     }
 
     fn every_fragment_of_a_request_reaches_the_real_server(eal) {

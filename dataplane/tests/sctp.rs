@@ -1,7 +1,7 @@
 //! SCTP: what begins an association, how its state follows the client's packets, and when it ends.
 mod common;
 
-use common::frame::{fragmentation_needed, sctp};
+use common::frame::{cut, fragmentation_needed, mended, sctp};
 use common::*;
 use dataplane::service::Persistence;
 use dataplane::service::{Protocol::*, SchedulerKind::*};
@@ -152,5 +152,27 @@ eal_test! {
         lab.service(0, Sctp, VIP, 3868, RoundRobin, &[]);
         let out = lab.expect(&sctp(A, DIAMETER, INIT), &["no_real_server", "ICMP"]).remove(0);
         assert_eq!((out[23], out[34], out[35]), (1, 3, 3));
+    }
+
+    fn a_masqueraded_packet_in_fragments_keeps_its_checksum_or_is_dropped(eal) {
+        let mut lab = Lab::new(eal);
+        for (id, port) in [(0, 3868), (1, 5868)] {
+            lab.service(id, Sctp, VIP, 3868 + 10 * id as u16, RoundRobin, &[server(21).masquerading(port)]);
+            let (vip, rs) = (format!("10.10.24.88:{}", 3868 + 10 * id), format!("10.10.24.21:{port}"));
+            lab.send(&sctp(A, &vip, INIT));
+            let verdicts = if id == 0 { ["forwarded"; 3] } else { ["fragment_checksum", "fragment", "fragment"] };
+            for (from, to) in [(A, vip.as_str()), (rs.as_str(), A)] {
+                let mut packet = sctp(from, to, DATA);
+                packet.extend([5; 900]);
+                let length = u16::try_from(packet.len() - 14).expect("short");
+                packet[16..18].copy_from_slice(&length.to_be_bytes());
+                for (piece, verdict) in cut(&mended(packet), 7 + u32::from(from == A), &[400, 400]).iter().zip(verdicts) {
+                    let out = lab.expect(piece, &[verdict]);
+                    assert_eq!(out.is_empty(), id == 1, "{from} to {to}");
+                    assert!(out.iter().all(|frame| frame[34..] == piece[34..]), "not a byte behind the IP header");
+                }
+            }
+        }
+        lab.assert_no_leak();
     }
 }

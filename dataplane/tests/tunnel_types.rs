@@ -164,7 +164,7 @@ eal_test! {
             icmp.extend(1300_u16.to_be_bytes());
             icmp.extend(&wrapped[14..]);
             let wrong = icmp_v4([203, 0, 113, 1], [10, 10, 24, 10], &icmp);
-            lab.expect(&wrong, &["exception"]);
+            lab.expect(&wrong, &["bad_checksum"]);
             let sum = checksum::internet(&icmp);
             icmp[2..4].copy_from_slice(&sum.to_be_bytes());
             lab.expect(&icmp_v4([203, 0, 113, 1], [10, 10, 24, 10], &icmp), &["tunnel_error"]);

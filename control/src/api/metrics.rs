@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use super::App;
 use super::problem::Rejection;
 use crate::director::{Observation, ServerSample, ServiceSample};
-use crate::model::{Port, Protocol, RealServerState, ServiceKey, Worker};
+use crate::model::{Port, Protocol, RealServerState, ServiceKey, VipConflict, Worker};
 
 /// Series are told for at most so many services and so many real servers; `baton_series_left_out` counts the others.
 const MOST: usize = 10_000;
@@ -37,6 +37,8 @@ struct Scrape {
     sent: Vec<(usize, usize, u64)>,
     ports: Vec<Port>,
     services: Observation,
+    /// Who else speaks for VIPs, and claims by VIP, port and number.
+    conflicts: (Vec<VipConflict>, Vec<(IpAddr, u16, u64)>),
 }
 
 impl fmt::Debug for Scrape {
@@ -70,6 +72,7 @@ impl Scrape {
             sent: Vec::new(),
             ports: (app.facts.ports)(),
             services: director.observe(MOST),
+            conflicts: director.vip_conflicts(),
         };
         director.for_each_worker(|worker, report| scrape.add(worker, report));
         scrape
@@ -129,7 +132,8 @@ impl Collector for Scrape {
         self.encode_workers(&mut out)?;
         self.encode_ports(&mut out)?;
         self.encode_services(&mut out)?;
-        self.encode_servers(&mut out)
+        self.encode_servers(&mut out)?;
+        self.encode_conflicts(&mut out)
     }
 }
 
@@ -183,6 +187,17 @@ impl Scrape {
         out.counters("port_missed_frames", "Frames that the device lost because no worker took them in time", rows(|p| p.rx_missed))
     }
 
+    fn encode_conflicts(&self, out: &mut Families<'_>) -> fmt::Result {
+        let (conflicts, totals) = &self.conflicts;
+        let now = conflicts.iter().map(|c| {
+            let real_server = c.real_server.map(|rip| rip.to_string()).unwrap_or_default();
+            ([("vip", c.vip.to_string()), ("port", c.port.clone()), ("mac", c.mac.clone()), ("real_server", real_server)], 1)
+        });
+        out.gauges("vip_conflict", "1 for each machine that speaks for a VIP beside the director", now)?;
+        let heard = totals.iter().map(|(vip, port, n)| ([("vip", vip.to_string()), ("port", self.port(usize::from(*port)))], *n));
+        out.counters("vip_conflicts", "Times that another machine was heard speaking for a VIP", heard)
+    }
+
     fn encode_services(&self, out: &mut Families<'_>) -> fmt::Result {
         let rows =
             |value: fn(&TrafficSum) -> u64| self.services.services.iter().map(move |s: &ServiceSample| (local(s.key), value(&s.sum)));
@@ -205,6 +220,7 @@ impl Scrape {
                 (RealServerState::Overloaded, "overloaded"),
                 (RealServerState::NoMac, "no-mac"),
                 (RealServerState::Down, "down"),
+                (RealServerState::Quarantined, "quarantined"),
             ]
             .map(|(state, name)| {
                 let mut labels = both(s);

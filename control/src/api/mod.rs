@@ -15,6 +15,7 @@ mod real_servers;
 mod serve;
 mod services;
 mod system;
+mod vips;
 
 use std::sync::Arc;
 
@@ -86,6 +87,9 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(services::zero))
         .routes(routes!(real_servers::list, real_servers::create))
         .routes(routes!(real_servers::read, real_servers::put, real_servers::patch, real_servers::delete))
+        .routes(routes!(vips::list))
+        .routes(routes!(vips::take))
+        .routes(routes!(vips::release))
         .routes(routes!(connections::list, connections::flush))
         .routes(routes!(events::list))
         .routes(routes!(system::workers))

@@ -60,6 +60,7 @@ impl From<Error> for Rejection {
             Error::NoSuchService(_) => (StatusCode::NOT_FOUND, "no-such-service"),
             Error::RealServerExists(..) => (StatusCode::CONFLICT, "real-server-exists"),
             Error::NoSuchRealServer(..) => (StatusCode::NOT_FOUND, "no-such-real-server"),
+            Error::NoSuchVip(_) => (StatusCode::NOT_FOUND, "no-such-vip"),
             Error::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Error::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
             Error::NotStored { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),

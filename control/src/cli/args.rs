@@ -74,6 +74,19 @@ pub enum Command {
     /// Show and change settings, by IPVS's sysctl names
     #[command(after_help = "Example:\n  baton settings set sloppy_tcp=1 timeout_tcp=600")]
     Settings(Settings),
+    /// Take VIPs that other machines have
+    #[command(after_help = "Example:\n  baton get vips\n  baton vips take 10.10.24.88")]
+    Vips(Vips),
+    /// Let a real server out of quarantine, where it is because it answers for a VIP
+    #[command(after_help = "Example:\n  baton release tcp:10.10.24.88:80 10.10.24.21")]
+    Release {
+        /// The virtual service
+        #[arg(value_name = "SERVICE")]
+        service: String,
+        /// The real server: RIP, or RIP:RPORT
+        #[arg(value_name = "RIP")]
+        server: String,
+    },
     /// Prepare this machine to be a real server
     #[command(
         name = "realserver",
@@ -146,6 +159,9 @@ pub enum What {
     /// Neighbours: real servers and gateways with their MACs
     #[command(after_help = "Example:\n  baton get neighbours")]
     Neighbours,
+    /// VIPs, and who else speaks for them
+    #[command(after_help = "Example:\n  baton get vips")]
+    Vips,
 }
 
 /// `baton events`.
@@ -237,6 +253,26 @@ pub enum SettingsAction {
     /// Put every setting back to its default
     #[command(after_help = "Example:\n  baton settings reset")]
     Reset,
+}
+
+/// `baton vips`.
+#[derive(Args, Debug)]
+pub struct Vips {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: VipsAction,
+}
+
+/// What can be done with VIPs.
+#[derive(Subcommand, Debug)]
+pub enum VipsAction {
+    /// Take a VIP although another machine has it
+    #[command(after_help = "Example:\n  baton vips take 10.10.24.88")]
+    Take {
+        /// The VIP
+        #[arg(value_name = "VIP", value_parser = vip)]
+        vip: IpAddr,
+    },
 }
 
 /// `baton realserver`.

@@ -33,10 +33,15 @@ pub fn services(client: &Client, output: Output, console: &mut Console<'_>) -> R
     table(&head, found.services.iter().flat_map(service_rows).collect(), console);
     let unfit = found.services.iter().flat_map(|service| service.real_servers.iter().map(move |server| (service, server)));
     for (service, server) in unfit {
-        if let Some(reason) = server.reason.as_ref().filter(|_| matches!(server.state, RealServerState::NoMac | RealServerState::Down)) {
+        if let Some(reason) = server
+            .reason
+            .as_ref()
+            .filter(|_| matches!(server.state, RealServerState::NoMac | RealServerState::Down | RealServerState::Quarantined))
+        {
             console.line(format_args!("{} of {}: {reason}", server.id, service.id));
         }
     }
+    super::vips::notes(&found.services, console);
     Ok(())
 }
 
@@ -222,6 +227,7 @@ fn state(state: RealServerState) -> &'static str {
         RealServerState::Overloaded => "overloaded",
         RealServerState::NoMac => "no MAC",
         RealServerState::Down => "down",
+        RealServerState::Quarantined => "quarantined",
     }
 }
 

@@ -13,6 +13,7 @@ mod man;
 pub mod marks;
 pub mod realserver;
 pub mod settings;
+pub mod vips;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, What};
+use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, VipsAction, What};
 use client::{Client, ClientError, Endpoint};
 use console::Console;
 use ipvsadm::Program;
@@ -88,6 +89,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
                 What::Workers => get::workers(client, output, console),
                 What::Ports => get::ports(client, output, console),
                 What::Neighbours => get::neighbours(client, output, console),
+                What::Vips => vips::get(client, output, console),
             }
             .map(|()| 0)
         }),
@@ -107,6 +109,10 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             SettingsAction::Set { changes } => settings::set(client, changes, console),
             SettingsAction::Reset => settings::reset(client, console),
         }),
+        Command::Vips(line) => with(api, console, |client, _| match &line.action {
+            VipsAction::Take { vip } => vips::take(client, *vip),
+        }),
+        Command::Release { service, server } => with(api, console, |client, _| vips::release(client, &service, &server)),
         Command::RealServer(line) => realserver::run(&line.action, console),
         Command::Completions { shell } => {
             let mut text = Vec::new();

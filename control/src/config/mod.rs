@@ -16,6 +16,7 @@ mod services;
 mod tests;
 mod values;
 mod vlans;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use values::{ByteSize, Device};
+pub use watch::Watch;
 
 use crate::director::{self, Link};
 use crate::kernel::probes::Networks;
@@ -54,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// The networks of probe addresses, by which health checks take the clients' path.
     pub probes: Networks,
+    /// How VIPs are watched.
+    pub watch: Watch,
     /// Settings under IPVS's sysctl names.
     pub settings: Settings,
     /// The mark rules to begin with, when there is no state file.
@@ -274,6 +278,7 @@ fn read(mut root: Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Conf
         forwarding: sections::forwarding(&mut root, faults),
         limits: sections::limits(&mut root, faults),
         probes: health::networks(&mut root, faults),
+        watch: watch::read(&mut root, faults),
         settings: sections::settings(&mut root, faults),
         marks: marks::read(&mut root, faults),
         services: services::read(&mut root, faults),

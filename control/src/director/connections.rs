@@ -69,6 +69,7 @@ impl ConnectionQuery {
             virtual_port: self.service.map(|s| s.port),
             client: self.client.map(Address::from),
             server: self.server.map(Address::from),
+            server_id: None,
         }
     }
 }

@@ -170,7 +170,8 @@ impl World {
 
     fn check(&self) {
         let document = self.director.document();
-        let mut wanted = Wanted { vips: document.services.iter().map(|s| s.address).collect(), ..Wanted::default() };
+        let vips: BTreeSet<IpAddr> = document.services.iter().map(|s| s.address).collect();
+        let mut wanted = Wanted { taken: vips.clone(), vips, ..Wanted::default() };
         for (end, tables) in &self.workers {
             assert_eq!(end.report().version.get(), document.revision);
             let by_key: BTreeMap<_, _> = tables.services.values().map(|s| ((s.key.address, s.key.port), s)).collect();

@@ -15,6 +15,7 @@ use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
+use super::vips::Vips;
 use super::{Limits, Link, marks};
 use crate::model::{MarkRule, Method, ServiceKey, Settings, What};
 
@@ -51,6 +52,8 @@ pub(super) struct Desired {
     pub(super) order: BTreeMap<u64, u32>,
     /// Every VIP with the number of services and mark rules that have it.
     pub(super) vips: HashMap<IpAddr, u32>,
+    /// Which of them are ours, and who else speaks for them.
+    pub(super) guard: Vips,
     /// Every VIP that checks take the clients' path to, with the number of services for which they do.
     pub(super) probed: HashMap<IpAddr, u32>,
     /// Every real server's address with the number of real servers that have it.
@@ -81,6 +84,7 @@ impl Desired {
             servers: Places::new(limits.real_servers),
             order: BTreeMap::new(),
             vips: HashMap::new(),
+            guard: Vips::default(),
             probed: HashMap::new(),
             addresses: HashMap::new(),
             hops: HashMap::new(),
@@ -326,6 +330,7 @@ impl Desired {
         record.replace_fields(fields);
         record.health = None;
         record.standing = Standing::default();
+        record.quarantine = None;
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);

@@ -1,6 +1,6 @@
 //! Why the director did not do, or not wholly do, what it was asked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{Fault, ServiceKey};
 
@@ -22,6 +22,9 @@ pub enum Error {
     /// There is no such real server.
     #[error("virtual service {0} has no real server {1}")]
     NoSuchRealServer(ServiceKey, SocketAddr),
+    /// There is no such VIP.
+    #[error("no virtual service and no mark rule has the VIP {0}")]
+    NoSuchVip(IpAddr),
     /// Nothing was changed: what it takes is not free at this moment.
     #[error("{0}")]
     Busy(String),

@@ -250,6 +250,7 @@ fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) ->
     match (server.is_down(), on_failure) {
         (true, OnFailure::Remove) => Standing::Out,
         (true, OnFailure::Quiesce | OnFailure::Inhibit) => Standing::Quiescent,
+        _ if server.quarantine.is_some() => Standing::Quiescent,
         // The sorry server gets everything new; connections that work stay where they are.
         _ if !quorum_met && service.sorry.is_some() => Standing::Quiescent,
         _ => Standing::In,

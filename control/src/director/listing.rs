@@ -134,6 +134,7 @@ impl Inner {
 
     fn service_view(&self, id: u32) -> Option<Service> {
         let place = self.desired.services.place(id)?;
+        let (vip, conflicts) = self.vip_view(place.key);
         Some(Service {
             id: place.key.to_string(),
             protocol: place.key.protocol,
@@ -148,6 +149,8 @@ impl Inner {
             quorum: self.desired.quorum(&place.record),
             no_real_server: place.record.fields.no_real_server,
             timeouts: place.record.fields.timeouts,
+            vip,
+            conflicts,
             stats: place.record.meter.stats(place.record.stats.sum()),
             rates: place.record.meter.rates(),
             real_servers: place.record.members.iter().filter_map(|m| self.server_view(&place.record, *m)).collect(),
@@ -173,6 +176,7 @@ impl Inner {
             reason: match state {
                 RealServerState::Ready => None,
                 RealServerState::Down => record.failure().map(str::to_owned),
+                RealServerState::Quarantined => record.quarantine.map(|quarantine| quarantine.reason()),
                 RealServerState::Quiescent if record.fields.weight != 0 => {
                     Some("the service is below its quorum: it keeps its connections, and new ones go to the sorry server".to_owned())
                 }
@@ -214,6 +218,7 @@ fn overload(Thresholds { upper, lower }: Thresholds) -> String {
 fn state(record: &ServerRecord) -> RealServerState {
     match (&record.next_hop, record.effective_weight()) {
         _ if record.is_down() && record.standing != Standing::In => RealServerState::Down,
+        _ if record.quarantine.is_some() && record.standing != Standing::In => RealServerState::Quarantined,
         (None, _) => RealServerState::NoMac,
         (Some(_), 0) => RealServerState::Quiescent,
         _ if record.fields.thresholds.upper != 0 && record.stats.is_overloaded() => RealServerState::Overloaded,

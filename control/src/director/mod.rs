@@ -26,6 +26,7 @@ mod settle;
 mod snapshot;
 mod store;
 mod validate;
+mod vips;
 mod workers;
 mod writes;
 
@@ -46,6 +47,7 @@ pub use listing::{Observation, ServerSample, ServiceSample};
 pub use marks::{MAX_MARKS, MAX_RANGES};
 pub use store::{EARLIER_VERSIONS, Store, StoreError};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
+pub use vips::WatchRules;
 
 use crate::events::Events;
 use crate::model::{Document, What};
@@ -85,6 +87,8 @@ pub struct Limits {
 pub struct Wanted {
     /// The VIPs, for every port.
     pub vips: BTreeSet<IpAddr>,
+    /// Those among them that are ours: they are announced; the others are probed for.
+    pub taken: BTreeSet<IpAddr>,
     /// Neighbours whose MACs are needed: index of the port, address.
     pub neighbours: BTreeSet<(u16, IpAddr)>,
 }
@@ -131,6 +135,8 @@ struct Committed {
     revision: u64,
     /// Real servers whose MACs are waited for.
     awaited: Vec<u32>,
+    /// VIPs that are probed for.
+    probed: Vec<IpAddr>,
 }
 
 impl Director {
@@ -209,6 +215,7 @@ impl Director {
             tokio::select! {
                 _ = beat.tick() => {
                     self.look_at_workers();
+                    self.forget_quiet_claims();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;
@@ -233,7 +240,7 @@ impl Director {
             self.0.events.raise(what, reason);
         }
         let Some(change) = change else {
-            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new() };
+            return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new(), probed: Vec::new() };
         };
         if change.document {
             inner.revision += 1;
@@ -245,8 +252,12 @@ impl Director {
         }
         if !change.vips.is_empty() || !change.hops.is_empty() {
             self.0.wanted.send_if_modified(|wanted| {
-                let vips =
-                    change.vips.iter().filter(|(a, come)| if *come { wanted.vips.insert(*a) } else { wanted.vips.remove(a) }).count();
+                let put = |set: &mut BTreeSet<IpAddr>, vip: IpAddr, come| if come { set.insert(vip) } else { set.remove(&vip) };
+                let vips = change
+                    .vips
+                    .iter()
+                    .filter(|change| put(&mut wanted.vips, change.vip, change.wanted) | put(&mut wanted.taken, change.vip, change.taken))
+                    .count();
                 let hops = change
                     .hops
                     .iter()
@@ -260,7 +271,8 @@ impl Director {
         }
         self.0.progress.send_replace(());
         self.0.wake.notify_one();
-        Committed { number: change.number, revision: inner.revision, awaited: change.awaited }
+        let probed = change.vips.iter().map(|change| change.vip).filter(|vip| inner.desired.guard.is_probing(*vip)).collect();
+        Committed { number: change.number, revision: inner.revision, awaited: change.awaited, probed }
     }
 
     /// Whether anything moved, and whether anything is still to come.

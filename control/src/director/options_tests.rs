@@ -118,7 +118,7 @@ async fn a_tunnel_across_routers_waits_for_the_gateways_mac() {
     let refused =
         rig.director.patch_real_server(web(), socket("192.0.2.7:80"), &patch(json!({"tunnel": {"type": "gre", "port": 1}}))).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
-    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel, None);
+    assert_eq!(rig.workers[0].real_server("10.10.24.22").unwrap().tunnel, Some(tunnel), "for connections from before");
     rig.director.delete_service(web()).await.unwrap();
     assert!(rig.director.wanted().borrow().neighbours.is_empty());
     // The address of a real server that is gone may be a VIP.

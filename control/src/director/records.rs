@@ -11,6 +11,7 @@ use dataplane::stats::{ServerStats, ServiceStats};
 use super::health::{Found, Standing};
 use super::meter::Meter;
 use super::neighbours::Hop;
+use super::vips::Quarantine;
 use crate::model::{
     HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
     Tunnel,
@@ -131,6 +132,8 @@ pub(super) struct ServerRecord {
     pub(super) next_hop: Option<NextHop>,
     /// What its checks found, as far as they are sure.
     pub(super) health: Option<Found>,
+    /// Set while it answers for a VIP and gets no new connections for it.
+    pub(super) quarantine: Option<Quarantine>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -162,6 +165,7 @@ impl ServerRecord {
             hop,
             next_hop: None,
             health: None,
+            quarantine: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

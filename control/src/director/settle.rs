@@ -9,7 +9,7 @@ use super::{Committed, Director, Error, Inner};
 /// How long a write waits for the workers.
 const WORKERS: Duration = Duration::from_secs(2);
 
-/// How long a write waits for the MACs of real servers that it added.
+/// How long a write waits for the MACs of real servers that it added, and for VIPs to be found free.
 const MAC: Duration = Duration::from_millis(300);
 
 impl Director {
@@ -29,8 +29,9 @@ impl Director {
                 .awaited
                 .iter()
                 .any(|id| inner.desired.servers.is_present(*id) && inner.desired.servers.get(*id).is_some_and(|r| r.next_hop.is_none()))
+                || committed.probed.iter().any(|vip| inner.desired.guard.is_probing(*vip))
         };
-        if committed.awaited.is_empty() {
+        if committed.awaited.is_empty() && committed.probed.is_empty() {
             return Ok(());
         }
         // A MAC that does not come is no fault of the request: the listing shows what the real server lacks.

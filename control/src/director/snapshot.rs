@@ -25,6 +25,16 @@ use crate::model::{
     Method, NoRealServer, Persistence, Protocol, Scheduler, SchedulerFlag, ServiceKey, ServiceTimeouts, Tunnel, TunnelChecksum, TunnelType,
 };
 
+/// What becomes of a VIP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VipChange {
+    pub(super) vip: IpAddr,
+    /// It is there.
+    pub(super) wanted: bool,
+    /// It is answered for and announced.
+    pub(super) taken: bool,
+}
+
 /// What one change comes to, for all workers and for the kernel beside us.
 #[derive(Debug, Default)]
 pub(super) struct Change {
@@ -36,8 +46,8 @@ pub(super) struct Change {
     pub(super) marks: Option<Arc<Marks>>,
     pub(super) settings: Option<paths::Settings>,
     pub(super) routes: Option<Arc<Routes>>,
-    /// VIPs that appeared (`true`) or are gone.
-    pub(super) vips: Vec<(IpAddr, bool)>,
+    /// VIPs that appeared, are ours from now on, or are gone.
+    pub(super) vips: Vec<VipChange>,
     /// Neighbours that are wanted from now on (`true`) or no longer.
     pub(super) hops: Vec<(Hop, bool)>,
     /// The document changed.
@@ -56,6 +66,7 @@ impl Desired {
         }
         let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
         let first = self.next_change == 1;
+        self.follow_vips(&vips);
         if services.is_empty()
             && servers.is_empty()
             && vips.is_empty()
@@ -72,13 +83,18 @@ impl Desired {
             marks: marks.then(|| Arc::new(self.marks_for_workers())),
             settings: settings.then(|| self.settings_for_workers(base)),
             routes: routes.then(|| Arc::new(self.routes())),
-            vips: vips.into_iter().map(|a| (a, self.vips.contains_key(&a))).collect(),
+            vips: vips.into_iter().map(|vip| self.vip_change(vip)).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
             awaited,
         };
         self.next_change += 1;
         Some(change)
+    }
+
+    fn vip_change(&self, vip: IpAddr) -> VipChange {
+        let wanted = self.vips.contains_key(&vip);
+        VipChange { vip, wanted, taken: wanted && self.guard.is_held(vip) }
     }
 
     fn service_snapshot(&mut self, id: u32) -> Option<Arc<worker::VirtualService>> {
@@ -155,10 +171,12 @@ impl Desired {
             id: ServerId(id),
             address: Address::from(place.key.address),
             port: if self.keeps_ports(place) { 0 } else { place.key.port },
+            protocol: protocol_for_workers(place.key.service.protocol),
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
             weight: record.effective_weight(),
+            drain: worker::Drain::No,
             thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),
@@ -172,10 +190,11 @@ impl Desired {
         server.key.service.port == 0 && service.is_some_and(|service| service.record.fields.persistence.is_some())
     }
 
-    /// The tunnel. Its packets come from a DIP of the network that they leave to.
+    /// The tunnel, IPIP unless it has another, also for those that are reached otherwise now: connections that were made through a tunnel keep
+    /// it. Its packets come from a DIP of the network that they leave to.
     fn tunnel(&self, record: &ServerRecord) -> Option<worker::Tunnel> {
         let (port, neighbour) = record.hop;
-        let link = self.links.get(usize::from(port)).filter(|_| record.fields.method == Method::Tunnel)?;
+        let link = self.links.get(usize::from(port))?;
         let source = Address::from(source_towards(link, neighbour)?);
         Some(worker::Tunnel { source, encapsulation: encapsulation_for_workers(record.fields.tunnel) })
     }
@@ -199,7 +218,9 @@ impl Desired {
         let every_port = self.links.iter().zip(0_u32..64).fold(0, |bits, (_, port)| bits | 1_u64 << port);
         locals.addresses.reserve(self.vips.len() + self.links.len());
         for vip in self.vips.keys() {
-            locals.addresses.insert(Address::from(*vip), every_port);
+            if self.guard.is_held(*vip) {
+                locals.addresses.insert(Address::from(*vip), every_port);
+            }
             locals.vips.insert(Address::from(*vip));
         }
         locals.probed = self.probed.keys().map(|vip| Address::from(*vip)).collect();
@@ -216,6 +237,8 @@ impl Desired {
         paths::Settings {
             sloppy_tcp: s.sloppy_tcp != 0,
             sloppy_sctp: s.sloppy_sctp != 0,
+            schedule_icmp: s.schedule_icmp != 0,
+            nat_icmp_send: s.nat_icmp_send != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,
@@ -311,7 +334,8 @@ fn scheduler_for_workers(fields: &ServiceFields) -> worker::SchedulerKind {
 /// A prefix of an IPv4 network is the whole mapped form but for its last bits.
 fn network_for_workers(network: &IpNet) -> Network {
     let host_bits = network.max_prefix_len() - network.prefix_len();
-    Network { prefix: Address::from(network.network()), mask: u128::MAX.checked_shl(host_bits.into()).unwrap_or_default() }
+    let mask = u128::MAX.checked_shl(host_bits.into()).unwrap_or_default();
+    Network { prefix: Address::from(network.network()), mask, own: Address::from(network.addr()) }
 }
 
 /// A prefix of an IPv4 address is one of its last 32 bits in the form that both families share.

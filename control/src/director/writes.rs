@@ -227,7 +227,7 @@ impl Inner {
     }
 
     /// A real server of a service, other than its sorry server.
-    fn find_member(&self, service: u32, key: &ServerKey) -> Option<u32> {
+    pub(super) fn find_member(&self, service: u32, key: &ServerKey) -> Option<u32> {
         let sorry = self.desired.services.get(service).and_then(|record| record.sorry);
         self.desired.servers.find(key).filter(|id| Some(*id) != sorry)
     }

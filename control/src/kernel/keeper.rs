@@ -18,7 +18,8 @@ use super::neighbours::{Key, Neighbours};
 use super::netlink::{self, Netlink};
 use super::probes::Probes;
 use super::pump::{Lane, Pump};
-use super::{LinkPlan, NeighbourEvent, tap};
+use super::watch::{Due, Watch};
+use super::{LinkPlan, NeighbourEvent, claim, tap};
 use crate::director::Wanted;
 
 /// How often what failed is tried again, and neighbours that do not answer are asked again.
@@ -48,6 +49,20 @@ struct Side {
     gateways_before: u32,
 }
 
+impl Side {
+    fn send(&self, frame: &[u8]) {
+        if !self.lane.inject(frame) {
+            tracing::debug!(port = self.plan.name, "a frame about a VIP was dropped: no room in the ring or the mempool");
+        }
+    }
+
+    /// The port's own address of `vip`'s family, best of `vip`'s network.
+    fn own(&self, vip: IpAddr) -> Option<IpAddr> {
+        let own = || self.plan.addresses.iter().filter(|network| network.addr().is_ipv4() == vip.is_ipv4());
+        own().find(|network| network.contains(&vip)).or_else(|| own().next()).map(IpNet::addr)
+    }
+}
+
 /// The kernel's side of all ports.
 pub(super) struct Keeper {
     netlink: Netlink,
@@ -58,7 +73,10 @@ pub(super) struct Keeper {
     probes: Probes,
     neighbours: SharedNeighbours,
     announcements: Announcements,
+    watch: Watch,
     vips: BTreeSet<IpAddr>,
+    /// Those among them that are ours already.
+    taken: BTreeSet<IpAddr>,
     wanted: BTreeSet<Key>,
     /// Neighbours that are wanted no more, and until when they are kept.
     lingering: BTreeMap<Key, Instant>,
@@ -74,7 +92,12 @@ pub(super) fn lock(neighbours: &SharedNeighbours) -> MutexGuard<'_, Neighbours> 
 
 impl Keeper {
     /// Makes TAPs, quiets interfaces and starts the pump; call it inside a runtime. What was done is undone on an error.
-    pub(super) async fn start(ports: Vec<(LinkPlan, Lane)>, neighbours: SharedNeighbours, probes: Probes) -> Result<Self, KernelError> {
+    pub(super) async fn start(
+        ports: Vec<(LinkPlan, Lane)>,
+        neighbours: SharedNeighbours,
+        probes: Probes,
+        watch: Watch,
+    ) -> Result<Self, KernelError> {
         let netlink = Netlink::open()?;
         let events = netlink::subscribe()?;
         let lanes = ports.iter().map(|(_, lane)| lane.clone()).collect();
@@ -89,11 +112,13 @@ impl Keeper {
             events,
             quiet: Vec::new(),
             sides: ports.into_iter().map(&mut side).collect(),
-            pump: Pump::start(lanes, probes.clone())?,
+            pump: Pump::start(lanes, probes.clone(), watch.sight())?,
             probes,
             neighbours,
             announcements: Announcements::default(),
+            watch,
             vips: BTreeSet::new(),
+            taken: BTreeSet::new(),
             wanted: BTreeSet::new(),
             lingering: BTreeMap::new(),
             ask: if keeps_neighbours(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()) {
@@ -150,8 +175,9 @@ impl Keeper {
         // The first look at what is wanted needs no change.
         wanted.mark_changed();
         let mut director = true;
+        let (sight, vip_news) = (self.watch.sight(), self.watch.told());
         loop {
-            let announcement = self.announcements.next().map(tokio::time::Instant::from_std);
+            let due = [self.announcements.next(), self.watch.next()].into_iter().flatten().min().map(tokio::time::Instant::from_std);
             let news = lock(&self.neighbours).has_news();
             tokio::select! {
                 _ = stop.changed() => break,
@@ -171,9 +197,13 @@ impl Keeper {
                         permit.send(event);
                     }
                 }
-                () = tokio::time::sleep_until(announcement.unwrap_or_else(tokio::time::Instant::now)), if announcement.is_some() => {
-                    self.announce();
+                () = sight.noticed() => self.watch.hear(Instant::now()),
+                permit = vip_news.reserve(), if self.watch.has_news() && !vip_news.is_closed() => {
+                    if let (Ok(permit), Some(news)) = (permit, self.watch.tell()) {
+                        permit.send(news);
+                    }
                 }
+                () = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => self.announce(),
                 _ = tick.tick() => self.tick().await,
             }
         }
@@ -193,13 +223,14 @@ impl Keeper {
 
     async fn follow(&mut self, wanted: Wanted) {
         let now = Instant::now();
-        for vip in wanted.vips.difference(&self.vips) {
+        for vip in wanted.taken.difference(&self.taken) {
             self.announcements.begin(*vip, now);
         }
-        for vip in self.vips.difference(&wanted.vips) {
+        for vip in self.taken.difference(&wanted.taken) {
             self.announcements.end(*vip);
         }
-        self.vips = wanted.vips;
+        self.watch.follow(&wanted.vips, &wanted.taken, now);
+        (self.vips, self.taken) = (wanted.vips, wanted.taken);
         self.carry_vips().await;
 
         let gateways = self.sides.iter().flat_map(|side| side.plan.gateways.iter().map(|gateway| (side.plan.index, *gateway)));
@@ -286,11 +317,15 @@ impl Keeper {
     }
 
     fn announce(&mut self) {
-        for vip in self.announcements.due(Instant::now()) {
-            for side in announcing(&self.sides, vip) {
-                if !side.lane.inject(&announce::frame(side.plan.mac, vip)) {
-                    tracing::debug!(port = side.plan.name, %vip, "announcement was dropped: no room in the ring or the mempool");
+        let now = Instant::now();
+        let announced = self.announcements.due(now).into_iter().map(Due::Announce);
+        for due in announced.chain(self.watch.due(now)) {
+            match due {
+                Due::Announce(vip) => {
+                    announcing(&self.sides, vip).into_iter().for_each(|side| side.send(&announce::frame(side.plan.mac, vip)));
                 }
+                Due::Ask(vip) => self.sides.iter().for_each(|side| side.send(&claim::question(side.plan.mac, side.own(vip), vip))),
+                Due::Probe(vip) => self.sides.iter().for_each(|side| side.send(&claim::question(side.plan.mac, None, vip))),
             }
         }
     }

@@ -8,6 +8,7 @@
 //! every TAP as local addresses. The worker alone answers ARP, neighbour solicitations and echo for VIPs and DIPs.
 
 mod announce;
+mod claim;
 mod device;
 mod error;
 mod keeper;
@@ -19,18 +20,22 @@ pub mod probes;
 mod pump;
 mod sysctl;
 mod tap;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use dpdk::mempool::Mempool;
 use dpdk::ring::Ring;
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as watch_channel};
 
+pub use claim::Claim;
 pub use error::KernelError;
 pub use pump::ExceptionStats;
+pub use watch::{VipNews, WatchPlan};
 
 use crate::director::Wanted;
 use crate::model;
@@ -38,6 +43,7 @@ use keeper::{Keeper, SharedNeighbours};
 use neighbours::Neighbours;
 use probes::Probes;
 use pump::{Lane, LaneCounters};
+use watch::{Sight, Watch};
 
 /// Changes of neighbours that wait to be read; more coalesce.
 const EVENTS: usize = 64;
@@ -85,30 +91,34 @@ pub struct NeighbourEvent {
 pub struct Kernel {
     neighbours: SharedNeighbours,
     exceptions: Arc<Vec<(String, Arc<LaneCounters>)>>,
-    stop: Arc<watch::Sender<bool>>,
-    done: watch::Receiver<bool>,
+    stop: Arc<watch_channel::Sender<bool>>,
+    done: watch_channel::Receiver<bool>,
 }
 
 impl Kernel {
     /// Makes the TAPs and follows `wanted` from then on, on a thread of its own that starts with the caller's CPU affinity.
     ///
     /// Waits until the TAPs are up, about 20 ms a port. Every neighbour that gets or loses a usable MAC is told in the
-    /// channel, given ones at once; while nobody reads it, changes coalesce and none is lost.
+    /// channel, given ones at once; while nobody reads it, changes coalesce and none is lost. `watched` says how VIPs are watched, and who
+    /// is told of others that speak for them.
     ///
     /// Errors: no right to make a TAP, a name that is taken, an interface behind a port that has addresses of its own; what
     /// was done until then is undone.
     pub fn start(
         plans: Vec<LinkPlan>,
-        wanted: watch::Receiver<Wanted>,
+        wanted: watch_channel::Receiver<Wanted>,
         probes: Probes,
+        watched: WatchPlan,
     ) -> Result<(Self, mpsc::Receiver<NeighbourEvent>), KernelError> {
         const NAME: &str = "baton-kernel";
         let failed = |source| KernelError::Thread { name: NAME, source };
         let names = plans.iter().map(|plan| (plan.index, plan.name.clone())).collect();
         let fixed = plans.iter().flat_map(|plan| plan.static_neighbours.iter().map(|(address, mac)| ((plan.index, *address), *mac)));
-        let neighbours = Arc::new(Mutex::new(Neighbours::new(names, keeper::own_macs(&plans), fixed)));
+        let own = keeper::own_macs(&plans);
+        let neighbours = Arc::new(Mutex::new(Neighbours::new(names, own.clone(), fixed)));
         let lane = |plan: &LinkPlan| Lane {
             to_kernel: Arc::clone(&plan.to_kernel),
+            port: plan.index,
             from_kernel: Arc::clone(&plan.from_kernel),
             mempool: plan.pool.clone(),
             counters: Arc::default(),
@@ -118,12 +128,13 @@ impl Kernel {
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (told, events) = mpsc::channel(EVENTS);
-        let (stop, stopped) = watch::channel(false);
-        let (finished, done) = watch::channel(false);
+        let (stop, stopped) = watch_channel::channel(false);
+        let (finished, done) = watch_channel::channel(false);
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let shared = Arc::clone(&neighbours);
+        let watch = Watch::new(watched, Sight::new(own), Instant::now());
         let body = async move {
-            match Keeper::start(ports, shared, probes).await {
+            match Keeper::start(ports, shared, probes, watch).await {
                 Ok(keeper) => {
                     let _ = started.send(Ok(()));
                     keeper.run(wanted, told, stopped).await;

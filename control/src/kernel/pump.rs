@@ -22,6 +22,7 @@ use tun_rs::SyncDevice;
 use super::announce::SHORTEST;
 use super::error::KernelError;
 use super::probes::Probes;
+use super::watch::Sight;
 
 const PAUSE_SHORT: Duration = Duration::from_micros(100);
 const PAUSE_LONG: Duration = Duration::from_millis(1);
@@ -44,7 +45,7 @@ pub(super) struct LaneCounters {
 /// What the exception path of a port has moved, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExceptionStats {
-    /// Given to the kernel.
+    /// Given to the kernel, or to the watch over VIPs.
     pub to_kernel: u64,
     /// Meant for the kernel, which did not take them: TAP full, down or gone.
     pub to_kernel_dropped: u64,
@@ -68,6 +69,8 @@ impl LaneCounters {
 /// One port's part of the pump.
 #[derive(Clone)]
 pub(super) struct Lane {
+    /// The port's number.
+    pub(super) port: u16,
     pub(super) to_kernel: Arc<Ring>,
     pub(super) from_kernel: Arc<Ring>,
     pub(super) mempool: Mempool,
@@ -94,11 +97,17 @@ impl Lane {
         Some(mbuf)
     }
 
-    /// Moves up to a burst into the TAP; how many frames were there. Without a TAP they are dropped.
-    fn to_tap(&self, tap: Option<&SyncDevice>, probes: &Probes, burst: &mut Burst) -> usize {
+    /// Moves up to a burst into the TAP, but for what others say about VIPs; how many frames were there. Without a TAP they are dropped.
+    fn to_tap(&self, tap: Option<&SyncDevice>, probes: &Probes, sight: &Sight, burst: &mut Burst) -> usize {
         let taken = self.to_kernel.dequeue_burst(burst);
         let write = |mbuf: &mut Mbuf| {
-            let wanted = mbuf.is_contiguous() && probes.come_back(mbuf.data_mut());
+            if !mbuf.is_contiguous() {
+                return false;
+            }
+            if sight.notice(self.port, mbuf.data()) {
+                return true;
+            }
+            let wanted = probes.come_back(mbuf.data_mut());
             wanted && tap.is_some_and(|tap| tap.send(mbuf.data()).is_ok())
         };
         let written = burst.iter_mut().map(write).filter(|written| *written).count();
@@ -138,14 +147,14 @@ pub(super) struct Pump {
 
 impl Pump {
     /// Starts the thread on `lanes`, each without a TAP until [`Self::connect`].
-    pub(super) fn start(lanes: Vec<Lane>, probes: Probes) -> Result<Self, KernelError> {
+    pub(super) fn start(lanes: Vec<Lane>, probes: Probes, sight: Sight) -> Result<Self, KernelError> {
         const NAME: &str = "baton-pump";
         let stop = Arc::new(AtomicBool::new(false));
         let (taps, new_taps) = mpsc::channel();
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name(NAME.into())
-            .spawn(move || run(&lanes, &probes, &new_taps, &stopped))
+            .spawn(move || run(&lanes, &probes, &sight, &new_taps, &stopped))
             .map_err(|source| KernelError::Thread { name: NAME, source })?;
         Ok(Self { stop, taps, thread: Some(thread) })
     }
@@ -173,7 +182,7 @@ impl Drop for Pump {
     }
 }
 
-fn run(lanes: &[Lane], probes: &Probes, new_taps: &mpsc::Receiver<(usize, Arc<SyncDevice>)>, stop: &AtomicBool) {
+fn run(lanes: &[Lane], probes: &Probes, sight: &Sight, new_taps: &mpsc::Receiver<(usize, Arc<SyncDevice>)>, stop: &AtomicBool) {
     let mut taps: Vec<Option<Arc<SyncDevice>>> = vec![None; lanes.len()];
     let mut burst = Burst::new();
     let mut buffer = vec![0; HEADROOM + LONGEST];
@@ -186,7 +195,7 @@ fn run(lanes: &[Lane], probes: &Probes, new_taps: &mpsc::Receiver<(usize, Arc<Sy
         }
         let mut moved = 0;
         for (lane, place) in lanes.iter().zip(&mut taps) {
-            moved += lane.to_tap(place.as_deref(), probes, &mut burst);
+            moved += lane.to_tap(place.as_deref(), probes, sight, &mut burst);
             let Some(tap) = place else { continue };
             match lane.out_of_tap(tap, probes, &mut buffer) {
                 Ok(frames) => moved += frames,

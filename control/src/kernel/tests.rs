@@ -20,8 +20,9 @@ use super::message::Ask;
 use super::netlink::Netlink;
 use super::probes::{Networks, Probes};
 use super::pump::{Lane, LaneCounters};
-use super::{Kernel, KernelError, LinkPlan, NeighbourEvent};
+use super::{Kernel, KernelError, LinkPlan, NeighbourEvent, WatchPlan};
 use crate::director::Wanted;
+use crate::model::ProbeMode;
 use lab::{PATIENCE, PEER, Peer, Wire, eventually, ip, run, sysctl};
 
 macro_rules! path {
@@ -41,7 +42,8 @@ struct Running {
 fn start(plans: Vec<LinkPlan>, wanted: Wanted) -> Result<Running, KernelError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (wanted, receiver) = watch::channel(wanted);
-    let (kernel, events) = Kernel::start(plans, receiver, Probes::new(Networks::default()))?;
+    let watched = WatchPlan { interval: Duration::from_secs(10), probe: ProbeMode::Off, news: mpsc::channel(1).0 };
+    let (kernel, events) = Kernel::start(plans, receiver, Probes::new(Networks::default()), watched)?;
     Ok(Running { kernel, events, wanted, runtime })
 }
 
@@ -69,7 +71,8 @@ impl Running {
 }
 
 fn wanted(vips: &[&str], neighbours: &[&str]) -> Wanted {
-    Wanted { vips: vips.iter().map(|text| ip(text)).collect(), neighbours: neighbours.iter().map(|text| (0, ip(text))).collect() }
+    let vips: BTreeSet<IpAddr> = vips.iter().map(|text| ip(text)).collect();
+    Wanted { taken: vips.clone(), vips, neighbours: neighbours.iter().map(|text| (0, ip(text))).collect() }
 }
 
 fn event(address: &str, mac: Option<[u8; 6]>) -> NeighbourEvent {
@@ -332,7 +335,7 @@ fn no_event_is_lost_while_nobody_reads() {
         let wire = Wire::new();
         let mut plan = wire.plan();
         plan.addresses = vec!["10.10.24.10/16".parse().unwrap()];
-        let wants = Wanted { vips: BTreeSet::new(), neighbours: all.iter().map(|address| (0, *address)).collect() };
+        let wants = Wanted { vips: BTreeSet::new(), taken: BTreeSet::new(), neighbours: all.iter().map(|address| (0, *address)).collect() };
         let mut running = start(vec![plan], wants).unwrap();
         let known = |running: &Running| running.kernel.neighbours().iter().filter(|row| row.mac.is_some()).count();
         eventually("all are found", || known(&running) == all.len());
@@ -364,7 +367,7 @@ dpdk::eal_test! {
             for (ring, announced) in rings.iter().zip(&mut announced) {
                 let mut burst = Burst::new();
                 ring.dequeue_burst(&mut burst);
-                let arps = burst.iter().map(dpdk::mbuf::Mbuf::data).filter(|frame| frame[12..14] == [8, 6]);
+                let arps = burst.iter().map(dpdk::mbuf::Mbuf::data).filter(|frame| frame[12..14] == [8, 6] && frame[28..32] == frame[38..42]);
                 announced.extend(arps.map(|frame| (frame[6..12].to_vec(), frame[28..32].to_vec())));
             }
             announced[1].len() == 2 && !announced[0].is_empty()
@@ -396,7 +399,7 @@ dpdk::eal_test! {
         let ring = |name| Arc::new(Ring::new(name, 4, None).unwrap());
         let pool = Mempool::new("frames", 63, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
         let counters: Arc<LaneCounters> = Arc::default();
-        let lane = Lane { to_kernel: ring("to"), from_kernel: ring("from"), mempool: pool.clone(), counters: Arc::clone(&counters) };
+        let lane = Lane { port: 0, to_kernel: ring("to"), from_kernel: ring("from"), mempool: pool.clone(), counters: Arc::clone(&counters) };
         assert!(lane.inject(&[7; 42]));
         assert!(lane.inject(&[8; 1514]));
         assert!(!lane.inject(&[9; 4000]), "longer than a frame buffer");

@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::director::{self, Director, Limits, Link, Store};
 use crate::health;
 use crate::kernel::probes::Probes;
-use crate::kernel::{Kernel, LinkPlan, NeighbourEvent};
-use crate::model::{Document, RealServerState, What};
+use crate::kernel::{Kernel, LinkPlan, NeighbourEvent, VipNews, WatchPlan};
+use crate::model::{Document, ProbeMode, RealServerState, VipState, What};
 
 /// The longest that requests in flight, and then the kernel's side, may take to end.
 const LONGEST_FAREWELL: Duration = Duration::from_millis(400);
@@ -60,11 +60,13 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let director = direct(config, &ports, &workers, store, &document)?;
     let probes = Probes::new(config.probes);
-    let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone())
+    let (news, vip_news) = mpsc::channel(64);
+    let watched = WatchPlan { interval: config.watch.interval, probe: config.watch.probe, news };
+    let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone(), watched)
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
     let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes };
-    runtime.block_on(parts.serve(config, signals, api, events))
+    runtime.block_on(parts.serve(config, signals, api, events, vip_news))
 }
 
 /// Every health check under way holds a connection open: as many as the machine allows, not what shells give.
@@ -87,6 +89,11 @@ fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, 
         ..Default::default()
     };
     let director = Director::new(links, workers.ends(), limits, base, Some(store));
+    director.watch_vips(director::WatchRules {
+        probe: config.watch.probe != ProbeMode::Off,
+        arp_leak: config.watch.arp_leak,
+        quiet: config.watch.interval * config.watch.quiet,
+    });
     director.restore(document).map_err(|why| {
         StartError::new(
             format!("the services to begin with were refused: {why}"),
@@ -174,6 +181,7 @@ impl Parts {
         mut signals: Signals,
         api: Listening,
         mut events: mpsc::Receiver<NeighbourEvent>,
+        mut vip_news: mpsc::Receiver<VipNews>,
     ) -> Result<(), StartError> {
         let (farewell, mut said) = watch::channel(());
         let settled = Arc::new(AtomicBool::new(false));
@@ -186,6 +194,12 @@ impl Parts {
         let mut neighbours = tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 director.set_neighbour(event.port, event.address, event.mac);
+            }
+        });
+        let director = self.director.clone();
+        tokio::spawn(async move {
+            while let Some(news) = vip_news.recv().await {
+                director.vip_news(news);
             }
         });
         settle(&self.director).await;
@@ -239,12 +253,13 @@ impl Parts {
     }
 }
 
-/// Waits until every real server's MAC is known, so that who waits for "ready" finds them all; one that is not there is not
-/// waited for longer than [`LONGEST_SETTLING`].
+/// Waits until every real server's MAC is known and every VIP was probed for, so that who waits for "ready" finds them all; one that is not
+/// there is not waited for longer than [`LONGEST_SETTLING`].
 async fn settle(director: &Director) {
     let all_known = || {
         let services = director.services().services;
-        !services.iter().flat_map(|service| &service.real_servers).any(|server| server.state == RealServerState::NoMac)
+        let probing = services.iter().any(|service| service.vip == VipState::Probing);
+        !probing && !services.iter().flat_map(|service| &service.real_servers).any(|server| server.state == RealServerState::NoMac)
     };
     let until = tokio::time::Instant::now() + LONGEST_SETTLING;
     while !all_known() && tokio::time::Instant::now() < until {

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::address::Address;
 use crate::connection::key::Key;
 use crate::sctp;
-use crate::service::{Protocol, ServerId, ServiceId};
+use crate::service::{Method, Protocol, ServerId, ServiceId};
 use crate::tcp::State;
 use crate::tick::Tick;
 
@@ -24,6 +24,8 @@ pub mod flags {
     pub const LIVE: u16 = 1 << 15;
     /// Answers do not pass the director (direct routing, tunnel), so the state follows the client's packets alone.
     pub const NO_OUTPUT: u16 = 1 << 0;
+    /// Its packets go through a tunnel, whatever is its real server's method by now; never without [`NO_OUTPUT`].
+    pub const TUNNELLED: u16 = 1 << 4;
     /// Made through a persistence template, which the table knows.
     pub const CONTROLLED: u16 = 1 << 1;
     /// Of a template: a connection of its own was established.
@@ -97,8 +99,8 @@ impl Entry {
         addresses == 0 && ports == key.ports() && self.protocol == key.protocol
     }
 
-    /// Whether it is a connection in this state whose packets only need to be sent on and counted: answers do not pass the
-    /// director, and nothing but a template's control is noted about it. Cost: one load and one comparison.
+    /// Whether it is a connection in this state by direct routing, whose packets only need to be sent on and counted: nothing but a
+    /// template's control is noted about it. Cost: one load and one comparison.
     #[inline(always)]
     pub const fn is_plain(&self, protocol: Protocol, state: State) -> bool {
         const NOTED: u32 = ((flags::LIVE | flags::NO_OUTPUT) as u32) << 16;
@@ -124,6 +126,16 @@ impl Entry {
     #[inline]
     pub const fn server(&self) -> ServerId {
         ServerId(self.server)
+    }
+
+    /// The forwarding method that it was made with, which it keeps as in IPVS; means nothing for a template.
+    #[inline]
+    pub const fn method(&self) -> Method {
+        match self.flags & (flags::NO_OUTPUT | flags::TUNNELLED) {
+            0 => Method::Masquerading,
+            flags::NO_OUTPUT => Method::DirectRouting,
+            _ => Method::Tunnel,
+        }
     }
 
     /// The virtual service that it was made for.

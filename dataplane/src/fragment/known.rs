@@ -2,7 +2,7 @@
 
 use super::ranges::Ranges;
 use crate::connection::Key;
-use crate::service::{ServerId, ServiceId};
+use crate::service::{Method, ServerId, ServiceId};
 use crate::tick::Tick;
 
 /// Datagrams that share a place: one that comes takes the place of the one that has least time left.
@@ -13,8 +13,8 @@ const SETS: usize = 1024;
 /// What became of a first fragment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Way {
-    /// It went to this real server.
-    Server(ServerId),
+    /// It went to this real server, by this method.
+    Server(ServerId, Method),
     /// It is an answer of a masquerading real server, to the connection that has its ports.
     Reply,
     /// It was passed on to this worker, who may have its connection.

@@ -18,13 +18,14 @@ mod trail;
 use arrayvec::ArrayVec;
 use dpdk::burst::{BURST, Burst};
 use dpdk::mbuf::Mbuf;
+use dpdk::net::protocol;
 
 use crate::connection::{Hasher, Key};
 use crate::handover::{Came, HandOver, Journey};
 use crate::lanes::{Fate, Lanes, each};
 use crate::parse::{Kind, Packet};
 use crate::rules::Rules;
-use crate::service::{Protocol, ServiceKey};
+use crate::service::{Method, Protocol, ServiceKey};
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
@@ -87,11 +88,12 @@ impl Fragments {
     }
 
     /// Stage: decides about every fragment for a VIP, or from a masquerading real server. A first one of a flow is one of the
-    /// flows from here on. Cost without fragments and the like: two stores and a comparison a burst.
+    /// flows from here on. Cost without fragments and the like: three stores and a comparison a burst.
     #[inline]
     pub fn place(&mut self, lanes: &mut Lanes, sight: Sight<'_>) {
         self.firsts.clear();
         self.waiting.clear();
+        lanes.firsts = 0;
         for i in each(lanes.others) {
             let Lanes { frames, packets, journeys, .. } = &mut *lanes;
             let packet = &mut packets[i];
@@ -102,6 +104,7 @@ impl Fragments {
             let hash = sight.tracker.connections.hash(&packet.key);
             if fate == Fate::Undecided {
                 lanes.flows |= 1 << i;
+                lanes.firsts |= 1 << i;
                 lanes.hashes[i] = hash;
             }
             lanes.others &= !(1 << i);
@@ -186,17 +189,17 @@ impl Fragments {
         // As if the datagram had come whole: one packet, of which this adds so many bytes.
         let bytes = (piece.range.1 - piece.range.0) as u64;
         match way {
-            Way::Server(server) => {
+            Way::Server(server, method) => {
                 let service = service.and_then(|id| rules.service_ref(id)).map(|found| &*found.traffic);
                 let share = rules.server(server).map(|target| &target.share.traffic);
                 for traffic in service.map(|t| &**t).into_iter().chain(share) {
                     traffic.in_bytes.add(bytes);
                 }
-                Fate::Server(server)
+                Fate::Server(server, method)
             }
             Way::Reply => {
                 let key = Key { client_port: ports.0, virtual_port: ports.1, protocol, ..packet.key };
-                tracker.reply_fragment(&key, frame, packet, bytes, rules, macs)
+                tracker.reply_fragment(&key, frame, packet, bytes, rules, macs).unwrap_or_else(|fate| fate)
             }
             // Whom its first one was to visit, in that order.
             Way::Passed(to) => handover.and_then(|h| h.elsewhere(journey, Some(to))).unwrap_or(Fate::Drop(Verdict::Fragment)),
@@ -208,23 +211,26 @@ impl Fragments {
     /// Stage: remembers what became of the first fragments of this burst, and lets go on what waited for them. Cost without
     /// fragments: one load a burst.
     #[inline]
-    pub fn learn(&mut self, lanes: &Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+    pub fn learn(&mut self, lanes: &mut Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
         if !self.firsts.is_empty() {
             self.learn_firsts(lanes, rules, tracker, now);
         }
     }
 
     #[inline(never)]
-    fn learn_firsts(&mut self, lanes: &Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
+    fn learn_firsts(&mut self, lanes: &mut Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
         for (lane, first) in self.firsts.drain(..) {
+            if cannot_be_mended(&lanes.packets[lane], lanes.hashes[lane], lanes.fates[lane], rules, tracker) {
+                lanes.fates[lane] = Fate::Drop(Verdict::FragmentChecksum);
+            }
             let packet = &lanes.packets[lane];
             let way = match lanes.fates[lane] {
-                Fate::Server(server) => Way::Server(server),
+                Fate::Server(server, method) => Way::Server(server, method),
                 Fate::Kernel => Way::Kernel,
                 Fate::HandOver(to) => Way::Passed(to),
                 // An established connection's, or an answer to one: it is on its way already.
                 Fate::Send(..) => match tracker.server_of(&packet.key) {
-                    Some(server) => Way::Server(server),
+                    Some((server, method)) => Way::Server(server, method),
                     None => Way::Reply,
                 },
                 _ => Way::Dropped,
@@ -232,9 +238,12 @@ impl Fragments {
             let protocol = packet.key.protocol;
             let (key, hash) = (&packet.key, lanes.hashes[lane]);
             let entry = (packet.kind == Kind::Flow).then(|| tracker.connections.find(hash, key)).flatten();
-            if entry.is_some() && lanes.journeys[lane].came() == Came::FromWorker {
-                // The next one need not be sent around.
-                tracker.note(key);
+            if let Some(id) = entry {
+                tracker.keep_flow(id, key, rules, now);
+                if lanes.journeys[lane].came() == Came::FromWorker {
+                    // The next one need not be sent around.
+                    tracker.note(key);
+                }
             }
             let service = match entry {
                 Some(id) => Some(tracker.connections.entry(id).service()),
@@ -283,7 +292,29 @@ impl Fragments {
     }
 }
 
+/// Whether a masqueraded first fragment's checksum would be wrong: that of SCTP (CRC32c) covers all fragments, and is mended by how far a
+/// changed port lies from their end, which the first one does not tell.
+///
+/// The kernel puts such packets together first. Associations find the length that fits by themselves (RFC 9260 section 8.4), so
+/// hardly any packet of theirs is ever fragmented.
+fn cannot_be_mended(packet: &Packet, hash: u64, fate: Fate, rules: &Rules, tracker: &Tracker) -> bool {
+    if packet.key.protocol != protocol::SCTP {
+        return false;
+    }
+    match fate {
+        Fate::Server(server, Method::Masquerading) => {
+            let vport = packet.key.virtual_port;
+            rules.server(server).is_some_and(|target| target.server.port_for(vport) != vport)
+        }
+        Fate::Send(..) => {
+            let answered = tracker.find_reply(hash, &packet.key, rules);
+            answered.is_some_and(|id| tracker.connections.entry(id).virtual_port != packet.key.client_port)
+        }
+        _ => false,
+    }
+}
+
 /// Whether fragments from and to these addresses are placed: those to a VIP and those of a masquerading real server's answers.
 fn is_ours(key: &Key, rules: &Rules) -> bool {
-    rules.is_service_address(key.virtual_) || (rules.is_masquerading_server(key.client) && !rules.is_own(key.virtual_))
+    rules.is_service_address(key.virtual_) || (rules.masqueraders.have(key.client) && !rules.is_own(key.virtual_))
 }

@@ -1,86 +1,198 @@
-//! ICMP errors about our own tunnels: a router on the way to a real server quotes the outer packet.
+//! ICMP errors about our own tunnels: a router on the way to a real server quotes the outer packet, and the client whose packet is
+//! inside is told what the router said (RFC 2003 section 4, RFC 2473 section 8).
 
-use dpdk::net::{Ipv4Header, Ipv6Header, checksum, ether_type, protocol};
+use dpdk::mempool::Mempool;
+use dpdk::net::{Ipv4Header, Ipv6Header, ether_type, protocol};
 use zerocopy::FromBytes;
 
-use super::Tunnels;
+use super::{LEAST_V6, Tunnels};
 use crate::address::Address;
-use crate::connection::Key;
+use crate::connection::{EntryId, Key};
+use crate::handover::{HandOver, Journey};
+use crate::icmp_error::{self, About, Cause, IcmpErrors};
+use crate::icmp_related::{is_intact, is_of_service};
 use crate::lanes::{Fate, Lanes, each};
+use crate::masquerade::for_reply;
 use crate::parse::{Kind, L3, Packet};
 use crate::rules::Rules;
+use crate::service::Method;
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
 
 const ICMP_HEADER: usize = 8;
+/// "Fragmentation needed" is "destination unreachable" with this code (RFC 792).
+const FRAGMENTATION_NEEDED: u8 = 4;
+
+/// What the stage looks at beside the frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// The port that they came by.
+    pub port: u16,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The connections.
+    pub tracker: &'a Tracker,
+    /// The ports' MACs, by port.
+    pub macs: &'a [[u8; 6]],
+    /// Where frames for clients come from.
+    pub pool: &'a Mempool,
+    /// The present.
+    pub now: Tick,
+}
 
 impl Tunnels {
-    /// Stage: drops what [`Self::is_notice`] took notice of. Cost without ICMP and the like: one comparison a burst.
+    /// Stage: takes notice of ICMP errors about tunnels of ours, and tells the clients. Cost without ICMP and the like: one
+    /// comparison a burst.
     #[inline]
-    pub fn take_notice(&mut self, lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &Tracker, now: Tick) {
+    pub fn take_notice(&mut self, lanes: &mut Lanes, around: Around<'_>, handover: &mut Option<HandOver>, errors: &mut IcmpErrors) {
         for i in each(lanes.others) {
             let packet = lanes.packets[i];
-            let candidate = matches!(packet.kind, Kind::Icmp | Kind::Icmpv6) && rules.is_local(packet.key.virtual_, port);
-            if candidate && self.is_notice(lanes.frames[i].data(), &packet, rules, tracker, now) {
+            let candidate = matches!(packet.kind, Kind::Icmp | Kind::Icmpv6) && around.rules.is_local(packet.key.virtual_, around.port);
+            let handover = handover.as_mut().map(|handover| (handover, &mut lanes.journeys[i]));
+            if candidate && let Some(fate) = self.notice(lanes.frames[i].data(), &packet, around, handover, errors) {
                 lanes.others &= !(1 << i);
-                lanes.fates[i] = Fate::Drop(Verdict::TunnelError);
+                lanes.fates[i] = fate;
             }
         }
     }
 
-    /// Takes notice of "fragmentation needed" (RFC 792) or "packet too big" (RFC 4443) about a tunnel of ours: from now on
-    /// clients are told the length that fits. `true` when that is what the frame is; anything else is left alone.
+    /// What becomes of an error about a tunnel of ours; `None` for anything else, which is left alone.
     ///
     /// The quote must hold a request of a connection, wrapped as we wrap it and bound for that connection's real server, so that
-    /// who does not see the packets cannot shorten the path.
-    fn is_notice(&mut self, frame: &[u8], packet: &Packet, rules: &Rules, tracker: &Tracker, now: Tick) -> bool {
-        let said = || {
-            let icmp = frame.get(usize::from(packet.l4)..L3 + usize::from(packet.length))?;
-            let mtu = too_big(frame, icmp, packet.v4)?;
-            let quote = Quote::read(icmp.get(ICMP_HEADER..)?, packet.v4)?;
-            let target = rules.server(tracker.server_of(&quote.request)?)?;
-            let tunnel = target.server.tunnel?;
-            let ours = (tunnel.source, target.server.address) == (quote.source, quote.destination) && quote.source == packet.key.virtual_;
-            ours.then_some((target.server.address, mtu))
+    /// who does not see the packets can neither shorten the path nor have clients told anything. Where another worker may have the
+    /// connection, it goes there.
+    #[inline(never)]
+    fn notice(
+        &mut self,
+        frame: &[u8],
+        packet: &Packet,
+        around: Around<'_>,
+        handover: Option<(&mut HandOver, &mut Journey)>,
+        errors: &mut IcmpErrors,
+    ) -> Option<Fate> {
+        let Around { rules, tracker, .. } = around;
+        let icmp = frame.get(usize::from(packet.l4)..L3 + usize::from(packet.length))?;
+        let said = Said::read(icmp, packet.v4)?;
+        let quote = Quote::read(icmp.get(ICMP_HEADER..)?, packet.v4)?;
+        if quote.source != packet.key.virtual_ {
+            return None;
+        }
+        let Some(id) = tracker.connections.find(tracker.connections.hash(&quote.request), &quote.request) else {
+            let (handover, journey) = handover.filter(|_| is_of_service(&quote.request, rules))?;
+            let owner = handover.directory().owner(&quote.request);
+            return handover.error_elsewhere(journey, owner);
         };
-        said().is_some_and(|(server, mtu)| self.paths.learn(server, mtu, now))
+        let entry = tracker.connections.entry(id);
+        let target = rules.server(entry.server()).filter(|_| entry.method() == Method::Tunnel)?;
+        if (target.server.tunnel?.source, target.server.address) != (quote.source, quote.destination) {
+            return None;
+        }
+        if !is_intact(frame, packet) {
+            return Some(Fate::Drop(Verdict::BadChecksum));
+        }
+        let cause = match said {
+            Said::TooBig(mtu) => {
+                if !self.paths.learn(target.server.address, mtu, around.now) {
+                    return None;
+                }
+                let link = target.next_hop.map_or(u16::MAX, |hop| hop.mtu);
+                let room = self.paths.towards(target.server.address, link, around.now).saturating_sub(quote.overhead);
+                quote.too_big(room)
+            }
+            Said::Other(kind, code) => match (packet.v4, quote.v4) {
+                (true, true) => Some(Cause::OfTunnel(kind, code)),
+                // Unreachable: the host for IPv4, the address for IPv6 (RFC 2473 sections 8.2 and 8.3).
+                (_, true) => Some(Cause::OfTunnel(3, 1)),
+                (_, false) => Some(Cause::OfTunnel(1, 3)),
+            },
+        };
+        if let Some(cause) = cause {
+            tell(id, &quote, cause, around, errors);
+        }
+        Some(Fate::Drop(Verdict::TunnelError))
     }
 }
 
-/// The MTU that a right "too big" names.
-fn too_big(frame: &[u8], icmp: &[u8], v4: bool) -> Option<u16> {
-    if v4 {
-        let &[3, 4, _, _, _, _, high, low] = icmp.first_chunk()? else { return None };
-        (checksum::internet(icmp) == 0).then_some(u16::from_be_bytes([high, low]))
-    } else {
-        let &[2, 0, _, _, a, b, c, d] = icmp.first_chunk()? else { return None };
-        let (ip, _) = Ipv6Header::ref_from_prefix(frame.get(L3..)?).ok()?;
-        let pseudo = checksum::pseudo_v6(&ip.source, &ip.destination, protocol::ICMPV6, u32::try_from(icmp.len()).ok()?);
-        let mtu = u16::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(u16::MAX);
-        (checksum::segment(pseudo, icmp) == 0).then_some(mtu)
+/// Sends the client an error about its packet, by the gateway. One on a network of ours, or where there is no gateway, is not told: nobody
+/// remembers its MAC, and its next packet that is too long draws an error anyway.
+fn tell(id: EntryId, quote: &Quote<'_>, cause: Cause, Around { rules, tracker, macs, pool, .. }: Around<'_>, errors: &mut IcmpErrors) {
+    let Some(hop) = rules.routes.way_to(quote.request.client, None) else { return };
+    let Some(mac) = macs.get(usize::from(hop.port)) else { return };
+    let about = About { packet: quote.packet, v4: quote.v4, macs: [hop.mac, *mac], source: None };
+    if errors.send(hop.port, || icmp_error::write_about(pool, about, cause)) {
+        let entry = tracker.connections.entry(id);
+        for_reply(entry.server(), entry.service(), rules, |traffic| {
+            traffic.out_packets.add(1);
+            traffic.out_bytes.add(quote.packet.len() as u64);
+        });
+    }
+}
+
+/// What an error says.
+#[derive(Clone, Copy)]
+enum Said {
+    /// "Fragmentation needed" or "packet too big": the MTU that the next link has.
+    TooBig(u16),
+    /// Type and code of any other that is about the way.
+    Other(u8, u8),
+}
+
+impl Said {
+    /// Reads destination unreachable, source quench and time exceeded (RFC 792), or destination unreachable, packet too big and time
+    /// exceeded (RFC 4443); `None` for any other message.
+    fn read(icmp: &[u8], v4: bool) -> Option<Self> {
+        let &[kind, code, _, _, a, b, c, d] = icmp.first_chunk()?;
+        match (v4, kind) {
+            (true, 3) if code == FRAGMENTATION_NEEDED => Some(Self::TooBig(u16::from_be_bytes([c, d]))),
+            (false, 2) => Some(Self::TooBig(u16::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(u16::MAX))),
+            (true, 3 | 4 | 11) | (false, 1 | 3) => Some(Self::Other(kind, code)),
+            _ => None,
+        }
     }
 }
 
 /// The outer packet as a router quotes it.
-struct Quote {
+struct Quote<'a> {
     source: Address,
     destination: Address,
-    /// The request inside.
+    /// The packet inside, as far as it is quoted.
+    packet: &'a [u8],
+    /// Whether that is IPv4.
+    v4: bool,
+    /// Bytes in front of it.
+    overhead: u16,
+    /// Its key.
     request: Key,
 }
 
-impl Quote {
-    fn read(quote: &[u8], v4: bool) -> Option<Self> {
+impl<'a> Quote<'a> {
+    /// The client is told what its packets may have at most, if it can do anything about it: an IPv4 one that allows fragments gets
+    /// no error, and for IPv6 every link takes 1280 bytes.
+    fn too_big(&self, room: u16) -> Option<Cause> {
+        if self.v4 {
+            let asks = self.packet.get(6).is_some_and(|flags| flags & 0x40 != 0);
+            return asks.then_some(Cause::TooBig(room));
+        }
+        let (ip, _) = Ipv6Header::ref_from_prefix(self.packet).ok()?;
+        let most = room.max(LEAST_V6);
+        (ip.payload_length.get() > most - 40).then_some(Cause::TooBig(most))
+    }
+
+    fn read(quote: &'a [u8], v4: bool) -> Option<Self> {
         let (outer, rest) = Header::read(quote, v4)?;
-        let (inner_v4, inner) = match outer.protocol {
+        let (inner_v4, packet) = match outer.protocol {
             protocol::IPIP => (true, rest),
             protocol::IPV6 => (false, rest),
             protocol::UDP => gue(rest)?,
             protocol::GRE => gre(rest)?,
             _ => return None,
         };
-        let (inner, ports) = Header::read(inner, inner_v4)?;
+        let (inner, ports) = Header::read(packet, inner_v4)?;
+        if !matches!(inner.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+            return None;
+        }
+        let overhead = u16::try_from(quote.len() - packet.len()).ok()?;
         let &[a, b, c, d] = ports.first_chunk()?;
         let request = Key {
             client: inner.source,
@@ -89,7 +201,7 @@ impl Quote {
             virtual_port: u16::from_be_bytes([c, d]),
             protocol: inner.protocol,
         };
-        Some(Self { source: outer.source, destination: outer.destination, request })
+        Some(Self { source: outer.source, destination: outer.destination, packet, v4: inner_v4, overhead, request })
     }
 }
 

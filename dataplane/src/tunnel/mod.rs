@@ -21,6 +21,7 @@ use crate::parse::{Kind, L3, Packet};
 use crate::rules::{Rules, ServerRules};
 use crate::tick::Tick;
 use crate::verdict::Verdict;
+pub use error::Around;
 use header::{Inner, Outer, flow_port, ip_header};
 pub use header::{outer_length, write_outer};
 pub use path_mtu::PathMtus;
@@ -41,7 +42,7 @@ pub struct Tunnels {
 }
 
 /// What the stage works with beside the packet and its real server.
-struct Around<'a> {
+struct Room<'a> {
     macs: &'a [[u8; 6]],
     pool: &'a Mempool,
     now: Tick,
@@ -61,10 +62,10 @@ impl Tunnels {
         while lanes.tunnelled != 0 {
             let i = lanes.tunnelled.trailing_zeros() as usize;
             lanes.tunnelled &= lanes.tunnelled - 1;
-            let Fate::Server(server) = lanes.fates[i] else { continue };
+            let Fate::Server(server, _) = lanes.fates[i] else { continue };
             let packet = lanes.packets[i];
             let sent = match rules.server(server) {
-                Some(target) => self.wrap(&mut lanes.frames[i], &packet, target, &Around { macs, pool, now }),
+                Some(target) => self.wrap(&mut lanes.frames[i], &packet, target, &Room { macs, pool, now }),
                 None => Err((Verdict::RealServerRemoved, None)),
             };
             lanes.fates[i] = match sent {
@@ -82,7 +83,7 @@ impl Tunnels {
     /// Puts the frame into a tunnel to `target`; gives the port that it leaves by.
     ///
     /// Of a frame that is refused nothing is changed but its TTL, which IPVS lowers before it looks at the length.
-    fn wrap(&mut self, frame: &mut Mbuf, packet: &Packet, target: &ServerRules, around: &Around<'_>) -> Result<u16, Refusal> {
+    fn wrap(&mut self, frame: &mut Mbuf, packet: &Packet, target: &ServerRules, around: &Room<'_>) -> Result<u16, Refusal> {
         let Some(hop) = target.next_hop else {
             return Err((if target.loops { Verdict::WouldLoop } else { Verdict::NoNextHop }, None));
         };

@@ -271,18 +271,21 @@ impl Lab {
                 format!("10.10.24.{}", s.n)
             };
             let real_address = address(&rip);
+            let dip = if v6 { "fd00:10::10" } else { DIP };
             let real = RealServer {
                 id: server_id,
                 address: real_address,
                 port: s.masquerading.unwrap_or(port),
+                protocol,
                 method: match s {
                     Server { tunnel: Some(_), .. } => Method::Tunnel,
                     Server { masquerading: Some(_), .. } => Method::Masquerading,
                     _ => Method::DirectRouting,
                 },
                 thresholds: s.thresholds,
-                tunnel: s.tunnel.map(|(_, dip)| Tunnel { source: address(dip), encapsulation: s.encapsulation }),
+                tunnel: Some(Tunnel { source: address(s.tunnel.map_or(dip, |(_, dip)| dip)), encapsulation: s.encapsulation }),
                 available: s.available,
+                drain: dataplane::service::Drain::No,
                 weight: s.weight,
                 next_hop,
                 stats: Arc::clone(&stats),

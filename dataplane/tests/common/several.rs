@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
-use dataplane::command::{Batch, Command, ControlEnd, Reply, channel};
+use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, channel};
+use dataplane::connection::Replies;
 use dataplane::handover::{self, DEPTH};
 use dataplane::link::PortQueues;
+use dataplane::routes::{PortRoutes, Routes};
+use dataplane::schedule::Buckets;
+use dataplane::service::*;
+use dataplane::settings::Settings;
+use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
@@ -14,7 +20,7 @@ use dpdk::mempool::{DEFAULT_DATA_ROOM, Mempool};
 use dpdk::port::{Port, PortConfig};
 use dpdk::ring::{Ring, ring_port};
 
-use super::OUR_MAC;
+use super::{DIP, MTU, OUR_MAC, ROUTER_MAC, VIP, address, server_mac};
 
 /// Connections that each worker has room for.
 pub const ROOM: u32 = 1024;
@@ -81,6 +87,69 @@ impl Several {
             workers.push(One { worker: Worker::new(config, end).expect("worker"), control, rx, tx });
         }
         Self { workers, pool, to_kernel, now: Tick(1000), _port: port, _eal: eal }
+    }
+
+    /// Puts services of the VIP in force, scheduled by round robin: protocol, vport, and the real servers by the last byte of their
+    /// addresses, with method and rport. Gives what each service counts. The gateway is the router.
+    pub fn services(&mut self, settings: Settings, services: &[(Protocol, u16, &[(u8, Method, u16)])]) -> Vec<Arc<ServiceStats>> {
+        let count = self.workers.len();
+        let mut servers = Vec::new();
+        let mut snapshots = Vec::new();
+        for (id, (protocol, vport, of)) in (0..).zip(services) {
+            let first = servers.len();
+            for (n, method, port) in *of {
+                servers.push(Arc::new(RealServer {
+                    id: ServerId(u32::try_from(servers.len()).expect("few")),
+                    address: address(&format!("10.10.24.{n}")),
+                    port: *port,
+                    protocol: *protocol,
+                    method: *method,
+                    thresholds: Thresholds::default(),
+                    tunnel: Some(Tunnel { source: address(DIP), encapsulation: Encapsulation::IpIp }),
+                    available: true,
+                    drain: Drain::No,
+                    weight: 1,
+                    next_hop: Some(NextHop { port: 0, mac: server_mac(*n), mtu: MTU }),
+                    stats: Arc::new(ServerStats::new(count)),
+                }));
+            }
+            let member = |of: &Arc<RealServer>| {
+                let stats = Arc::clone(&of.stats);
+                Member { server: of.id, weight: 1, reachable: true, limited: false, stats }
+            };
+            snapshots.push(Arc::new(VirtualService {
+                id: ServiceId(id),
+                key: ServiceKey { protocol: *protocol, address: address(VIP), port: *vport },
+                scheduler: SchedulerKind::RoundRobin,
+                one_packet: false,
+                persistence: None,
+                revision: 1,
+                members: servers[first..].iter().map(member).collect(),
+                buckets: Buckets::default(),
+                timeouts: None,
+                no_real_server: NoRealServer::Icmp,
+                stats: Arc::new(ServiceStats::new(count)),
+            }));
+        }
+        let locals = Arc::new(LocalAddresses {
+            addresses: [VIP, DIP].map(|a| (address(a), 1)).into_iter().collect(),
+            vips: [VIP].map(address).into_iter().collect(),
+            macs: vec![OUR_MAC],
+            ..LocalAddresses::default()
+        });
+        let gateway = NextHop { port: 0, mac: ROUTER_MAC, mtu: MTU };
+        let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, gateways: [Some(gateway), None], ..PortRoutes::default() }] });
+        self.apply(|| Batch {
+            version: 1,
+            services: snapshots.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
+            servers: servers.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),
+            locals: Some(Arc::clone(&locals)),
+            routes: Some(Arc::clone(&routes)),
+            settings: Some(settings),
+            replies: Some(Replies::new(ROOM).expect("memory")),
+            ..Batch::default()
+        });
+        snapshots.iter().map(|service| Arc::clone(&service.stats)).collect()
     }
 
     /// Puts a batch in force on every worker.

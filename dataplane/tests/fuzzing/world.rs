@@ -433,9 +433,11 @@ impl World {
             id: ServerId(id),
             address: server.address,
             port: server.port,
+            protocol: self.services.get(&(id / 8)).map_or(Protocol::Tcp, |service| service.key.protocol),
             method: server.method,
             tunnel: server.tunnel,
             available: server.available,
+            drain: dataplane::service::Drain::No,
             weight: server.weight,
             thresholds: server.thresholds,
             next_hop: server.next_hop,
@@ -564,7 +566,7 @@ fn own_address(key: ServiceKey, n: u32) -> Address {
 
 /// Ways to clients: networks on the link, gateways, or neither.
 fn routes(c: &mut Choices<'_>) -> Routes {
-    let network = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8 };
+    let network = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8, own: address("10.10.24.10") };
     let mut port = |n: u8| {
         let gateway = c.one_in(2).then_some(NextHop { port: n.into(), mac: [2, 0, 0, 0, 7, n], mtu: 1500 });
         PortRoutes { networks: if n == 0 { vec![network] } else { Vec::new() }, gateways: [gateway; 2], mtu: 1500 }

@@ -11,8 +11,8 @@ pub enum Answer {
     Drop(&'static str),
 }
 
-/// `local` tells whether an address is ours on the port that the frame came by.
-pub fn arp(frame: &[u8], our_mac: [u8; 6], local: impl Fn(IpAddr) -> bool) -> Answer {
+/// `local` tells whether an address is ours on the port that the frame came by, `vip` whether it is a VIP.
+pub fn arp(frame: &[u8], our_mac: [u8; 6], local: impl Fn(IpAddr) -> bool, vip: impl Fn(IpAddr) -> bool) -> Answer {
     let arp = &frame[L3..];
     if arp.len() < 6 {
         return Answer::Drop("short");
@@ -27,6 +27,9 @@ pub fn arp(frame: &[u8], our_mac: [u8; 6], local: impl Fn(IpAddr) -> bool) -> An
     if *sender_mac != frame[6..12] || sender_mac[0] % 2 == 1 {
         return Answer::Drop("bad_neighbour_message");
     }
+    if *sender_mac != our_mac && vip(sender.into()) {
+        return Answer::Kernel;
+    }
     if local(sender.into()) {
         return Answer::Drop("own_source");
     }
@@ -37,6 +40,7 @@ pub fn arp(frame: &[u8], our_mac: [u8; 6], local: impl Fn(IpAddr) -> bool) -> An
             reply.extend(&arp[28..]);
             Answer::Send(reply)
         }
+        1 if sender.is_unspecified() && vip(target.into()) => Answer::Kernel,
         1 if sender != target => Answer::Drop("not_for_us"),
         1 | 2 => Answer::Kernel,
         _ => Answer::Drop("bad_neighbour_message"),

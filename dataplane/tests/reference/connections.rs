@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use dataplane::address::Address;
 use dataplane::command::ConnectionFilter;
+use dataplane::service::Method;
 use dataplane::settings::Timeouts;
 
 use super::tcp::{self, State};
@@ -29,6 +30,8 @@ pub struct Key {
 pub struct Connection {
     pub server: u32,
     pub service: u32,
+    /// Kept as long as it lives, whatever is the real server's by then.
+    pub method: Method,
     pub state: State,
     pub expires: u32,
     pub packets: u32,
@@ -143,7 +146,7 @@ impl Director {
             (true, false) => (counts.inactive, counts.active) = (counts.inactive + 1, counts.active - 1),
             _ => {}
         }
-        Some(Fate::Server(connection.server))
+        Some(Fate::Server(connection.server, connection.method))
     }
 
     /// What the first packet of a connection does.
@@ -185,9 +188,7 @@ impl Director {
                 None => return Fate::Drop("no_real_server"),
             },
         };
-        if !self.servers.contains_key(&server) {
-            return Fate::Drop("real_server_removed");
-        }
+        let Some(method) = self.servers.get(&server).map(|target| target.snapshot.method) else { return Fate::Drop("real_server_removed") };
         if !service.one_packet || packet.protocol != 17 {
             let (state, seconds) = advance("NO", packet, self.secure, &self.timeouts(id));
             let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.source, virtual_: packet.destination };
@@ -195,6 +196,7 @@ impl Director {
             let connection = Connection {
                 server,
                 service: id,
+                method,
                 state,
                 expires,
                 packets: 1,
@@ -210,7 +212,7 @@ impl Director {
             }
         }
         self.count(server, id, packet, true);
-        Fate::Server(server)
+        Fate::Server(server, method)
     }
 
     /// The service of a packet: that of its mark, which nothing to a DIP has; that of its port; the one of every port.
@@ -248,6 +250,7 @@ impl Director {
         let template = Connection {
             server,
             service,
+            method: Method::DirectRouting,
             state: "NO",
             expires,
             packets: 0,

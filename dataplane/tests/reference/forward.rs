@@ -72,14 +72,10 @@ pub fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to
 }
 
 impl Director {
-    pub(super) fn is_tunnel(&self, server: u32) -> bool {
-        self.servers.get(&server).is_some_and(|target| target.snapshot.method == Method::Tunnel)
-    }
-
-    /// Makes the frame one for the real server; gives the port that it leaves by.
+    /// Makes the frame one for the real server, by the connection's method; gives the port that it leaves by.
     pub(super) fn forward(
         &mut self,
-        server: u32,
+        (server, method): (u32, Method),
         frame: &mut Vec<u8>,
         packet: &Packet,
         later: &mut Vec<(u16, Vec<u8>)>,
@@ -91,7 +87,7 @@ impl Director {
         }
         let hop = snapshot.next_hop.filter(|hop| usize::from(hop.port) < self.macs.len()).ok_or(("no_next_hop", None))?;
         let our_mac = self.macs[usize::from(hop.port)];
-        match snapshot.method {
+        match method {
             Method::DirectRouting => {
                 if packet.length > usize::from(hop.mtu) {
                     let may_tell = !packet.is_v4() || frame[L3 + 6] & 0x40 != 0;

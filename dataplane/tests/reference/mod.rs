@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
-use dataplane::service::{RealServer, VirtualService};
+use dataplane::service::{Method, RealServer, VirtualService};
 use dataplane::settings::{Mode, Settings};
 
 use connections::{Connection, Key};
@@ -76,7 +76,8 @@ struct Server {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Fate {
     Undecided,
-    Server(u32),
+    /// Bound for this real server, by this method.
+    Server(u32, Method),
     Send(u16, &'static str),
     Kernel,
     Drop(&'static str),
@@ -294,11 +295,11 @@ impl Director {
         let mut buffers = room.buffers + injected.len().saturating_sub(room.ports[port]);
         for tunnels in [false, true] {
             for (at, lane) in lanes.iter_mut().enumerate() {
-                if let Fate::Server(server) = lane.fate
-                    && self.is_tunnel(server) == tunnels
+                if let Fate::Server(server, method) = lane.fate
+                    && (method == Method::Tunnel) == tunnels
                     && let Some(packet) = &lane.packet
                 {
-                    lane.fate = match self.forward(server, &mut lane.frame, packet, &mut later, &mut buffers) {
+                    lane.fate = match self.forward((server, method), &mut lane.frame, packet, &mut later, &mut buffers) {
                         Ok(out) => Fate::Send(out, "forwarded"),
                         Err((verdict, cause)) => {
                             errors.extend(cause.filter(|_| packet.is_flow()).map(|cause| (at, cause)));
@@ -373,7 +374,7 @@ impl Director {
                     }
                 }
                 Fate::Drop(verdict) => verdict,
-                Fate::Undecided | Fate::Server(_) => panic!("a frame without a verdict"),
+                Fate::Undecided | Fate::Server(..) => panic!("a frame without a verdict"),
             };
             *outcome.verdicts.entry(verdict).or_default() += 1;
         }
@@ -394,7 +395,7 @@ impl Director {
         let local = |address: IpAddr| self.is_local(address, port);
         let destination = packet.destination.ip();
         let answer = match packet.kind {
-            Kind::Arp => answers::arp(frame, our_mac, local),
+            Kind::Arp => answers::arp(frame, our_mac, local, |address| self.is_vip(address)),
             Kind::Icmp | Kind::Icmpv6 => {
                 if packet.kind == Kind::Icmpv6 {
                     answers::icmpv6(frame, packet, our_mac, local)
@@ -430,7 +431,7 @@ impl Director {
             return None;
         }
         let key = Key { template: false, aside: 0, protocol, client, virtual_ };
-        let Some((server, service)) = self.connections.get(&key).map(|connection| (connection.server, connection.service)) else {
+        let Some((server, service, method)) = self.connections.get(&key).map(|c| (c.server, c.service, c.method)) else {
             let request = Packet { source: client, destination: virtual_, protocol, ..*packet };
             return self.service_of(&request).map(|_| Fate::Drop("unrelated_icmp_error"));
         };
@@ -445,7 +446,7 @@ impl Director {
         if self.servers.get(&server).is_some_and(|target| target.snapshot.available) {
             self.count(server, service, packet, false);
         }
-        Some(Fate::Server(server))
+        Some(Fate::Server(server, method))
     }
 
     /// The scheduler's word.

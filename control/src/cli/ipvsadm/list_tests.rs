@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::{RealServerState, Scheduler, SchedulerFlag, TunnelChecksum};
+use crate::model::{RealServerState, Scheduler, SchedulerFlag, TunnelChecksum, VipState};
 
 fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
     let address: IpAddr = address.parse().unwrap();
@@ -45,6 +45,8 @@ fn service(id: &str, scheduler: Scheduler, real_servers: Vec<RealServer>) -> Ser
         quorum: None,
         no_real_server: crate::model::NoRealServer::Icmp,
         timeouts: None,
+        vip: VipState::Held,
+        conflicts: Vec::new(),
         stats: Stats { connections: 12, in_packets: 24, in_bytes: 960, ..Stats::default() },
         rates: Rates { connections: 1, in_packets: 2, in_bytes: 90, ..Rates::default() },
         real_servers,

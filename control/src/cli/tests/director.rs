@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::client::Endpoint;
 use crate::model::{
     Connection, Connections, Document, Fault, Flushed, Neighbour, Port, Problem, Protocol, Rates, RealServer, RealServerPatch,
-    RealServerSpec, RealServerState, Service, ServiceKey, ServicePatch, ServiceSpec, Services, Settings, Stats, Worker,
+    RealServerSpec, RealServerState, Service, ServiceKey, ServicePatch, ServiceSpec, Services, Settings, Stats, VipState, Worker,
 };
 
 /// A running director; it ends with the test's process.
@@ -152,6 +152,8 @@ fn shown(service: &ServiceSpec) -> Service {
         quorum: None,
         no_real_server: service.no_real_server,
         timeouts: service.timeouts,
+        vip: VipState::Held,
+        conflicts: Vec::new(),
         stats: Stats::default(),
         rates: Rates::default(),
         real_servers: real_servers.collect(),
