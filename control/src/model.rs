@@ -326,6 +326,10 @@ pub struct Settings {
     pub sloppy_tcp: u8,
     /// 1: any SCTP packet but ABORT may make an entry.
     pub sloppy_sctp: u8,
+    /// 1: an ICMP error about a service, but about no connection, may make an entry.
+    pub schedule_icmp: u8,
+    /// 1: a masquerading real server gets port unreachable for packets from its rport that belong to no connection.
+    pub nat_icmp_send: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
@@ -361,6 +365,8 @@ impl Default for Settings {
         Self {
             sloppy_tcp: 0,
             sloppy_sctp: 0,
+            schedule_icmp: 0,
+            nat_icmp_send: 0,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,

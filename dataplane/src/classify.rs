@@ -8,37 +8,41 @@ use crate::connection::ConnectionTable;
 use crate::handover::{HandOver, Journey};
 use crate::icmp_related;
 use crate::lanes::{Fate, Lanes, each};
-use crate::parse::{Kind, Packet, parse, parse_plain};
+use crate::parse::{Kind, Packet, parse};
 use crate::rules::Rules;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
 
-/// Stage: reads every frame of the burst; what breaks its own rules is done for. Hashes the flows and asks for their lines of
-/// the connection table's index, so that cache misses overlap.
+/// Stage: reads the frames that are not plain; what breaks its own rules is done for.
 #[inline]
-pub fn parse_all(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
-    let mut unusual = 0_u64;
-    let all = lanes.all();
-    let Lanes { frames, packets, fates, hashes, .. } = &mut *lanes;
-    for frame in frames.iter() {
-        frame.prefetch();
-    }
-    for (i, (((frame, packet), fate), hash)) in frames.iter().zip(packets).zip(fates).zip(hashes).enumerate() {
-        *fate = Fate::Undecided;
-        if parse_plain(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum(), packet) {
-            *hash = table.hash(&packet.key);
-            table.prefetch_bucket(*hash);
-        } else {
-            unusual |= 1 << i;
+pub fn parse_unusual(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
+    let unusual = lanes.all() & !(lanes.plain_v4 | lanes.plain_v6);
+    (lanes.flows, lanes.others) = (0, 0);
+    if unusual != 0 {
+        read(unusual, lanes, our_mac);
+        for i in each(unusual) {
+            lanes.hashes[i] = table.hash(&lanes.packets[i].key);
         }
     }
-    (lanes.flows, lanes.others) = (all & !unusual, 0);
-    for i in each(unusual) {
+}
+
+/// Stage: reads the plain packets that the established stage left.
+#[inline]
+pub fn parse_left(lanes: &mut Lanes, our_mac: [u8; 6]) {
+    let left = (lanes.plain_v4 | lanes.plain_v6) & !lanes.through;
+    if left != 0 {
+        read(left, lanes, our_mac);
+    }
+}
+
+#[inline(never)]
+fn read(which: u64, lanes: &mut Lanes, our_mac: [u8; 6]) {
+    for i in each(which) {
         let frame = &lanes.frames[i];
+        lanes.fates[i] = Fate::Undecided;
         match parse(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum()) {
             Ok(packet) => {
                 *if packet.kind == Kind::Flow { &mut lanes.flows } else { &mut lanes.others } |= 1 << i;
-                lanes.hashes[i] = table.hash(&packet.key);
                 lanes.packets[i] = packet;
             }
             Err(verdict) => lanes.fates[i] = Fate::Drop(verdict),

@@ -47,8 +47,12 @@ pub fn each(lanes: u64) -> impl Iterator<Item = usize> {
 pub struct Lanes {
     /// The frames.
     pub frames: Burst,
-    /// What parse found.
+    /// What parse found; only for lanes that it read.
     pub packets: [Packet; BURST],
+    /// A bit for each lane with a plain IPv4 packet, which parse need not read if the established stage sends it.
+    pub plain_v4: u64,
+    /// The same for IPv6.
+    pub plain_v6: u64,
     /// A bit for each lane whose packet is a flow, and which is still to be decided about.
     pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
@@ -69,7 +73,7 @@ pub struct Lanes {
     pub firsts: u64,
     /// A bit for each lane whose ICMP error is about a service, but about no connection, and which the schedule stage is to decide about.
     pub unrelated: u64,
-    /// The key's hash; only for undecided flows.
+    /// The key's hash; only for plain packets and flows.
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
     pub guesses: [EntryId; BURST],
@@ -87,6 +91,8 @@ impl Lanes {
         Self {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
+            plain_v4: 0,
+            plain_v6: 0,
             flows: 0,
             others: 0,
             through: 0,

@@ -27,6 +27,7 @@ pub mod masqueraders;
 pub mod orders;
 pub mod parse;
 pub mod persist;
+pub mod plain;
 pub mod recycle;
 pub mod reset;
 pub mod routes;

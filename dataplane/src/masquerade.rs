@@ -180,7 +180,7 @@ impl Tracker {
     pub(crate) fn find_reply(&self, hash: u64, key: &Key, rules: &Rules) -> Option<EntryId> {
         self.connections.find_reply(hash, key, |entry| {
             let server = rules.server(entry.server()).map(|target| &target.server);
-            server.is_some_and(|s| s.address == key.client && s.port_for(entry.virtual_port) == key.client_port)
+            server.is_some_and(|s| s.address == key.client && s.port_for(entry.virtual_port()) == key.client_port)
         })
     }
 
@@ -202,7 +202,7 @@ impl Tracker {
     /// A reply becomes one of the VIP's: counted, and with its part in the connection's state.
     fn reply(&mut self, id: EntryId, frame: &mut Mbuf, packet: &Packet, rules: &Rules, macs: &[[u8; 6]], now: Tick) -> Result<Fate, Fate> {
         let entry = *self.connections.entry(id);
-        let key = entry.key();
+        let key = self.connections.key(id);
         let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;
         translate::packet(frame.data_mut(), packet, End::Source, key.virtual_, key.virtual_port).ok_or(Fate::Drop(Verdict::Short))?;
         count_reply(entry.server(), entry.service(), packet, rules);
@@ -225,7 +225,8 @@ impl Tracker {
         let id = self.find_reply(self.connections.hash(key), key, rules).ok_or(Fate::Drop(Verdict::Fragment))?;
         let entry = self.connections.entry(id);
         let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;
-        translate::later_fragment(frame.data_mut(), packet, End::Source, entry.key().virtual_).ok_or(Fate::Drop(Verdict::Short))?;
+        translate::later_fragment(frame.data_mut(), packet, End::Source, self.connections.key(id).virtual_)
+            .ok_or(Fate::Drop(Verdict::Short))?;
         for_reply(entry.server(), entry.service(), rules, |traffic| traffic.out_bytes.add(bytes));
         Ok(fate)
     }
@@ -242,7 +243,7 @@ impl Tracker {
     ) -> Result<Fate, Fate> {
         let entry = self.connections.entry(id);
         let fate = self.to_client(id, frame.data_mut(), packet, rules, macs)?;
-        let (key, l4) = (entry.key(), usize::from(packet.l4));
+        let (key, l4) = (self.connections.key(id), usize::from(packet.l4));
         translate::icmp_error(frame.data_mut(), packet.v4, l4, quote.l4, End::Source, key.virtual_, key.virtual_port)
             .ok_or(Fate::Drop(Verdict::Short))?;
         count_reply(entry.server(), entry.service(), packet, rules);

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use crate::command::{Command, ConnectionFilter, ConnectionPage, ConnectionRow, Flush, Reply, WorkerEnd};
 use crate::connection::entry::TEMPLATE;
 use crate::connection::template::NO_PORT;
-use crate::connection::{Entry, EntryId};
+use crate::connection::{Entry, EntryId, Key};
 use crate::rules::Rules;
 use crate::service::Protocol;
 use crate::tick::Tick;
@@ -80,7 +80,7 @@ impl Orders {
                 let end = page.cursor.saturating_add(SLICE).min(extent);
                 let mut next = end;
                 for (id, entry) in tracker.connections.scan(page.cursor, end.saturating_sub(page.cursor)) {
-                    if let Some(row) = row(entry, &page.filter, rules, now) {
+                    if let Some(row) = row(&tracker.connections.key(id), entry, &page.filter, rules, now) {
                         if page.rows.len() == page.rows.capacity() {
                             next = id.0;
                             break;
@@ -96,7 +96,8 @@ impl Orders {
                 let count = SLICE.min(extent.saturating_sub(*cursor));
                 let mut ids = ArrayVec::<EntryId, { SLICE as usize }>::new();
                 for (id, entry) in tracker.connections.scan(*cursor, count) {
-                    if entry.is_template() == *templates && row(entry, &flush.filter, rules, now).is_some() {
+                    let key = tracker.connections.key(id);
+                    if entry.is_template() == *templates && row(&key, entry, &flush.filter, rules, now).is_some() {
                         let _ = ids.try_push(id);
                     }
                 }
@@ -130,7 +131,7 @@ impl Default for Orders {
 }
 
 /// The entry as a listing shows it, if the filter means it.
-fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
+fn row(key: &Key, entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Option<ConnectionRow> {
     let protocol = match entry.protocol & !TEMPLATE {
         ip if ip == Protocol::Ip as u8 => Protocol::Ip,
         number => Protocol::of_flow(number),
@@ -139,7 +140,6 @@ fn row(entry: &Entry, filter: &ConnectionFilter, rules: &Rules, now: Tick) -> Op
         return None;
     }
     let server = &rules.server(entry.server())?.server;
-    let key = entry.key();
     let put_aside = entry.is_template() && key.virtual_port == NO_PORT;
     let service = rules.service_ref(entry.service()).map(|found| found.service.key);
     let by_service = if filter.protocol == Some(Protocol::Ip) {

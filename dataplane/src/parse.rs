@@ -73,138 +73,12 @@ impl Packet {
     };
 }
 
-/// Bytes of a TCP segment's headers over IPv4 without any options; no frame on a wire is shorter than 60.
-const PLAIN_V4: usize = 54;
-/// Bytes of a TCP segment's headers over IPv6 without any options or extension headers.
-const PLAIN_V6: usize = 74;
-
-/// Eight bytes from `AT` on, the first one lowest. Cost: one load.
-#[inline(always)]
-fn word<const AT: usize, const N: usize>(head: &[u8; N]) -> u64 {
-    head[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// Two bytes from `AT` on, in network order. Cost: a load and a rotation.
-#[inline(always)]
-fn number<const AT: usize, const N: usize>(head: &[u8; N]) -> u16 {
-    u16::from_be_bytes([head[AT], head[AT + 1]])
-}
-
-/// Whether the Ethernet header is one from another station's own address to `our_mac`, with this type. A station whose
-/// address ends in the same four bytes as ours is not told apart from us.
-#[inline(always)]
-fn is_plain_ethernet<const N: usize>(head: &[u8; N], our_mac: [u8; 6], ether_type: u16) -> bool {
-    let four = |at: usize| [head[at], head[at + 1], head[at + 2], head[at + 3]];
-    let [ours @ .., o4, o5] = our_mac;
-    four(0) == ours
-        && [head[4], head[5]] == [o4, o5]
-        && four(8) != [our_mac[2], our_mac[3], o4, o5]
-        && head[6] & 1 == 0
-        && [head[12], head[13]] == ether_type.to_be_bytes()
-}
-
-/// First bytes of addresses that no packet may come from, see [`is_martian_v4`].
-static MARTIAN_SOURCES: [bool; 256] = first_bytes(true);
-/// First bytes of addresses that no packet may go to, multicast aside: "this network" and loopback.
-static MARTIAN_DESTINATIONS: [bool; 256] = first_bytes(false);
-
-const fn first_bytes(source: bool) -> [bool; 256] {
-    let mut martian = [false; 256];
-    let mut first = 0;
-    while first < 256 {
-        martian[first] = matches!(first, 0 | 127) || source && first >= 224;
-        first += 1;
-    }
-    martian
-}
-
-/// Checks the transport header behind an IP header of `header` bytes in a whole packet of `length`; gives TCP's flags, 0 for UDP.
-///
-/// `offset` and `flags` are those two bytes of a TCP header, `claimed` the length of a UDP one.
-#[inline(always)]
-fn plain_transport(protocol: u8, header: usize, length: usize, offset: u8, flags: u8, claimed: u16) -> Option<u8> {
-    if protocol == protocol::TCP {
-        return (offset >= 5 << 4 && header + usize::from(offset >> 4) * 4 <= length).then_some(flags);
-    }
-    (protocol == protocol::UDP && claimed >= 8 && header + usize::from(claimed) <= length).then_some(0)
-}
-
-/// [`parse`] for nearly every frame there is: TCP or UDP addressed to us, without IP options or extension headers, not
-/// fragmented, with nothing wrong. `false` for any other, which [`parse`] is to look at; what both accept they read alike.
-///
-/// Cost: words read at constant offsets, and branches that such a frame never takes.
-#[inline(always)]
-pub fn parse_plain(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool, packet: &mut Packet) -> bool {
-    match frame.first_chunk::<PLAIN_V4>() {
-        Some(head) if is_plain_ethernet(head, our_mac, ether_type::IPV4) => plain_v4(head, whole, checksum_bad, packet),
-        Some(_) => frame.first_chunk().is_some_and(|head| plain_v6(head, whole, our_mac, packet)),
-        None => false,
-    }
-}
-
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "parts of words are taken on purpose")]
-fn plain_v4(head: &[u8; PLAIN_V4], whole: usize, checksum_bad: bool, packet: &mut Packet) -> bool {
-    let (ip0, ip1, receiver) = (word::<14, PLAIN_V4>(head), word::<22, PLAIN_V4>(head), word::<26, PLAIN_V4>(head) >> 32);
-    let length = number::<16, PLAIN_V4>(head);
-    let right = head[14] == 0x45
-        && (head[20] & 0x3f) | head[21] == 0 // neither more fragments nor an offset
-        && is_right_sum(ip0, ip1, receiver)
-        && !checksum_bad
-        && !MARTIAN_SOURCES[usize::from(head[26])]
-        && !MARTIAN_DESTINATIONS[usize::from(head[30])]
-        && usize::from(length) + L3 <= whole;
-    let protocol = head[23];
-    let flags = plain_transport(protocol, 20, usize::from(length), head[46], head[47], number::<38, PLAIN_V4>(head));
-    let (true, Some(tcp_flags)) = (right, flags) else { return false };
-    let (addresses, ports) = (word::<26, PLAIN_V4>(head).swap_bytes(), word::<34, PLAIN_V4>(head).swap_bytes());
-    let (client, virtual_) = ((addresses >> 32) as u32, addresses as u32);
-    let (client_port, virtual_port) = ((ports >> 48) as u16, (ports >> 32) as u16);
-    let key = Key { client: Address::v4(client), virtual_: Address::v4(virtual_), virtual_port, client_port, protocol };
-    *packet = Packet { kind: Kind::Flow, v4: true, to_us: true, tcp_flags, l4: L3_OFFSET + 20, length, key };
-    true
-}
-
-/// Whether the words of an IPv4 header without options add up as a right checksum makes them; in either byte order (RFC 1071).
-#[inline(always)]
-const fn is_right_sum(first: u64, second: u64, receiver: u64) -> bool {
-    let (sum, over) = first.overflowing_add(second);
-    let (sum, again) = sum.overflowing_add(receiver + over as u64);
-    let sum = sum + again as u64;
-    // Adding the halves of a word crosswise leaves their ones' complement sum in the upper half.
-    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
-    sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
-}
-
-#[inline(never)]
-fn plain_v6(head: &[u8; PLAIN_V6], whole: usize, our_mac: [u8; 6], packet: &mut Packet) -> bool {
-    let address = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
-    let (client, virtual_) = (Address(address(22)), Address(address(38)));
-    let group = |address: Address| address.0 >> 120 == 0xff;
-    let room = number::<18, PLAIN_V6>(head);
-    let right = is_plain_ethernet(head, our_mac, ether_type::IPV6)
-        && head[14] >> 4 == 6
-        && client.0 > 1
-        && virtual_.0 > 1
-        && !(client.is_v4() || virtual_.is_v4() || group(client) || group(virtual_))
-        && usize::from(room) + usize::from(IPV6_HEADER) + L3 <= whole;
-    let protocol = head[20];
-    let flags = plain_transport(protocol, 0, usize::from(room), head[66], head[67], number::<58, PLAIN_V6>(head));
-    let (true, Some(tcp_flags)) = (right, flags) else { return false };
-    let (client_port, virtual_port) = (number::<54, PLAIN_V6>(head), number::<56, PLAIN_V6>(head));
-    let key = Key { client, virtual_, virtual_port, client_port, protocol };
-    // A jumbogram has a length of 0, so that no sum here passes 16 bits on a link of ours; one that did would be cut short.
-    let Some(length) = room.checked_add(IPV6_HEADER) else { return false };
-    *packet = Packet { kind: Kind::Flow, v4: false, to_us: true, tcp_flags, l4: L3_OFFSET + IPV6_HEADER, length, key };
-    true
-}
-
 /// Reads a frame as far as forwarding needs it.
 ///
 /// `frame` is the contiguous beginning, `whole` the length of all of it, `checksum_bad` the device's word on the IPv4 header
 /// checksum. Errors are the verdict for a frame that breaks its own rules. Sources: RFC 791, RFC 8200, RFC 9293, RFC 768,
-/// RFC 1122 section 3.2.1.3. Cost: one pass over the headers, no more than 64 bytes without extension headers; kept apart from
-/// the short way, so that its registers do not spill for this one's sake.
+/// RFC 1122 section 3.2.1.3. Cost: one pass over the headers, no more than 64 bytes without extension headers; see
+/// [`plain`](crate::plain) for the short way.
 #[inline(never)]
 pub fn parse(frame: &[u8], whole: usize, our_mac: [u8; 6], checksum_bad: bool) -> Result<Packet, Verdict> {
     let Ok((ethernet, l3)) = EthernetHeader::ref_from_prefix(frame) else { return Err(Verdict::Short) };
@@ -420,6 +294,3 @@ fn transport(packet: &mut Packet, l4: &[u8], length: usize) -> Result<(), Verdic
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -68,6 +68,15 @@ pub struct Traffic {
     pub out_bytes: Counter,
 }
 
+impl Traffic {
+    /// Counts a packet from a client, of this length.
+    #[inline(always)]
+    pub fn count_in(&self, length: u16) {
+        self.in_packets.add(1);
+        self.in_bytes.add(u64::from(length));
+    }
+}
+
 /// One worker's share of a real server's counters: one cache line.
 #[derive(Debug, Default)]
 pub struct ServerShare {

@@ -406,8 +406,8 @@ impl Tracker {
         if !self.connections.may_remove(id) {
             return false;
         }
+        self.connections.withdraw(id);
         let entry = self.connections.remove(id);
-        self.connections.withdraw(&entry);
         self.disturbed = true;
         release(&entry, rules);
         true
@@ -416,7 +416,7 @@ impl Tracker {
     /// Stage: ends entries whose time is up, at most `budget` of them looked at.
     #[inline]
     pub fn expire(&mut self, rules: &Rules, now: Tick, budget: usize) {
-        self.connections.expire(now, budget, &mut |entry| release(entry, rules));
+        self.connections.expire(now, budget, &mut |_, entry| release(entry, rules));
     }
 
     /// Lets other workers find the connection with this key here. Cost: that of [`Directory::note`].
@@ -461,8 +461,7 @@ pub(crate) fn recount(share: &ServerShare, was_active: bool, is_active: bool) {
 /// Counts a packet from a client.
 #[inline(always)]
 pub(crate) fn count_packet(traffic: &Traffic, packet: &Packet) {
-    traffic.in_packets.add(1);
-    traffic.in_bytes.add(u64::from(packet.length));
+    traffic.count_in(packet.length);
 }
 
 /// Takes an entry that ended out of its real server's counts.

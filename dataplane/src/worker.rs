@@ -1,8 +1,9 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> parse -> classify -> seek -> established -> what is left: lookup -> track -> replies -> schedule (misses only)
-//!          -> forward -> tunnel -> masquerade -> cut -> tx -> expire (bounded)
+//! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established
+//!          -> what is left: parse -> lookup -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
+//!          -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
@@ -17,10 +18,11 @@ use dpdk::mempool::Mempool;
 use dpdk::port::RxQueue;
 use dpdk::ring::Ring;
 
-use crate::classify::{Sight, classify, parse_all};
+use crate::classify::{Sight, classify, parse_left, parse_unusual};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::cut::cut_long;
+use crate::established::glance;
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
 use crate::handover::{Came, HandOver, Journey};
@@ -30,6 +32,7 @@ use crate::limiter::Limiter;
 use crate::link::{Origin, Outgoing, PortQueues, Tally, push_by, send_tagged_from};
 use crate::masquerade::{Ends, masquerade};
 use crate::orders::Orders;
+use crate::plain::Ethernet;
 use crate::reset;
 use crate::rules::Rules;
 use crate::tick::Tick;
@@ -294,7 +297,8 @@ impl Worker {
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
-        parse_all(&mut self.lanes, our_mac, &self.tracker.connections);
+        glance(&mut self.lanes, &Ethernet::to(our_mac), &self.tracker.connections);
+        parse_unusual(&mut self.lanes, our_mac, &self.tracker.connections);
         let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
         self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });
         let around =
@@ -304,6 +308,7 @@ impl Worker {
         classify(&mut self.lanes, sight, &mut self.handover);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
+        parse_left(&mut self.lanes, our_mac);
         self.tracker.lookup(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };

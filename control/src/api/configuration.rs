@@ -22,6 +22,12 @@ pub struct SettingsPatch {
     pub sloppy_sctp: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
+    pub schedule_icmp: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
+    pub nat_icmp_send: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
     pub expire_nodest_conn: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
@@ -66,6 +72,8 @@ impl SettingsPatch {
         *settings = Settings {
             sloppy_tcp: self.sloppy_tcp.unwrap_or(settings.sloppy_tcp),
             sloppy_sctp: self.sloppy_sctp.unwrap_or(settings.sloppy_sctp),
+            schedule_icmp: self.schedule_icmp.unwrap_or(settings.schedule_icmp),
+            nat_icmp_send: self.nat_icmp_send.unwrap_or(settings.nat_icmp_send),
             expire_nodest_conn: self.expire_nodest_conn.unwrap_or(settings.expire_nodest_conn),
             expire_quiescent_template: self.expire_quiescent_template.unwrap_or(settings.expire_quiescent_template),
             conn_reuse_mode: self.conn_reuse_mode.unwrap_or(settings.conn_reuse_mode),

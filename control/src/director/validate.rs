@@ -145,13 +145,19 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
     };
     at_most("sloppy_tcp", settings.sloppy_tcp, 1);
     at_most("sloppy_sctp", settings.sloppy_sctp, 1);
+    at_most("schedule_icmp", settings.schedule_icmp, 1);
+    at_most("nat_icmp_send", settings.nat_icmp_send, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);
     at_most("drop_entry", settings.drop_entry, 3);
     at_most("drop_packet", settings.drop_packet, 3);
     at_most("secure_tcp", settings.secure_tcp, 3);
-    at_most("amemthresh", settings.amemthresh, 100);
+    if settings.amemthresh > 100 {
+        let detail =
+            format!("amemthresh is {}: allowed are 0 to 100, percent of a worker's places; the kernel's counts pages", settings.amemthresh);
+        found.add(format!("{at}/amemthresh"), detail);
+    }
     if settings.am_droprate > MAX_WEIGHT {
         let detail = format!("am_droprate is {}: allowed are 0 to {MAX_WEIGHT}", settings.am_droprate);
         found.add(format!("{at}/am_droprate"), detail);

@@ -46,9 +46,7 @@ impl Table for Fixed {
             self.0.prefetch(*hash);
         }
         for hash in hashes {
-            if let Some(id) = self.0.candidate(*hash) {
-                dpdk::prefetch::slot(entries, id as usize);
-            }
+            dpdk::prefetch::slot(entries, self.0.candidate(*hash) as usize);
         }
         hashes.iter().zip(keys).filter(|(hash, key)| self.0.find(**hash, |id| entries[id as usize].0 == **key).is_some()).count()
     }
@@ -62,7 +60,7 @@ impl Table for Fixed {
     }
 
     fn bytes(&self) -> usize {
-        (self.1 as usize).div_ceil(5) * 64
+        (self.1 as usize).div_ceil(8) * 64
     }
 }
 

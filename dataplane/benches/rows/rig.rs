@@ -9,8 +9,8 @@ use dataplane::link::PortQueues;
 use dataplane::routes::{PortRoutes, Routes};
 use dataplane::schedule::{Buckets, Seat};
 use dataplane::service::{
-    Encapsulation, Member, Method, NextHop, NoRealServer, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey, Thresholds,
-    Tunnel, VirtualService,
+    Drain, Encapsulation, Member, Method, NextHop, NoRealServer, Protocol, RealServer, SchedulerKind, ServerId, ServiceId, ServiceKey,
+    Thresholds, Tunnel, VirtualService,
 };
 use dataplane::stats::{ServerStats, ServiceStats};
 use dataplane::tick::Tick;
@@ -207,11 +207,13 @@ fn put_service(batch: &mut Batch, id: u32, served: &Served, first: u32) {
             id: ServerId(n),
             address: rip(n, v4),
             port: served.vip.port,
+            protocol: Protocol::Tcp,
             method: served.method,
             tunnel: (served.method == Method::Tunnel)
                 .then_some(Tunnel { source: Address::v4(0x0a0a_180a), encapsulation: Encapsulation::IpIp }),
             thresholds: Thresholds::default(),
             available: true,
+            drain: Drain::No,
             weight: 1,
             next_hop: Some(NextHop { port: 0, mac: [2, 0, 1, b, c, d], mtu: MTU }),
             stats: Arc::clone(&stats),

@@ -1,8 +1,8 @@
-//! A connection entry: one cache line that says everything about one connection.
+//! A connection entry: half a cache line that says what there is to know about one connection.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_ref};
 
-use crate::address::Address;
+#[cfg(doc)]
 use crate::connection::key::Key;
 use crate::sctp;
 use crate::service::{Method, Protocol, ServerId, ServiceId};
@@ -34,6 +34,8 @@ pub mod flags {
     pub const TENTATIVE: u16 = 1 << 8;
     /// Of a template: not made by TCP, so that no handshake is waited for.
     pub const NO_HANDSHAKE: u16 = 1 << 3;
+    /// Of IPv6. Set by the table alone.
+    pub const V6: u16 = 1 << 13;
     /// Masqueraded: replies find it by the index of replies. Set by the table alone.
     pub const MASQUERADED: u16 = 1 << 14;
 }
@@ -42,21 +44,19 @@ pub mod flags {
 /// such a protocol, so no packet finds a template.
 pub const TEMPLATE: u8 = 1 << 6;
 
-/// A connection as the director remembers it, or a persistence template, which remembers the real server of a client: 64 bytes, aligned to a cache line, no padding, every bit pattern valid.
+/// A connection as the director remembers it, or a persistence template, which remembers the real server of a client: 32 bytes,
+/// half a cache line, no padding, every bit pattern valid.
 ///
-/// The bytes may lie in memory that outlives the process; nothing in them is trusted to index anything but the wheel's
-/// links, which [`ConnectionTable::rebuild_index`](crate::connection::ConnectionTable::rebuild_index) makes anew.
+/// IPv6 addresses do not fit: the table has them beside, so that it alone tells an entry's
+/// [`key`](crate::connection::ConnectionTable::key). The bytes may lie in memory that outlives the process; nothing in them is
+/// trusted to index anything.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
+#[repr(C, align(32))]
 pub struct Entry {
-    /// CIP, as [`Address`] holds it.
-    pub client: u128,
-    /// VIP, as [`Address`] holds it.
-    pub virtual_: u128,
-    /// vport.
-    pub virtual_port: u16,
-    /// cport.
-    pub client_port: u16,
+    /// Both addresses as one [`word`](crate::connection::Hasher::word).
+    pub(super) addresses: u64,
+    /// Both [`ports`](Key::ports).
+    pub(super) ports: u32,
     /// IP protocol number; with [`TEMPLATE`] for a template.
     pub protocol: u8,
     /// The value of its [`State`], or of its [`sctp::State`].
@@ -69,43 +69,49 @@ pub struct Entry {
     pub service: u32,
     /// The [`Tick`] at which it ends unless a packet comes.
     pub expires: u32,
-    /// The next entry in its slot of the wheel, or in the free list.
-    pub(super) next: u32,
-    /// The entry before it in its slot of the wheel, or the slot itself.
-    pub(super) prev: u32,
     /// Packets from the client; wraps. Of a template: how many connections it controls.
     pub in_packets: u32,
 }
 
+/// What is looked for when an entry is to be a connection whose packets only need to be sent on and counted: what of its
+/// protocol, state and flags must be how. Answers do not pass the director, and nothing but a template's control is noted about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plain(u32);
+
+impl Plain {
+    /// A connection of this protocol and family, in this state.
+    pub const fn new(protocol: Protocol, state: State, v4: bool) -> Self {
+        let noted = flags::LIVE | flags::NO_OUTPUT | if v4 { 0 } else { flags::V6 };
+        Self(protocol as u32 | (state as u32) << 8 | (noted as u32) << 16)
+    }
+}
+
 impl Entry {
-    /// What packets of this connection are found by.
+    /// The vport.
     #[inline]
-    pub const fn key(&self) -> Key {
-        Key {
-            client: Address(self.client),
-            virtual_: Address(self.virtual_),
-            client_port: self.client_port,
-            virtual_port: self.virtual_port,
-            protocol: self.protocol,
-        }
+    pub const fn virtual_port(&self) -> u16 {
+        let [_, _, high, low] = self.ports.to_le_bytes();
+        u16::from_be_bytes([high, low])
     }
 
-    /// Whether `key` is this entry's key.
-    #[inline]
-    pub fn has_key(&self, key: &Key) -> bool {
-        let addresses = (self.client ^ key.client.0) | (self.virtual_ ^ key.virtual_.0);
-        // Neighbours in memory: read and compared as one word.
-        let ports = u32::from(self.client_port) << 16 | u32::from(self.virtual_port);
-        addresses == 0 && ports == key.ports() && self.protocol == key.protocol
+    /// Puts another vport in the place of its own.
+    pub(super) const fn set_virtual_port(&mut self, port: u16) {
+        let ([a, b, ..], [c, d]) = (self.ports.to_le_bytes(), port.to_be_bytes());
+        self.ports = u32::from_le_bytes([a, b, c, d]);
     }
 
-    /// Whether it is a connection in this state by direct routing, whose packets only need to be sent on and counted: nothing but a
-    /// template's control is noted about it. Cost: one load and one comparison.
+    /// Whether it has these ports, this protocol and this family.
+    #[inline]
+    pub(super) const fn has(&self, ports: u32, protocol: u8, v4: bool) -> bool {
+        self.ports == ports && self.protocol == protocol && (self.flags & flags::V6 == 0) == v4
+    }
+
+    /// Whether it is as `plain` says, with these ports. Cost: two loads and comparisons.
     #[inline(always)]
-    pub const fn is_plain(&self, protocol: Protocol, state: State) -> bool {
-        const NOTED: u32 = ((flags::LIVE | flags::NO_OUTPUT) as u32) << 16;
-        let word = self.protocol as u32 | (self.state as u32) << 8 | (self.flags as u32) << 16;
-        word & !((flags::CONTROLLED as u32) << 16) == protocol as u32 | (state as u32) << 8 | NOTED
+    pub(super) fn is_plain(&self, plain: Plain, ports: u32) -> bool {
+        const LOOKED_AT: u32 = !((flags::CONTROLLED as u32) << 16);
+        let words: &[u32; 8] = transmute_ref!(self);
+        words[3] & LOOKED_AT.to_le() == plain.0.to_le() && self.ports == ports
     }
 
     /// When it ends if a packet at `now` lets it live for another `timeout_ticks`; `None` if that is sooner than without it.
@@ -217,24 +223,39 @@ mod tests {
     use zerocopy::FromZeros;
 
     #[test]
-    fn entry_is_one_cache_line() {
-        assert_eq!(size_of::<Entry>(), 64);
-        assert_eq!(align_of::<Entry>(), 64);
+    fn entry_is_half_a_cache_line() {
+        assert_eq!(size_of::<Entry>(), 32);
+        assert_eq!(align_of::<Entry>(), 32);
     }
 
     #[test]
-    fn entry_differs_from_a_key_in_any_field() {
-        let entry = Entry { client: 1, virtual_: 2, client_port: 3, virtual_port: 4, protocol: 6, ..Entry::new_zeroed() };
-        let key = entry.key();
-        assert!(entry.has_key(&key));
+    fn plain_entry_has_the_state_and_nothing_noted() {
+        let plain = Plain::new(Protocol::Tcp, State::Established, true);
+        let noted = flags::LIVE | flags::NO_OUTPUT;
+        let entry = Entry { ports: 7, protocol: 6, state: State::Established as u8, flags: noted, ..Entry::new_zeroed() };
+        assert!(entry.is_plain(plain, 7));
+        assert!(Entry { flags: noted | flags::CONTROLLED, ..entry }.is_plain(plain, 7));
         let others = [
-            Key { client: Address(1 | 1 << 127), ..key },
-            Key { virtual_: Address(1), ..key },
-            Key { client_port: 0, ..key },
-            Key { virtual_port: 5, ..key },
-            Key { protocol: 17, ..key },
+            Entry { ports: 8, ..entry },
+            Entry { protocol: 17, ..entry },
+            Entry { protocol: 6 | TEMPLATE, ..entry },
+            Entry { state: State::FinWait as u8, ..entry },
+            Entry { flags: flags::LIVE, ..entry },
+            Entry { flags: flags::NO_OUTPUT, ..entry },
+            Entry { flags: noted | flags::V6, ..entry },
+            Entry { flags: noted | flags::TENTATIVE, ..entry },
+            Entry { flags: noted | flags::MASQUERADED, ..entry },
         ];
-        assert!(others.iter().all(|other| !entry.has_key(other)));
+        assert!(others.iter().all(|other| !other.is_plain(plain, 7)));
+        assert!(others[6].is_plain(Plain::new(Protocol::Tcp, State::Established, false), 7));
+    }
+
+    #[test]
+    fn vport_is_changed_alone() {
+        let mut entry = Entry { ports: u32::from_le_bytes([0x27, 0x10, 0, 80]), ..Entry::new_zeroed() };
+        assert_eq!(entry.virtual_port(), 80);
+        entry.set_virtual_port(0xfffe);
+        assert_eq!((entry.virtual_port(), entry.ports.to_le_bytes()), (0xfffe, [0x27, 0x10, 0xff, 0xfe]));
     }
 
     #[test]

@@ -18,11 +18,49 @@ pub struct Key {
     pub protocol: u8,
 }
 
+/// Both addresses of a packet, CIP first, as the words that its header has; the first byte is the lowest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Addresses {
+    /// Of IPv4.
+    V4(u64),
+    /// Of IPv6.
+    V6([u64; 4]),
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "words are taken apart on purpose")]
 impl Key {
-    /// Both ports as one word, cport above; in this order they are neighbours in memory, so that reading them is one load.
-    #[inline(always)]
+    /// Both addresses as a packet's header has them.
+    #[inline]
+    pub const fn addresses(&self) -> Addresses {
+        let (client, vip) = (self.client.0, self.virtual_.0);
+        if self.client.is_v4() && self.virtual_.is_v4() {
+            return Addresses::V4(((client << 32 | vip & 0xffff_ffff) as u64).swap_bytes());
+        }
+        let words = [(client >> 64) as u64, client as u64, (vip >> 64) as u64, vip as u64];
+        Addresses::V6([words[0].swap_bytes(), words[1].swap_bytes(), words[2].swap_bytes(), words[3].swap_bytes()])
+    }
+
+    /// Both ports as a packet's header has them, cport first; the first byte is the lowest.
+    #[inline]
     pub const fn ports(&self) -> u32 {
-        (self.client_port as u32) << 16 | self.virtual_port as u32
+        ((self.client_port as u32) << 16 | self.virtual_port as u32).swap_bytes()
+    }
+
+    /// The key with these addresses and ports, which are as a packet's header has them.
+    #[inline]
+    pub const fn of(addresses: Addresses, ports: u32, protocol: u8) -> Self {
+        let (client, virtual_) = match addresses {
+            Addresses::V4(both) => {
+                let both = both.swap_bytes();
+                (Address::v4((both >> 32) as u32), Address::v4(both as u32))
+            }
+            Addresses::V6([a, b, c, d]) => (
+                Address((a.swap_bytes() as u128) << 64 | b.swap_bytes() as u128),
+                Address((c.swap_bytes() as u128) << 64 | d.swap_bytes() as u128),
+            ),
+        };
+        let ports = ports.swap_bytes();
+        Self { client, virtual_, virtual_port: ports as u16, client_port: (ports >> 16) as u16, protocol }
     }
 }
 
@@ -61,19 +99,31 @@ impl Hasher {
     /// The hash of `key`: 64 bits, all of them of use. Cost: two multiplications for IPv4, four for IPv6.
     #[inline]
     pub fn hash(&self, key: &Key) -> u64 {
+        self.mix(self.word(key.addresses()), key.ports(), key.protocol)
+    }
+
+    /// One word for both addresses: those of IPv4 themselves, and a digest of those of IPv6.
+    #[inline]
+    pub const fn word(&self, addresses: Addresses) -> u64 {
+        match addresses {
+            Addresses::V4(both) => both,
+            Addresses::V6(words) => self.digest(&words),
+        }
+    }
+
+    /// [`word`](Self::word) of IPv6 addresses. Nobody who does not know the keys can find two pairs with the same.
+    #[inline(always)]
+    pub const fn digest(&self, words: &[u64; 4]) -> u64 {
         let [k0, k1, k2, k3] = self.keys;
-        let ports = u64::from(key.ports()) << 8 | u64::from(key.protocol);
-        let [client_high, client_low] = [(key.client.0 >> 64) as u64, (key.client.0 & LOW_64) as u64];
-        let [vip_high, vip_low] = [(key.virtual_.0 >> 64) as u64, (key.virtual_.0 & LOW_64) as u64];
-        let mixed = if client_high | vip_high == 0 {
-            // IPv4: both addresses fit into one word, what is left of the mapped prefix being the same for all.
-            fold(((client_low << 32) ^ vip_low) ^ k0, ports ^ k1)
-        } else {
-            let client = fold(client_high ^ k0, client_low ^ k1);
-            let vip = fold(vip_high ^ k2, vip_low ^ k3);
-            fold(client ^ ports, vip.rotate_left(32) ^ k1)
-        };
-        fold(mixed ^ k2, k3)
+        fold(words[0] ^ k0, words[1] ^ k1) ^ fold(words[2] ^ k2, words[3] ^ k3).rotate_left(32)
+    }
+
+    /// The hash of a key with this [`word`](Self::word) for its addresses.
+    #[inline(always)]
+    pub const fn mix(&self, addresses: u64, ports: u32, protocol: u8) -> u64 {
+        let [k0, k1, k2, k3] = self.keys;
+        let ports = (ports as u64) << 8 | protocol as u64;
+        fold(fold(addresses ^ k0, ports ^ k1) ^ k2, k3)
     }
 }
 
@@ -95,6 +145,18 @@ mod tests {
     fn v6(n: u32) -> Key {
         let v4 = v4(n);
         Key { client: Address(0x2001_0db8 << 96 | u128::from(n >> 12)), virtual_: Address(0xfd00 << 112 | 0x88), ..v4 }
+    }
+
+    #[test]
+    fn a_key_is_the_same_in_words() {
+        for key in [v4(5), v6(5), Key { virtual_: v4(1).virtual_, ..v6(5) }, Key { client: Address(0), ..v4(5) }] {
+            assert_eq!(Key::of(key.addresses(), key.ports(), key.protocol), key);
+        }
+        assert_eq!(v4(5).addresses(), Addresses::V4(u64::from_le_bytes([0xc6, 0x33, 0x64, 0, 10, 10, 24, 0x58])));
+        assert_eq!(v4(5).ports(), u32::from_le_bytes([0, 5, 0, 80]));
+        let Addresses::V6(words) = v6(5).addresses() else { panic!("of IPv6") };
+        assert_eq!(words[0].to_le_bytes(), [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0]);
+        assert_eq!(words[3].to_le_bytes(), [0, 0, 0, 0, 0, 0, 0, 0x88]);
     }
 
     /// Keys that differ little, as real ones do, spread as evenly as random numbers would: chi squared over several bit ranges.

@@ -9,6 +9,7 @@ use dpdk::DpdkError;
 use dpdk::hugemem::HugeArray;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::address::Address;
 use crate::connection::entry::{Entry, EntryId, flags};
 use crate::connection::index::Index;
 use crate::connection::key::Key;
@@ -67,7 +68,7 @@ impl fmt::Debug for Replies {
 /// The key under which replies of a connection from `client` are found that goes to a real server's address and port.
 ///
 /// It is the key that such a packet itself has, so that its hash is computed once.
-pub const fn reply_key(connection: &Key, server: crate::address::Address, port: u16) -> Key {
+pub const fn reply_key(connection: &Key, server: Address, port: u16) -> Key {
     Key {
         client: server,
         virtual_: connection.client,
@@ -129,12 +130,16 @@ impl ConnectionTable {
         let is_it = |id: u32| {
             let entry = &self.entries[id as usize];
             replies.beside[id as usize].hash == hash
-                && entry.client == reply.virtual_.0
-                && entry.client_port == reply.virtual_port
                 && entry.protocol == reply.protocol
+                && self.is_client(EntryId(id), reply.virtual_, reply.virtual_port)
                 && from(entry)
         };
         replies.index.find(hash, is_it).map(EntryId)
+    }
+
+    fn is_client(&self, id: EntryId, client: Address, port: u16) -> bool {
+        let key = self.key(id);
+        (key.client, key.client_port) == (client, port)
     }
 
     /// Where the client of a masqueraded connection sends from; `None` while no packet of it was forwarded.
@@ -159,7 +164,6 @@ impl ConnectionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
     use crate::connection::{NewEntry, TableError};
     use crate::service::{ServerId, ServiceId};
     use crate::tcp::State;
@@ -196,7 +200,7 @@ mod tests {
         assert_eq!((found(&table, 1), found(&table, 2), found(&table, 3), table.masqueraded()), (Some(one), Some(two), None, 2));
         table.remove(one);
         assert_eq!((found(&table, 1), found(&table, 2), table.masqueraded()), (None, Some(two), 1));
-        table.expire(Tick(200), 10_000, &mut |_| ());
+        table.expire(Tick(200), 10_000, &mut |_, _| ());
         assert_eq!((found(&table, 2), table.masqueraded(), table.len()), (None, 0, 0));
     }
 

@@ -8,9 +8,9 @@ use dpdk::DpdkError;
 use dpdk::hugemem::HugeArray;
 
 use crate::affinity::Affinity;
-use crate::connection::entry::{Entry, EntryId, TEMPLATE, flags};
+use crate::connection::entry::{Entry, EntryId, Plain, TEMPLATE, flags};
 use crate::connection::index::Index;
-use crate::connection::key::{Hasher, Key};
+use crate::connection::key::{Addresses, Hasher, Key};
 use crate::connection::reply::Replies;
 use crate::connection::tentative::{Queues, Tentative};
 use crate::connection::wheel::{ID_LIMIT, NIL, Wheel};
@@ -23,12 +23,15 @@ const ENDED: usize = 16;
 
 /// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
 ///
-/// Memory: 89 bytes a place (64 for the entry, 13 for the index, 4 for its template, 8 for the queues of tentative ones).
+/// Memory: 60 bytes a place (32 for the entry, 8 for the index, 8 for the wheel, 4 for its template, 8 for the queues of tentative
+/// ones), and 32 more for the addresses of IPv6, which are provided as they are used.
 pub struct ConnectionTable {
     hasher: Hasher,
     pub(super) index: Index,
     pub(super) wheel: Wheel,
     pub(super) entries: HugeArray<Entry>,
+    /// For every place whose entry is of [`flags::V6`], its addresses; not read otherwise.
+    v6: HugeArray<[u64; 4]>,
     /// For every place whose entry is [`flags::CONTROLLED`], the template; not read otherwise.
     pub(super) templates: HugeArray<u32>,
     /// Where workers agree on templates; `None` for a worker alone.
@@ -95,23 +98,26 @@ impl ConnectionTable {
     pub fn new(capacity: u32, half_open: u32, seed: [u64; 4]) -> Result<Self, TableError> {
         let mut entries = HugeArray::anonymous(capacity as usize).map_err(TableError::Memory)?;
         entries.prefault().map_err(TableError::Memory)?;
-        Self::over(entries, half_open, seed)
+        let v6 = HugeArray::on_demand(capacity as usize).map_err(TableError::Memory)?;
+        Self::over(entries, v6, half_open, seed)
     }
 
-    /// An empty table over `entries`, whose contents count only after [`rebuild_index`](Self::rebuild_index).
-    pub fn over(entries: HugeArray<Entry>, half_open: u32, seed: [u64; 4]) -> Result<Self, TableError> {
+    /// An empty table over `entries` and as many IPv6 addresses, the contents of which count only after
+    /// [`rebuild_index`](Self::rebuild_index).
+    pub fn over(entries: HugeArray<Entry>, v6: HugeArray<[u64; 4]>, half_open: u32, seed: [u64; 4]) -> Result<Self, TableError> {
         let capacity = u32::try_from(entries.len()).ok().filter(|n| (1..ID_LIMIT).contains(n));
-        let capacity = capacity.ok_or(TableError::Capacity(entries.len()))?;
+        let capacity = capacity.filter(|_| v6.len() == entries.len()).ok_or(TableError::Capacity(entries.len()))?;
         let mut templates = HugeArray::anonymous(entries.len()).map_err(TableError::Memory)?;
         templates.prefault().map_err(TableError::Memory)?;
         Ok(Self {
             hasher: Hasher::new(seed),
             index: Index::new(capacity).map_err(TableError::Memory)?,
-            wheel: Wheel::new(),
+            wheel: Wheel::new(entries.len()).map_err(TableError::Memory)?,
             tentative: Queues::new(entries.len()).map_err(TableError::Memory)?,
             templates,
             affinity: None,
             entries,
+            v6,
             replies: None,
             capacity,
             free: NIL,
@@ -127,67 +133,96 @@ impl ConnectionTable {
         self.hasher.hash(key)
     }
 
+    /// What makes the hash.
+    #[inline]
+    pub const fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
     /// Asks for the index line that a search for `hash` reads first.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// Asks for the entry that a search for `hash` will most likely find, and returns it as a guess for
-    /// [`find_from`](Self::find_from); reads the index line.
+    /// Asks for the entry that a search for `hash` will most likely find, and gives it as a guess, which may be as wrong as it
+    /// likes; reads the index line.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: u64) -> EntryId {
-        let Some(id) = self.index.candidate(hash) else { return EntryId::NONE };
+        let id = self.index.candidate(hash);
         self.entries.prefetch(id as usize);
         EntryId(id)
     }
 
-    /// As [`find`](Self::find), but looks at `guess` first: when it is right, which it nearly always is for a known connection,
-    /// the index is not read again. A guess may be as old as it likes.
+    /// Asks for the IPv6 addresses of a guess.
     #[inline(always)]
-    pub fn find_from(&self, guess: EntryId, hash: u64, key: &Key) -> Option<EntryId> {
-        match self.entries.get(guess.0 as usize) {
-            Some(entry) if entry.has_key(key) && entry.is_live() => Some(guess),
-            // No guess: the first bucket has none, and nearly always no other has.
-            _ => self.find_anew(hash, key),
-        }
+    pub fn prefetch_addresses(&self, guess: EntryId) {
+        self.v6.prefetch(guess.0 as usize);
     }
 
-    /// Apart from the way that nearly every packet goes.
-    #[inline(never)]
-    fn find_anew(&self, hash: u64, key: &Key) -> Option<EntryId> {
-        self.find(hash, key)
+    /// The entry at `guess`, if it is as `plain` says and has these addresses and ports. Cost: its line.
+    #[inline(always)]
+    pub(crate) fn plain_v4(&mut self, guess: EntryId, plain: Plain, addresses: u64, ports: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(guess.0 as usize).filter(|entry| entry.addresses == addresses && entry.is_plain(plain, ports))
+    }
+
+    /// As [`plain_v4`](Self::plain_v4), for IPv6. Cost: two lines.
+    #[inline(always)]
+    pub(crate) fn plain_v6(&mut self, guess: EntryId, plain: Plain, addresses: &[u64; 4], ports: u32) -> Option<&mut Entry> {
+        let same = self.v6.get(guess.0 as usize)? == addresses;
+        self.entries.get_mut(guess.0 as usize).filter(|entry| same && entry.is_plain(plain, ports))
     }
 
     /// The entry in this place, to change what is not its key.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn entry_mut(&mut self, id: EntryId) -> &mut Entry {
         &mut self.entries[id.0 as usize]
     }
 
-    /// The entry with this key, where `hash` is the key's. Cost: two lines, both prefetched by then.
+    /// What packets of the entry in this place are found by. Cost: its line, and another one for IPv6.
+    #[inline]
+    pub fn key(&self, id: EntryId) -> Key {
+        let entry = self.entry(id);
+        Key::of(self.addresses(entry, id.0), entry.ports, entry.protocol)
+    }
+
+    #[inline]
+    fn addresses(&self, entry: &Entry, id: u32) -> Addresses {
+        if entry.flags & flags::V6 == 0 {
+            return Addresses::V4(entry.addresses);
+        }
+        Addresses::V6(self.v6.get(id as usize).copied().unwrap_or_default())
+    }
+
+    /// Whether the entry in this place has this key, or had before it ended.
+    #[inline]
+    pub(super) fn has_key(&self, id: u32, key: &Key) -> bool {
+        let entry = &self.entries[id as usize];
+        let addresses = key.addresses();
+        entry.has(key.ports(), key.protocol, matches!(addresses, Addresses::V4(_))) && self.addresses(entry, id) == addresses
+    }
+
+    /// The entry with this key, where `hash` is the key's. Cost: two lines, both prefetched by then, and a third for IPv6.
     #[inline]
     pub fn find(&self, hash: u64, key: &Key) -> Option<EntryId> {
-        self.index.find(hash, |id| self.entries[id as usize].has_key(key)).map(EntryId)
+        self.index.find(hash, |id| self.has_key(id, key)).map(EntryId)
     }
 
     /// Makes an entry for `key`, which must have none, as [`find`](Self::find) just said.
     pub fn insert(&mut self, hash: u64, key: &Key, new: NewEntry, now: Tick) -> Result<EntryId, InsertError> {
         let id = if self.free == NIL { self.fresh } else { self.free };
         let Some(place) = self.entries.get_mut(id as usize) else { return Err(InsertError::TableFull) };
+        let addresses = key.addresses();
+        let family = if matches!(addresses, Addresses::V4(_)) { 0 } else { flags::V6 };
         let entry = Entry {
-            client: key.client.0,
-            virtual_: key.virtual_.0,
-            client_port: key.client_port,
-            virtual_port: key.virtual_port,
+            addresses: self.hasher.word(addresses),
+            ports: key.ports(),
             protocol: key.protocol,
             state: new.state as u8,
-            flags: new.flags | flags::LIVE,
+            flags: new.flags | flags::LIVE | family,
             server: new.server.0,
             service: new.service.0,
             expires: now.0.wrapping_add(new.timeout_ticks),
-            next: NIL,
-            prev: NIL,
             in_packets: u32::from(key.protocol & TEMPLATE == 0),
         };
         if entry.is_half_open() && self.tentative.len(Tentative::HalfOpen) >= self.half_open_limit {
@@ -197,9 +232,12 @@ impl ConnectionTable {
         if self.free == NIL {
             self.fresh += 1;
         } else {
-            self.free = place.next;
+            self.free = self.wheel.next_free(id);
         }
         *place = entry;
+        if let Addresses::V6(words) = addresses {
+            self.v6[id as usize] = words;
+        }
         if Tentative::is_new(&entry) {
             self.enlist(id);
         }
@@ -208,7 +246,7 @@ impl ConnectionTable {
             self.wheel.start(now);
         }
         self.live += 1;
-        self.wheel.link(&mut self.entries, id);
+        self.wheel.link(&self.entries, id);
         Ok(EntryId(id))
     }
 
@@ -268,15 +306,22 @@ impl ConnectionTable {
     /// Apart from the way that every packet goes.
     #[inline(never)]
     fn move_in_wheel(&mut self, id: EntryId) {
-        self.wheel.unlink(&mut self.entries, id.0);
-        self.wheel.link(&mut self.entries, id.0);
+        self.wheel.unlink(id.0);
+        self.wheel.link(&self.entries, id.0);
     }
 
     /// Ends the entry at once and returns what it held.
     pub fn remove(&mut self, id: EntryId) -> Entry {
-        self.wheel.unlink(&mut self.entries, id.0);
-        let hash = self.hash(&self.entries[id.0 as usize].key());
+        self.wheel.unlink(id.0);
+        let hash = self.hash_of(id.0);
         self.release(hash, id.0)
+    }
+
+    /// The hash under which the entry in this place is found.
+    #[inline]
+    fn hash_of(&self, id: u32) -> u64 {
+        let entry = &self.entries[id as usize];
+        self.hasher.mix(entry.addresses, entry.ports, entry.protocol)
     }
 
     /// Gives back the place of an entry that the wheel has let go.
@@ -294,15 +339,15 @@ impl ConnectionTable {
         }
         let place = &mut self.entries[id as usize];
         let entry = *place;
-        place.flags = 0;
-        place.next = std::mem::replace(&mut self.free, id);
+        place.flags &= flags::V6;
+        self.wheel.set_next_free(id, std::mem::replace(&mut self.free, id));
         self.live -= 1;
         entry
     }
 
-    /// Ends entries whose time has come, at most 0.32 s late, and shows each to `ended`; looks at no more than `budget` slots
+    /// Ends entries whose time has come, at most 0.32 s late, and shows each with its key to `ended`; looks at no more than `budget` slots
     /// and entries, so that a call's cost is bounded and what is left is done by the next calls.
-    pub fn expire(&mut self, now: Tick, budget: usize, ended: &mut impl FnMut(&Entry)) {
+    pub fn expire(&mut self, now: Tick, budget: usize, ended: &mut impl FnMut(&Key, &Entry)) {
         let mut budget = budget;
         if self.live == 0 {
             self.wheel.start(now);
@@ -311,18 +356,18 @@ impl ConnectionTable {
         loop {
             let mut due = ArrayVec::<(u64, u32), ENDED>::new();
             while !due.is_full()
-                && let Some(id) = self.wheel.pop(&mut self.entries, now, &mut budget)
+                && let Some(id) = self.wheel.pop(&self.entries, now, &mut budget)
             {
                 if self.keep_template(id, now) {
                     continue;
                 }
-                let hash = self.hash(&self.entries[id as usize].key());
+                let hash = self.hash_of(id);
                 self.index.prefetch(hash);
                 due.push((hash, id));
             }
             for (hash, id) in &due {
                 let entry = self.release(*hash, *id);
-                ended(&entry);
+                ended(&self.key(EntryId(*id)), &entry);
             }
             if !due.is_full() {
                 return;
@@ -379,7 +424,9 @@ impl ConnectionTable {
         (self.free, self.fresh, self.live) = (NIL, self.capacity, 0);
         for id in 0..self.fresh {
             let entry = self.entries[id as usize];
-            let key = entry.key();
+            let key = self.key(EntryId(id));
+            // The digest of IPv6 addresses is another one for each table.
+            self.entries[id as usize].addresses = self.hasher.word(key.addresses());
             let hash = self.hash(&key);
             if entry.is_live() && self.find(hash, &key).is_none() && self.index.insert(hash, id).is_ok() {
                 let place = &mut self.entries[id as usize];
@@ -388,7 +435,7 @@ impl ConnectionTable {
                 if entry.is_template() {
                     place.in_packets = 0;
                 }
-                self.wheel.link(&mut self.entries, id);
+                self.wheel.link(&self.entries, id);
                 self.live += 1;
                 if entry.is_half_open() {
                     self.enlist(id);
@@ -396,7 +443,7 @@ impl ConnectionTable {
             } else {
                 let place = &mut self.entries[id as usize];
                 place.flags = 0;
-                place.next = std::mem::replace(&mut self.free, id);
+                self.wheel.set_next_free(id, std::mem::replace(&mut self.free, id));
             }
         }
         self.live

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::affinity::Affinity;
-use crate::connection::entry::{Entry, EntryId, flags};
+use crate::connection::entry::{EntryId, flags};
 use crate::connection::key::Key;
 use crate::connection::table::ConnectionTable;
 use crate::service::{ServerId, ServiceId};
@@ -29,12 +29,13 @@ impl ConnectionTable {
         self.affinity.as_deref()
     }
 
-    /// Tells the other workers that a template was ended before its time.
-    pub(crate) fn withdraw(&self, ended: &Entry) {
+    /// Tells the other workers that a template is ended before its time.
+    pub(crate) fn withdraw(&self, id: EntryId) {
+        let entry = self.entry(id);
         if let Some(affinity) = &self.affinity
-            && ended.is_template()
+            && entry.is_template()
         {
-            affinity.withdraw(&ended.key(), ended.server());
+            affinity.withdraw(&self.key(id), entry.server());
         }
     }
 
@@ -65,7 +66,7 @@ impl ConnectionTable {
     /// Puts template `id` aside: it stays, with its time and its connections, but under vport 65535, where IPVS lists such ones.
     /// `false` if it is there already, or belongs there.
     pub fn invalidate(&mut self, id: EntryId) -> bool {
-        let old = self.entry(id).key();
+        let old = self.key(id);
         if old.virtual_port == NO_PORT {
             return false;
         }
@@ -73,7 +74,7 @@ impl ConnectionTable {
         self.index.remove(from, id.0);
         let moved = self.index.insert(to, id.0).is_ok();
         if moved {
-            self.entries[id.0 as usize].virtual_port = NO_PORT;
+            self.entries[id.0 as usize].set_virtual_port(NO_PORT);
         } else {
             // There was room a moment ago, where it came from.
             let _ = self.index.insert(from, id.0);
@@ -101,13 +102,13 @@ impl ConnectionTable {
             return false;
         }
         self.entries[id as usize].expires = now.0.wrapping_add(REARM);
-        self.wheel.link(&mut self.entries, id);
+        self.wheel.link(&self.entries, id);
         let template = &self.entries[id as usize];
         // Others need not know of one that was put aside.
         if let Some(affinity) = &self.affinity
-            && template.virtual_port != NO_PORT
+            && template.virtual_port() != NO_PORT
         {
-            affinity.keep(&template.key(), template.server(), now, REARM);
+            affinity.keep(&self.key(EntryId(id)), template.server(), now, REARM);
         }
         true
     }

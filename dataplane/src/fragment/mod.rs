@@ -308,7 +308,7 @@ fn cannot_be_mended(packet: &Packet, hash: u64, fate: Fate, rules: &Rules, track
         }
         Fate::Send(..) => {
             let answered = tracker.find_reply(hash, &packet.key, rules);
-            answered.is_some_and(|id| tracker.connections.entry(id).virtual_port != packet.key.client_port)
+            answered.is_some_and(|id| tracker.connections.entry(id).virtual_port() != packet.key.client_port)
         }
         _ => false,
     }

@@ -298,8 +298,8 @@ impl Director {
     }
 
     fn connections(&self) -> BTreeSet<String> {
-        let entries = self.table.scan(0, u32::MAX).map(|(_, entry)| {
-            let key = entry.key();
+        let entries = self.table.scan(0, u32::MAX).map(|(id, entry)| {
+            let key = self.table.key(id);
             let (client, vip) = (SocketAddr::new(key.client.ip(), key.client_port), SocketAddr::new(key.virtual_.ip(), key.virtual_port));
             let seconds = self.now.until(entry.expires()) / Tick::PER_SECOND;
             format!("{} {} {client} {vip} {} {}", key.protocol, entry.state_name(), entry.server().0, about(seconds))

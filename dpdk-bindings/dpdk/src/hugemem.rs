@@ -55,9 +55,22 @@ impl<T: FromBytes> HugeArray<T> {
                 return Ok(Self::new(memory, len, false, None));
             }
         }
-        let memory = Memory::map(small, FLAGS, None, false)?;
+        Self::ordinary(len, FLAGS)
+    }
+
+    /// As [`anonymous`](Self::anonymous), but never on reserved huge pages: takes memory only for what is touched or
+    /// [prefaulted](Self::prefault).
+    ///
+    /// Errors: [`ErrorKind::OutOfMemory`].
+    pub fn on_demand(len: usize) -> Result<Self, DpdkError> {
+        Self::ordinary(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
+    }
+
+    fn ordinary(len: usize, flags: i32) -> Result<Self, DpdkError> {
+        let bytes = mapped_len::<T>(len, SMALL_PAGE)?;
+        let memory = Memory::map(bytes, flags, None, false)?;
         // SAFETY: our own mapping. A kernel without transparent huge pages refuses, which costs nothing.
-        unsafe { libc::madvise(memory.start.as_ptr(), small, libc::MADV_HUGEPAGE) };
+        unsafe { libc::madvise(memory.start.as_ptr(), bytes, libc::MADV_HUGEPAGE) };
         Ok(Self::new(memory, len, false, None))
     }
 
@@ -136,7 +149,7 @@ impl<T> HugeArray<T> {
     /// Asks for the cache line of element `index` ahead of its use; out of range it does nothing.
     #[inline(always)]
     pub fn prefetch(&self, index: usize) {
-        prefetch::slot(self, index);
+        prefetch::address(self.data.as_ptr().wrapping_add(index).cast());
     }
 }
 

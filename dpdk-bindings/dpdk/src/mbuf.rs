@@ -254,6 +254,13 @@ impl Mbuf {
         RSS_HASH.set(self, tag);
     }
 
+    /// Whether the device may have found the IPv4 header checksum wrong; [`bad_ip_checksum`](Self::bad_ip_checksum) tells whether
+    /// it did. Cost: one bit looked at.
+    #[inline(always)]
+    pub fn doubts_ip_checksum(&self) -> bool {
+        OL_FLAGS.get(self) & dpdk_sys::BATON_RX_IP_CKSUM_BAD != 0
+    }
+
     /// Whether the device found the IPv4 header checksum wrong. `false` also when it did not look.
     #[inline(always)]
     pub fn bad_ip_checksum(&self) -> bool {

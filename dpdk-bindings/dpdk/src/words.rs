@@ -1,31 +1,31 @@
 //! Several small numbers at once.
 
-/// Which of eight 16-bit numbers equal `wanted`: bits `2n` and `2n + 1` for number `n`, and no others.
+/// Which of sixteen bytes equal `wanted`: bit `n` for byte `n`.
 ///
-/// Cost: five instructions on x86-64.
+/// Cost: seven instructions on x86-64.
 #[inline(always)]
 #[cfg_attr(target_arch = "x86_64", expect(clippy::cast_ptr_alignment, reason = "an unaligned load"))]
-pub fn equal(numbers: &[u16; 8], wanted: u16) -> u32 {
+pub fn equal(bytes: &[u8; 16], wanted: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
-        use core::arch::x86_64::{__m128i, _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi16};
+        use core::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
         // SAFETY: sixteen bytes are there to be read, and SSE2 is part of every x86-64 CPU.
-        let numbers = unsafe { _mm_loadu_si128(numbers.as_ptr().cast::<__m128i>()) };
+        let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast::<__m128i>()) };
         // SAFETY: SSE2, as above.
-        let wanted = unsafe { _mm_set1_epi16(wanted.cast_signed()) };
+        let wanted = unsafe { _mm_set1_epi8(wanted.cast_signed()) };
         // SAFETY: SSE2, as above.
-        let same = unsafe { _mm_cmpeq_epi16(numbers, wanted) };
+        let same = unsafe { _mm_cmpeq_epi8(bytes, wanted) };
         // SAFETY: SSE2, as above.
         unsafe { _mm_movemask_epi8(same) }.cast_unsigned()
     }
     #[cfg(not(target_arch = "x86_64"))]
-    one_by_one(numbers, wanted)
+    one_by_one(bytes, wanted)
 }
 
 /// [`equal`] where there is no such instruction.
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn one_by_one(numbers: &[u16; 8], wanted: u16) -> u32 {
-    numbers.iter().zip((0..).step_by(2)).map(|(number, bit)| (u32::from(*number == wanted) * 3) << bit).sum()
+fn one_by_one(bytes: &[u8; 16], wanted: u8) -> u32 {
+    bytes.iter().zip(0..).map(|(byte, bit)| u32::from(*byte == wanted) << bit).sum()
 }
 
 #[cfg(test)]
@@ -34,15 +34,15 @@ mod tests {
 
     #[test]
     fn every_place_is_told_apart() {
-        for place in 0..8 {
-            let mut numbers = [1, 0x100, 0xffff, 0, 0x8000, 0x7fff, 2, 3];
-            numbers[place] = 0xabcd;
-            assert_eq!(equal(&numbers, 0xabcd), 3 << (2 * place));
-            for wanted in numbers {
-                assert_eq!(equal(&numbers, wanted), one_by_one(&numbers, wanted));
+        for place in 0..16 {
+            let mut bytes = [1, 0x80, 0xff, 0, 0x7f, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+            bytes[place] = 0xab;
+            assert_eq!(equal(&bytes, 0xab), 1 << place);
+            for wanted in bytes {
+                assert_eq!(equal(&bytes, wanted), one_by_one(&bytes, wanted));
             }
         }
-        assert_eq!(equal(&[7; 8], 7), 0xffff);
-        assert_eq!(equal(&[7; 8], 8), 0);
+        assert_eq!(equal(&[7; 16], 7), 0xffff);
+        assert_eq!(equal(&[7; 16], 8), 0);
     }
 }

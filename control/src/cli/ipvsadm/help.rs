@@ -62,7 +62,7 @@ LISTING:
   -X, --exact                                   numbers in full instead of K, M, G, T
   --nosort                                      in the order of adding
 
-What is not built is refused by name: --pe, --start-daemon and --stop-daemon among others.
+Connections are not synchronized: --start-daemon is refused, --stop-daemon finds no daemon. --pe finds no engine.
 
 Examples:
   ipvsadm -A -t 10.10.24.88:80 -s rr

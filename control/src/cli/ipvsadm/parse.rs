@@ -36,6 +36,8 @@ pub(super) struct Line {
     /// `-6`: the mark's packets are IPv6.
     ipv6: bool,
     pub(super) scheduler: Option<String>,
+    /// Whether a persistence engine is named (`--pe`).
+    pub(super) engine: bool,
     flags: Vec<String>,
     persistence: Persistence,
     server: Option<AddressPort>,
@@ -124,6 +126,7 @@ impl Line {
             Named::McastTtl => drop(numbered(1, 255, "mcast-ttl")?),
             Named::SchedFlags => self.flags = text.split(',').filter(|flag| !flag.is_empty()).map(str::to_owned).collect(),
             Named::McastGroup => mcast_group(text)?,
+            Named::Pe => self.engine = !text.is_empty(),
             Named::TunPort => self.tunnel.port = u16::try_from(numbered(1, 65_535, "tunnel port")?).ok(),
             Named::TunType => {
                 let known = [TunnelType::Ipip, TunnelType::Gue, TunnelType::Gre].into_iter().find(|kind| kind.as_str() == text);
@@ -415,6 +418,7 @@ pub fn parse(arguments: &[String], names: &Names) -> Result<Request, Failure> {
         mark: None,
         ipv6: false,
         scheduler: None,
+        engine: false,
         flags: Vec::new(),
         persistence: Persistence { timeout: PERSISTENT_TIMEOUT, ..Persistence::default() },
         server: None,

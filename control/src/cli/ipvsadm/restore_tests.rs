@@ -66,7 +66,7 @@ fn the_first_faulty_line_is_named_and_has_its_own_exit_code() {
         ("-e -t 10.10.24.88:80 -r 10.10.24.29", 255, "No such destination"),
         ("-d -t 10.10.24.88:80 -r 10.10.24.29", 255, "No such destination"),
         ("-A -t 300.1.1.1:80", 2, "illegal virtual server address[:port] specified"),
-        ("-A -t 10.10.24.9:80 --pe sip", 255, "a persistence engine (--pe) is not built yet"),
+        ("-A -t 10.10.24.9:80 --pe sip", 255, "Scheduler or persistence engine not found"),
         ("-L", 2, "only -A -E -D -C -a -e -d and --set can be restored"),
     ] {
         let rules = format!("\n{line}\n-A bogus\n");

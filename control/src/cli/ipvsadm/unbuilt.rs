@@ -1,16 +1,20 @@
-//! The one gate before what LVS has and this director does not have yet: refused by name, never accepted and ignored.
+//! The one gate before what LVS has and this director has not: refused as the kernel refuses it where that lacks it too, else by name;
+//! never accepted and ignored.
 
-use super::options::{Command, Named};
+use super::options::Command;
 use super::parse::Line;
 
-/// What in this line is not built yet; `None` when everything is.
+/// Why this line cannot be done; `None` when it can.
+///
+/// A persistence engine is a module of the kernel's (`ip_vs_pe_sip` is the only one): the answer is that of a kernel without it. No
+/// synchronization daemon ever runs, so stopping one gets the kernel's answer, which scripts expect before they start one.
 pub(super) fn unbuilt(line: &Line) -> Option<String> {
-    let what = if matches!(line.command, Command::StartDaemon | Command::StopDaemon) {
-        "the connection synchronization daemon (--start-daemon, --stop-daemon) is".to_owned()
-    } else if line.has(Named::Pe) {
-        "a persistence engine (--pe) is".to_owned()
-    } else {
-        return None;
-    };
-    Some(format!("{what} not built yet"))
+    match line.command {
+        Command::StartDaemon => Some(
+            "--start-daemon is not built yet: this director does not send its connections to a second one, nor take over those of another"
+                .to_owned(),
+        ),
+        Command::StopDaemon => Some("No daemon is running".to_owned()),
+        _ => line.engine.then(|| "Scheduler or persistence engine not found".to_owned()),
+    }
 }

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::address::Address;
+use crate::service::Protocol;
 use proptest::prelude::*;
 
 const SEED: [u64; 4] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321, 0xdead_beef_cafe_f00d, 0x0123_3210_4567_7654];
@@ -26,15 +27,22 @@ fn insert(table: &mut ConnectionTable, key: &Key, state: State, seconds: u32, no
 fn find(table: &ConnectionTable, key: &Key) -> Option<EntryId> {
     let hash = table.hash(key);
     table.prefetch_bucket(hash);
-    let found = table.find(hash, key);
-    let guesses = [EntryId::NONE, table.prefetch_entry(hash), EntryId(0), found.unwrap_or(EntryId(1))];
-    assert!(guesses.into_iter().all(|guess| table.find_from(guess, hash, key) == found));
-    found
+    table.prefetch_addresses(table.prefetch_entry(hash));
+    table.find(hash, key)
+}
+
+/// What the short way finds at `place` for an established TCP connection with this key.
+fn guess(table: &mut ConnectionTable, place: EntryId, key: &Key) -> Option<EntryId> {
+    let found = match key.addresses() {
+        Addresses::V4(both) => table.plain_v4(place, Plain::new(Protocol::Tcp, State::Established, true), both, key.ports()),
+        Addresses::V6(words) => table.plain_v6(place, Plain::new(Protocol::Tcp, State::Established, false), &words, key.ports()),
+    };
+    found.map(|_| place)
 }
 
 fn expire(table: &mut ConnectionTable, now: Tick) -> Vec<Key> {
     let mut ended = Vec::new();
-    table.expire(now, usize::MAX, &mut |entry| ended.push(entry.key()));
+    table.expire(now, usize::MAX, &mut |key, _| ended.push(*key));
     ended
 }
 
@@ -43,7 +51,7 @@ fn entry_holds_what_was_put_in() {
     let mut table = table(10, 10);
     let id = insert(&mut table, &client(7), State::SynRecv, 60, Tick(500)).unwrap();
     let entry = table.entry(id);
-    assert_eq!(entry.key(), client(7));
+    assert_eq!(table.key(id), client(7));
     assert_eq!((entry.server(), entry.service(), entry.state()), (ServerId(3), ServiceId(1), State::SynRecv));
     assert_eq!(entry.flags, flags::NO_OUTPUT | flags::LIVE | flags::TENTATIVE);
     assert_eq!((entry.expires(), entry.in_packets), (Tick(6_500), 1));
@@ -55,7 +63,7 @@ fn entry_holds_what_was_put_in() {
 #[test]
 fn capacity_of_nothing_or_too_much_is_refused() {
     assert_eq!(ConnectionTable::new(0, 0, SEED).unwrap_err(), TableError::Capacity(0));
-    let nothing = ConnectionTable::over(HugeArray::anonymous(0).unwrap(), 0, SEED);
+    let nothing = ConnectionTable::over(HugeArray::anonymous(0).unwrap(), HugeArray::anonymous(0).unwrap(), 0, SEED);
     assert_eq!(nothing.unwrap_err().to_string(), "a connection table of 0 entries: allowed are 1 to 2147483647");
 }
 
@@ -65,7 +73,8 @@ fn full_table_takes_no_more_and_a_removed_place_is_used_again() {
     let ids: Vec<_> = (0..3).map(|n| insert(&mut table, &client(n), State::Established, 900, Tick(0)).unwrap()).collect();
     assert_eq!(insert(&mut table, &client(3), State::Established, 900, Tick(0)), Err(InsertError::TableFull));
     assert_eq!(find(&table, &client(3)), None);
-    assert_eq!(table.remove(ids[1]).key(), client(1));
+    assert_eq!(table.key(ids[1]), client(1));
+    table.remove(ids[1]);
     assert_eq!(find(&table, &client(1)), None);
     assert_eq!(insert(&mut table, &client(3), State::Established, 900, Tick(0)), Ok(ids[1]));
     assert_eq!((table.len(), find(&table, &client(0)), find(&table, &client(3))), (3, Some(ids[0]), Some(ids[1])));
@@ -76,8 +85,24 @@ fn guess_at_a_removed_entry_finds_nothing() {
     let mut table = table(3, 3);
     let id = insert(&mut table, &client(0), State::Established, 900, Tick(0)).unwrap();
     table.remove(id);
-    assert!(table.entry(id).has_key(&client(0)), "the place still holds the bytes");
-    assert_eq!(table.find_from(id, table.hash(&client(0)), &client(0)), None);
+    assert!(table.has_key(id.0, &client(0)), "the place still holds the bytes");
+    assert_eq!(guess(&mut table, id, &client(0)), None);
+}
+
+#[test]
+fn short_way_finds_an_entry_where_it_is_and_nowhere_else() {
+    let mut table = table(3, 3);
+    let v6 = Key { client: Address(0x2001_0db8 << 96 | 1), virtual_: Address(0xfd00 << 112 | 0x88), ..client(0) };
+    for key in [client(0), v6] {
+        let id = insert(&mut table, &key, State::Established, 900, Tick(0)).unwrap();
+        assert_eq!(guess(&mut table, id, &key), Some(id));
+        let places = [EntryId(2), EntryId(7), EntryId(u32::MAX)];
+        assert!(places.into_iter().all(|place| guess(&mut table, place, &key).is_none()));
+        let others = [Key { client: Address(key.client.0 ^ 1), ..key }, Key { client_port: 1, ..key }, Key { virtual_port: 1, ..key }];
+        assert!(others.iter().all(|other| guess(&mut table, id, other).is_none()));
+        table.set_state(id, State::FinWait, Tick(1), 100);
+        assert_eq!(guess(&mut table, id, &key), None, "a state in which a packet may change something");
+    }
 }
 
 #[test]
@@ -131,7 +156,7 @@ fn expiry_is_spread_over_calls_by_the_budget() {
     let (mut ended, mut calls) = (0, 0);
     while !table.is_empty() {
         let before = ended;
-        table.expire(Tick(SECOND * 2), 50, &mut |_| ended += 1);
+        table.expire(Tick(SECOND * 2), 50, &mut |_, _| ended += 1);
         assert!(ended - before <= 50);
         calls += 1;
     }
@@ -145,9 +170,9 @@ fn table_used_long_after_it_was_made_ends_entries_on_time() {
     for start in [Tick(3_000_000_000), Tick(700)] {
         insert(&mut table, &client(0), State::Established, 60, start).unwrap();
         assert_eq!(expire(&mut table, start.after_seconds(59)), []);
-        table.expire(start.after_seconds(61), 300, &mut |_| {});
+        table.expire(start.after_seconds(61), 300, &mut |_, _| {});
         assert_eq!(table.len(), 0);
-        table.expire(Tick(start.0.wrapping_add(1 << 31)), 1, &mut |_| {});
+        table.expire(Tick(start.0.wrapping_add(1 << 31)), 1, &mut |_, _| {});
     }
 }
 
@@ -160,7 +185,7 @@ fn listing_by_pages_shows_every_entry_once() {
     }
     let mut seen = Vec::new();
     for from in (0..table.extent()).step_by(8) {
-        seen.extend(table.scan(from, 8).map(|(id, entry)| (id, entry.key())));
+        seen.extend(table.scan(from, 8).map(|(id, _)| (id, table.key(id))));
     }
     let left: Vec<_> = (0..50).filter(|n| n % 3 != 0).map(|n| (ids[n as usize], client(n))).collect();
     assert_eq!(seen, left);
@@ -179,7 +204,7 @@ fn restarted_director_adopts_entries_with_the_time_they_had_left() {
         old.remove(find(&old, &client(n)).unwrap());
     }
 
-    let mut adopted = ConnectionTable::over(old.entries, 64, [9, 8, 7, 6]).unwrap();
+    let mut adopted = ConnectionTable::over(old.entries, old.v6, 64, [9, 8, 7, 6]).unwrap();
     assert_eq!(adopted.rebuild_index(Tick(9_500), Tick(50)), 30);
     assert_eq!((adopted.len(), adopted.half_open()), (30, 15));
     for n in 0..40 {
@@ -196,11 +221,12 @@ fn restarted_director_adopts_entries_with_the_time_they_had_left() {
 #[test]
 fn adopted_garbage_is_harmless() {
     let mut entries = HugeArray::<Entry>::anonymous(50).unwrap();
-    for (n, entry) in (0u32..).zip(entries.iter_mut()) {
-        *entry = Entry { flags: u16::MAX, state: 200, next: n * 77_777, prev: !n, expires: n << 27, ..*entry };
-        entry.client = u128::from(n / 2);
+    let mut v6 = HugeArray::<[u64; 4]>::anonymous(50).unwrap();
+    for (n, (entry, addresses)) in (0u32..).zip(entries.iter_mut().zip(v6.iter_mut())) {
+        *entry = Entry { flags: u16::MAX, state: 200, expires: n << 27, addresses: n.into(), ..*entry };
+        addresses[2] = u64::from(n / 2);
     }
-    let mut table = ConnectionTable::over(entries, 9, SEED).unwrap();
+    let mut table = ConnectionTable::over(entries, v6, 9, SEED).unwrap();
     assert_eq!(table.rebuild_index(Tick(0), Tick(0)), 25, "one entry for each key");
     let ended = expire(&mut table, Tick(1 << 27)).len();
     assert_eq!(ended + table.len() as usize, 25);
@@ -270,7 +296,8 @@ proptest! {
                     *held = (state, expires, held.2);
                 }
                 (Step::Remove, Some(id)) => {
-                    prop_assert_eq!(table.remove(id).key(), key);
+                    prop_assert_eq!(table.key(id), key);
+                    table.remove(id);
                     model.remove(&key);
                 }
                 (Step::Expire, _) => {
@@ -286,7 +313,7 @@ proptest! {
             prop_assert_eq!(table.half_open() as usize, model.values().filter(|(s, ..)| s.is_half_open()).count());
         }
         let held: HashMap<_, _> =
-            table.scan(0, capacity).map(|(_, e)| (e.key(), (e.state(), e.expires, e.in_packets))).collect();
+            table.scan(0, capacity).map(|(id, e)| (table.key(id), (e.state(), e.expires, e.in_packets))).collect();
         prop_assert_eq!(held, model);
     }
 }

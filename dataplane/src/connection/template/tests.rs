@@ -20,7 +20,7 @@ fn table() -> ConnectionTable {
 
 fn ended(table: &mut ConnectionTable, seconds: u32) -> u32 {
     let mut ended = 0;
-    table.expire(Tick(seconds * SECOND + 50), usize::MAX, &mut |_| ended += 1);
+    table.expire(Tick(seconds * SECOND + 50), usize::MAX, &mut |_, _| ended += 1);
     ended
 }
 
