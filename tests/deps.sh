@@ -6,7 +6,7 @@ set -eu
 packages="
   build-essential pkg-config libdpdk-dev libclang-dev
   iproute2 iputils-ping netbase nftables ethtool tcpdump nginx-light procps wrk curl
-  python3 python3-pytest ldirectord
+  python3 python3-pytest python3-grpcio dnsmasq-base ldirectord
 "
 
 missing=

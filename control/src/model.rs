@@ -1,5 +1,6 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod drain;
 mod event;
 mod form;
 mod health;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use drain::{Drain, DrainOutcome, DrainSpec, DrainState, Then};
 pub use event::{Event, Events, Gap, What};
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
@@ -165,6 +167,8 @@ pub enum RealServerState {
     Down,
     /// It answers for a VIP: it keeps its connections and gets no new ones until it has been quiet.
     Quarantined,
+    /// It is being drained, or was and is kept out: it keeps its connections and gets no new ones.
+    Draining,
 }
 
 /// A virtual service as it is.
@@ -253,6 +257,9 @@ pub struct RealServer {
     /// What its checks say, where it is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// How far it is drained, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Active connections.
     pub active_connections: u32,
     /// All other entries.

@@ -81,6 +81,8 @@ pub struct Lanes {
     pub entries: [Option<EntryId>; BURST],
     /// Which workers each frame has seen; only where there are several.
     pub journeys: [Journey; BURST],
+    /// The port by which frames come whose journeys all of these are, while that is so.
+    pub journeys_from: Option<usize>,
     /// What has been decided.
     pub fates: [Fate; BURST],
 }
@@ -107,6 +109,7 @@ impl Lanes {
             guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],
             journeys: [Journey::begin(0, 0); BURST],
+            journeys_from: None,
             fates: [Fate::Undecided; BURST],
         }
     }

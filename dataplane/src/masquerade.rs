@@ -26,6 +26,11 @@ use crate::verdict::Verdict;
 /// burst came by, `macs` are the ports' own, by port. Cost without masquerading: one comparison a burst.
 #[inline]
 pub fn masquerade(lanes: &mut Lanes, port: u16, rules: &Rules, tracker: &mut Tracker, macs: &[[u8; 6]], errors: &mut IcmpErrors) {
+    for i in each(lanes.masqueraded) {
+        if let Some(entry) = lanes.entries[i] {
+            tracker.connections.prefetch_way(entry);
+        }
+    }
     while lanes.masqueraded != 0 {
         let i = lanes.masqueraded.trailing_zeros() as usize;
         lanes.masqueraded &= lanes.masqueraded - 1;
@@ -157,6 +162,9 @@ impl Tracker {
             } else {
                 self.connections.prefetch_reply(lanes.hashes[i]);
             }
+        }
+        for i in each(candidates) {
+            self.connections.prefetch_answered(lanes.hashes[i]);
         }
         for i in each(candidates) {
             let packet = lanes.packets[i];

@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn port(network: Option<u32>, gateway: Option<NextHop>) -> PortRoutes {
-        let networks = network.map(|n| Network { prefix: Address::v4(n), mask: u128::MAX << 8, own: Address::v4(n | 10) });
+        let networks = network.map(|n| Network { prefix: Address::v4(n), mask: u128::MAX << 8, own: Address::v4(n + 10) });
         PortRoutes { networks: networks.into_iter().collect(), gateways: [gateway, None], mtu: 1500 }
     }
 

@@ -88,6 +88,10 @@ pub struct ServerShare {
     pub inactive: Gauge,
     /// Persistence templates.
     pub persistent: Gauge,
+    /// SYNs that clients repeated for want of an answer; wraps.
+    pub repeats: Gauge,
+    /// Connections that clients reset; wraps.
+    pub resets: Gauge,
 }
 
 /// A real server's counters, one line a worker, and whether it is overloaded, which all workers say together.
@@ -155,6 +159,13 @@ impl ServerStats {
     /// Persistence templates over all workers. Cost: one load a worker.
     pub fn persistent(&self) -> u32 {
         self.shares.iter().map(|s| s.persistent.get()).sum()
+    }
+
+    /// SYNs that clients repeated and connections that they reset, over all workers; both wrap. Cost: one line a worker.
+    pub fn complaints(&self) -> (u32, u32) {
+        self.shares
+            .iter()
+            .fold((0, 0), |(repeats, resets), share| (share.repeats.get().wrapping_add(repeats), share.resets.get().wrapping_add(resets)))
     }
 
     /// Active and inactive connections over all workers. Cost: one line a worker.

@@ -16,6 +16,7 @@ use crate::recycle::Overflow;
 use crate::rules::{Rules, ServerRules};
 use crate::sctp;
 use crate::service::{Drain, Method, NoRealServer, Protocol, ServerId, ServiceId, ServiceKey};
+use crate::settings::Timeouts;
 use crate::stats::{ServerShare, Traffic};
 use crate::tcp::{self, State, Table};
 use crate::tick::Tick;
@@ -42,6 +43,15 @@ pub struct Tracker {
     pub(crate) counts: Counts,
     /// What the client is told whose packet no real server takes.
     refusal: Option<Cause>,
+}
+
+/// What a new entry holds of its first packet.
+struct Beginning {
+    state: State,
+    association: sctp::State,
+    flags: u16,
+    /// Until it ends unless another packet comes.
+    seconds: u32,
 }
 
 /// What happened to the table since it was last told.
@@ -219,6 +229,7 @@ impl Tracker {
         }
         let table = Table::of_client(entry.flags & flags::NO_OUTPUT != 0, self.defence.secure);
         let new = tcp::next(table, old, packet.tcp_flags);
+        complain(&target.share, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
         self.connections.touch(id, now, timeout);
         if new != old {
@@ -323,24 +334,8 @@ impl Tracker {
         let (share, traffic) = (&target.share, &found.traffic);
         if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
-            // Replies of a masquerading real server pass the director, all others do not.
             let masqueraded = target.method == Method::Masquerading;
-            let (seen, flags) = match target.method {
-                Method::Masquerading => (sctp::Table::Input, 0),
-                Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
-                Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
-            };
-            let association = if quoted { sctp::State::None } else { sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags)) };
-            let (state, seconds) = match protocol {
-                // No packet of its own has come: the time that IPVS gives an entry before that.
-                _ if quoted => (State::None, FRESH),
-                Protocol::Tcp => {
-                    let state = tcp::next(Table::of_client(!masqueraded, self.defence.secure), State::None, packet.tcp_flags);
-                    (state, state.timeout(timeouts))
-                }
-                Protocol::Udp | Protocol::Ip => (State::None, timeouts.udp),
-                Protocol::Sctp => (State::None, association.timeout()),
-            };
+            let Beginning { state, association, flags, seconds } = self.beginning(packet, target.method, timeouts);
             if masqueraded && !self.connections.has_replies() {
                 return Fate::Drop(Verdict::TableFull);
             }
@@ -380,6 +375,32 @@ impl Tracker {
             count_packet(counters, packet);
         }
         Fate::Server(server, target.method)
+    }
+
+    /// What an entry begins with by its first packet, or by the ICMP error that quotes it.
+    fn beginning(&self, packet: &Packet, method: Method, timeouts: &Timeouts) -> Beginning {
+        // Replies of a masquerading real server pass the director, all others do not.
+        let (seen, flags) = match method {
+            Method::Masquerading => (sctp::Table::Input, 0),
+            Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
+            Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
+        };
+        let (mut state, mut association) = (State::None, sctp::State::None);
+        let seconds = match Protocol::of_flow(packet.key.protocol) {
+            // No packet of its own has come: the time that IPVS gives an entry before that.
+            _ if packet.kind != Kind::Flow => FRESH,
+            Protocol::Tcp => {
+                let table = Table::of_client(flags & flags::NO_OUTPUT != 0, self.defence.secure);
+                state = tcp::next(table, State::None, packet.tcp_flags);
+                state.timeout(timeouts)
+            }
+            Protocol::Udp | Protocol::Ip => timeouts.udp,
+            Protocol::Sctp => {
+                association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
+                association.timeout()
+            }
+        };
+        Beginning { state, association, flags, seconds }
     }
 
     /// The real server for a new connection of service `id`: that of another worker which has begun it with a part of a packet, else the
@@ -439,6 +460,19 @@ fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
         NoRealServer::Drop => None,
         NoRealServer::Reset if protocol == Protocol::Tcp => Some(Cause::Reset),
         NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
+    }
+}
+
+/// Counts what makes it likely that a real server does not answer its clients, or not well: a SYN once more, and a reset of a
+/// connection that was not over.
+#[inline]
+fn complain(share: &ServerShare, old: State, flags: u8) {
+    if matches!(old, State::SynRecv | State::SynAck | State::Established) {
+        match flags & (tcp::SYN | tcp::RST | tcp::ACK) {
+            tcp::SYN if old != State::Established => share.repeats.increment(),
+            flags if flags & tcp::RST != 0 => share.resets.increment(),
+            _ => {}
+        }
     }
 }
 

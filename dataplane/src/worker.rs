@@ -291,8 +291,8 @@ impl Worker {
     /// The frames in the lanes, which came by `port`, through all stages.
     fn process(&mut self, port: usize, came: Came, now: Tick) {
         let taken = self.lanes.len();
-        if self.handover.is_some() && came == Came::Received {
-            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
+        if self.handover.is_some() {
+            self.set_out(port, came);
         }
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
@@ -330,6 +330,18 @@ impl Worker {
         }
         .add((taken - held) as u64);
         self.tally.publish(&report.verdicts[port]);
+    }
+
+    /// Frames that were received by `port` begin their journeys. Cost: one comparison, unless the burst before came elsewhere or one of its
+    /// frames was handed over.
+    #[inline]
+    fn set_out(&mut self, port: usize, came: Came) {
+        if came == Came::FromWorker {
+            self.lanes.journeys_from = None;
+        } else if self.lanes.journeys_from != Some(port) {
+            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
+            self.lanes.journeys_from = Some(port);
+        }
     }
 
     /// Drops fragments whose first one did not come.
@@ -377,7 +389,7 @@ impl Worker {
         let side = &self.sides[port];
         // Nearly every burst leaves as it came: all to real servers, by one port.
         let whole = self.lanes.leaves_whole();
-        let Lanes { frames, packets, fates, journeys, .. } = &mut self.lanes;
+        let Lanes { frames, packets, fates, journeys, journeys_from, .. } = &mut self.lanes;
         if let Some(outgoing) = whole.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);
@@ -414,6 +426,7 @@ impl Worker {
                     }
                 }
                 Fate::HandOver(to) => {
+                    *journeys_from = None;
                     let handed = match &mut self.handover {
                         Some(handover) => handover.send(to, frame, journeys[i]),
                         None => Err(frame),

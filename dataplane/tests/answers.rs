@@ -54,7 +54,7 @@ eal_test! {
             lab.expect(&claim, &["exception"]);
         }
         assert_eq!(lab.kernel().len(), 3);
-        lab.expect(&arp_request(OUR_MAC, VIP, VIP), &["own_source"]);
+        lab.expect(&arp_request(OUR_MAC, VIP, VIP), &["own_mac_source"]);
         assert!(lab.kernel().is_empty(), "our own announcement that came back claims nothing");
     }
 

@@ -1,5 +1,5 @@
 //! A real server's method is changed: its connections keep the one that they were made with.
-#![allow(clippy::expect_used)]
+#![allow(clippy::panic)]
 
 mod common;
 

@@ -156,9 +156,9 @@ eal_test! {
 
     fn a_masqueraded_packet_in_fragments_keeps_its_checksum_or_is_dropped(eal) {
         let mut lab = Lab::new(eal);
-        for (id, port) in [(0, 3868), (1, 5868)] {
-            lab.service(id, Sctp, VIP, 3868 + 10 * id as u16, RoundRobin, &[server(21).masquerading(port)]);
-            let (vip, rs) = (format!("10.10.24.88:{}", 3868 + 10 * id), format!("10.10.24.21:{port}"));
+        for (id, vport, port) in [(0, 3868, 3868), (1, 3878, 5868)] {
+            lab.service(id, Sctp, VIP, vport, RoundRobin, &[server(21).masquerading(port)]);
+            let (vip, rs) = (format!("10.10.24.88:{vport}"), format!("10.10.24.21:{port}"));
             lab.send(&sctp(A, &vip, INIT));
             let verdicts = if id == 0 { ["forwarded"; 3] } else { ["fragment_checksum", "fragment", "fragment"] };
             for (from, to) in [(A, vip.as_str()), (rs.as_str(), A)] {

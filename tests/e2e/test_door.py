@@ -263,6 +263,9 @@ VALUES = [None, True, 0, -1, 2**63, 1e308, "", "tcp", "10.10.24.88", "x" * 10000
 FIELDS = ["protocol", "address", "port", "scheduler", "real_servers", "health", "type", "weight", "persistence", "timeout", "services", "settings",
           "marks", "mark", "destination", "revision", "flags", "interval", "method", "tunnel"]
 
+HEADERS = ["X-A", "Accept", "Authorization", "If-Match", "Expect", "Transfer-Encoding", "Content-Type", "é"]
+CONTENTS = ["*", "", "chunked", "Bearer x", "100-continue", '"7"', "x" * 5000]
+
 
 def any_document(dice, depth=3):
     """A document that looks like ours, more or less."""
@@ -284,8 +287,7 @@ def any_request(dice):
         path += "?" + "&".join(f"{dice.choice(FIELDS)}={dice.choice(['1', '', 'x', '%ff', '9' * 40])}" for _ in range(dice.randrange(4)))
     body = json.dumps(any_document(dice)).encode() if dice.random() < 0.8 else dice.randbytes(dice.randrange(3000))
     lines = [f"{dice.choice(METHODS)} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body) + dice.choice([0, 0, 0, 0, -1, 1, 10**12])}"]
-    lines += [f"{dice.choice(['X-A', 'Accept', 'Authorization', 'If-Match', 'Expect', 'Transfer-Encoding', 'Content-Type', 'é'])}: "
-              f"{dice.choice(['*', '', 'chunked', 'Bearer x', '100-continue', '\"7\"', 'x' * 5000])}" for _ in range(dice.randrange(5))]
+    lines += [f"{dice.choice(HEADERS)}: {dice.choice(CONTENTS)}" for _ in range(dice.randrange(5))]
     return ("\r\n".join(lines) + "\r\nConnection: close\r\n\r\n").encode("utf-8", "replace") + body
 
 

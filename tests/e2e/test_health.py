@@ -5,43 +5,14 @@ import socket
 import time
 
 import pytest
+from checked import all_up, becomes, certificate, health, key, service
 from networks import counted
 
-from lab import DIP, VIP, VIP6, count_servers, frames
+from lab import DIP, VIP, VIP6, connect, count_servers, frames
 from lab.servers import web_server
 from lab.topology import WIRE_PEER_MAC
 
-KEY = f"tcp:{VIP}:80"
-
-
-def service(network, health, vip=VIP, **more):
-    """A virtual service over all real servers with these checks."""
-    servers = [{"address": server.address6 if ":" in vip else server.address} for server in network.servers]
-    spec = {"protocol": "tcp", "address": vip, "port": 80, "scheduler": "rr", "health": health, "real_servers": servers, **more}
-    network.director.api.post("services", spec)
-
-
-def health(network, server, vip=VIP):
-    """What is said of a real server's health, with its state."""
-    address = f"[{server.address6}]" if ":" in vip else server.address
-    key = f"tcp:[{vip}]:80" if ":" in vip else f"tcp:{vip}:80"
-    seen = network.director.api.real_server(key, f"{address}:80")
-    return {**seen["health"], "effective": seen["state"]}
-
-
-def becomes(network, server, state, within, vip=VIP):
-    """Waits until a real server's health is `state`; what is said of it then."""
-    until = time.monotonic() + within
-    while (seen := health(network, server, vip))["state"] != state:
-        assert time.monotonic() < until, f"{server.name} is not {state} after {within} s: {seen}"
-        time.sleep(0.02)
-    return seen
-
-
-def all_up(network, vip=VIP):
-    """Waits until every real server is up."""
-    for server in network.servers:
-        becomes(network, server, "up", 5, vip)
+KEY = key()
 
 
 @pytest.fixture
@@ -135,26 +106,27 @@ def test_wrong_status_body_and_tls_are_told_apart(served):
         secure.wait()
 
 
-def certificate(host):
-    """A certificate for shop.example that is its own authority."""
-    host.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=shop.example",
-              "-addext", "subjectAltName=DNS:shop.example", "-addext", "basicConstraints=critical,CA:FALSE",
-              "-keyout", host.folder / "key.pem", "-out", host.folder / "ca.pem"])
-
-
-SECURE = """
-import http.server, ssl, sys
-server = http.server.HTTPServer(("0.0.0.0", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(sys.argv[2] + "/ca.pem", sys.argv[2] + "/key.pem")
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
+SECURE = """daemon off;
+master_process off;
+pid {folder}/secure.pid;
+error_log {folder}/secure.log;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    server {{
+        listen {port} ssl;
+        ssl_certificate {folder}/ca.pem;
+        ssl_certificate_key {folder}/key.pem;
+        location / {{ return 200 "well\\n"; }}
+    }}
+}}
 """
 
 
 def secure_server(host, port):
-    """A web server with TLS."""
-    return host.start(["/usr/bin/python3", "-I", "-c", SECURE, port, host.folder], cwd=host.folder)
+    """nginx with TLS."""
+    (host.folder / "secure.conf").write_text(SECURE.format(folder=host.folder, port=port))
+    return host.start(["nginx", "-e", host.folder / "secure.log", "-c", host.folder / "secure.conf"])
 
 
 HOSTILE = """
@@ -167,6 +139,14 @@ def slow(s):
 def huge(s):
     s.recv(4096); s.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 4294967296\\r\\n\\r\\n")
     while True: s.sendall(b"z" * 65536)
+def events(s):
+    s.recv(4096); s.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-type: text/event-stream\\r\\n\\r\\n")
+    while True: s.sendall(b"data: and on it goes\\n\\n"); time.sleep(0.01)
+def chunks(s):
+    s.recv(4096); s.sendall(b"HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n")
+    while True: s.sendall(b"ffffffffffffffff;" + b"x" * 4096)
+def settings(s):
+    while True: s.sendall(bytes.fromhex("000000040000000000") * 100)
 def garbage(s):
     s.sendall(bytes(range(256)) * 64)
 def serve(port, work):
@@ -176,7 +156,7 @@ def serve(port, work):
         except OSError: pass
         s.close()
     while True: threading.Thread(target=one, args=(l.accept()[0],), daemon=True).start()
-for port, work in ((9001, headers), (9002, slow), (9003, huge), (9004, garbage)):
+for port, work in ((9001, headers), (9002, slow), (9003, huge), (9004, garbage), (9005, events), (9006, chunks), (9007, settings)):
     threading.Thread(target=serve, args=(port, work), daemon=True).start()
 time.sleep(600)
 """
@@ -188,12 +168,17 @@ def test_hostile_answers_cost_no_memory_and_no_time(served):
     try:
         time.sleep(0.5)
         before = served.director.memory_kib()
-        for port, reason in [(9001, "something else than HTTP"), (9002, "no whole answer in time"), (9003, "body that does not match"),
-                             (9004, "something else than HTTP")]:
-            check = {"type": "http", "port": port, "body": "never", "interval": "100ms", "timeout": "300ms"}
-            service(served, check, real_servers=[{"address": victim.address}])
-            assert reason in becomes(served, victim, "down", 5)["reason"]
-            time.sleep(1)
+        for kind, port, reason in [
+            ("http", 9001, "something else than HTTP"), ("http", 9002, "no whole answer in time"), ("http", 9003, "body that does not match"),
+            ("http", 9004, "something else than HTTP"), ("http", 9005, "in time"), ("http", 9006, "something else than HTTP"),
+            ("https", 9003, "TLS handshake"), ("https", 9004, "TLS: "), ("https", 9007, "TLS: "),
+            ("grpc", 9001, "something else than HTTP/2"), ("grpc", 9004, "something else than HTTP/2"), ("grpc", 9007, "answer"),
+        ]:
+            extra = {} if kind == "grpc" else {"body": "never"}
+            service(served, {"type": kind, "port": port, "interval": "100ms", "timeout": "300ms", **extra}, real_servers=[{"address": victim.address}])
+            seen = becomes(served, victim, "down", 5)["reason"]
+            assert reason in seen, (kind, port, seen)
+            time.sleep(0.3)
             served.director.clear()
         assert served.director.memory_kib() - before < 16 << 10
     finally:
@@ -220,19 +205,148 @@ def test_sorry_server_answers_while_all_others_are_down(served):
     assert counted(served, count_servers(served.client, VIP, 4)) == [2, 2, 0]
 
 
-def test_fast_profile_acts_within_moments(served):
-    service(served, {"type": "tcp", "profile": "fast"})
-    all_up(served)
+def cut(server):
+    """Takes a real server's link away; what puts it back."""
+    server.ip("link set eth0 down")
+
+    def mend():
+        server.ip("link set eth0 up")
+        server.ip("route replace default via 10.10.24.1")
+        server.ip(f"address add {server.address6}/64 dev eth0 nodad")
+        server.ip("route replace default via fd00:10::1")
+
+    return mend
+
+
+@pytest.mark.parametrize(("health_spec", "moment", "rounds"), [({"type": "tcp"}, 3.5, 2), ({"type": "tcp", "profile": "fast"}, 0.3, 6)], ids=["default", "fast"])
+def test_clients_go_elsewhere_so_soon_after_a_real_server_died(served, health_spec, moment, rounds):
+    service(served, health_spec)
     victim = served.servers[2]
-    victim.ip("link set eth0 down")
+    for _ in range(rounds):
+        all_up(served)
+        mend = cut(victim)
+        try:
+            time.sleep(moment)
+            acted = health(served, victim)["state"] == "down"
+            assert "no answer" in becomes(served, victim, "down", 5)["reason"]
+            assert counted(served, count_servers(served.client, VIP, 4)) == [2, 2, 0]
+        finally:
+            mend()
+        # On a machine with much else to do the control core may come too late, but not every time.
+        if acted:
+            return
+    raise AssertionError(f"{moment} s after it died, the real server was still in, {rounds} times")
+
+
+def test_recovered_real_server_goes_on_with_the_connections_it_had(served):
+    victim = served.servers[0]
+    echo = victim.start(["/usr/bin/python3", "-I", "-c", ECHO, "7"])
+    servers = [{"address": victim.address}, {"address": served.servers[1].address}]
+    spec = {"type": "http", "port": 80, "interval": "100ms", "timeout": "300ms"}
+    # All of a service's new connections go to the first; its health is that of another port.
+    served.director.api.post("services", {"protocol": "tcp", "address": VIP, "port": 7, "scheduler": "rr", "health": spec,
+                                          "real_servers": [servers[0], {**servers[1], "weight": 0}]})
+    becomes(served, victim, "up", 5, port=7)
     try:
-        assert "no answer" in becomes(served, victim, "down", 3)["reason"]
+        until = time.monotonic() + 5
+        while True:
+            try:
+                held = connect(served.client, VIP, 7)
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        with held:
+            held.sendall(b"before")
+            assert held.recv(64) == b"before"
+            victim.run("nft add table ip broken; nft 'add chain ip broken in { type filter hook input priority 0; }'; "
+                       "nft add rule ip broken in tcp dport 80 reject with tcp reset")
+            becomes(served, victim, "down", 5, port=7)
+            held.sendall(b"meanwhile")
+            held.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                held.recv(64)
+            victim.run("nft delete table ip broken")
+            becomes(served, victim, "up", 5, port=7)
+            held.settimeout(10)
+            assert held.recv(64) == b"meanwhile", "its client sent it again, and the entry was still there"
     finally:
-        victim.ip("link set eth0 up")
-        victim.ip("route replace default via 10.10.24.1")
-        victim.ip(f"address add {victim.address6}/64 dev eth0 nodad")
-        victim.ip("route replace default via fd00:10::1")
-    becomes(served, victim, "up", 10)
+        echo.terminate()
+        echo.wait()
+
+
+ECHO = """
+import socket, sys, threading
+listener = socket.create_server(("", int(sys.argv[1])))
+def one(client):
+    while data := client.recv(4096): client.sendall(data)
+while True: threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def test_recovered_real_server_starts_slowly(served):
+    service(served, {"type": "tcp", "interval": "100ms", "slow_start": "10m"}, scheduler="wrr")
+    all_up(served)
+    victim = served.servers[0]
+    victim.ip(f"address del {VIP}/32 dev lo")
+    becomes(served, victim, "down", 5)
+    served.lab.prepare()
+    assert becomes(served, victim, "up", 5)["slow_start"] == 10
+    assert counted(served, count_servers(served.client, VIP, 21)) == [1, 10, 10]
+
+
+def test_syns_that_clients_repeat_have_a_real_server_checked_at_once(served):
+    victim = served.servers[0]
+    service(served, {"type": "tcp", "interval": "60m", "hints": True}, real_servers=[{"address": victim.address}])
+    becomes(served, victim, "up", 5)
+    time.sleep(0.6)
+    victim.run("nft add table ip broken; nft 'add chain ip broken in { type filter hook input priority 0; }'; nft add rule ip broken in tcp dport 80 drop")
+    clients = [served.client.socket() for _ in range(6)]
+    try:
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex((VIP, 80))
+        becomes(served, victim, "down", 10)
+        events = served.director.api.get("events?kind=health-hint")["events"]
+        assert "clients repeated" in events[-1]["reason"] and events[-1]["real_server"] == f"{victim.address}:80"
+    finally:
+        for client in clients:
+            client.close()
+        victim.run("nft delete table ip broken")
+
+
+def test_events_are_told_with_their_reason_and_watched_through_a_restart(served):
+    service(served, {"type": "tcp", "interval": "100ms"})
+    all_up(served)
+    victim = served.servers[0]
+    log = served.director.host.folder / "watched"
+    watcher = served.director.host.start(["baton", "events", "--watch", "--kind", "health-changed", "--service", KEY], log=log)
+    try:
+        victim.ip(f"address del {VIP}/32 dev lo")
+        becomes(served, victim, "down", 5)
+        served.lab.prepare()
+        becomes(served, victim, "up", 5)
+        said(log, f"{KEY} -> {victim.address}:80: RIP answers, VIP does not")
+        said(log, f"{KEY} -> {victim.address}:80: tcp to {VIP}:80 on the clients' path succeeds")
+        last = served.director.api.get("events")["latest"]
+        served.director.stop()
+        served.director.start()
+        all_up(served)
+        after = served.director.api.get(f"events?since={last}")
+        assert after["gap"]["after"] == last and all(event["id"] > last for event in after["events"])
+        said(log, "the director ended the stream")
+        said(log, "are missing")
+    finally:
+        watcher.terminate()
+        watcher.wait()
+
+
+def said(log, text):
+    """Waits until the text is in a file."""
+    until = time.monotonic() + 10
+    while text not in log.read_text():
+        assert time.monotonic() < until, f"{text!r} is not in:\n{log.read_text()}"
+        time.sleep(0.05)
 
 
 def test_check_goes_into_the_tunnel_and_its_answer_is_believed_from_the_vip_only(wire):

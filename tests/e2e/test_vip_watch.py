@@ -58,6 +58,8 @@ def test_real_server_that_answers_for_the_vip_is_found_named_quarantined_and_ret
         assert f"{vip}: MAC {leaking.mac} on port lan answers for it too (real server {rip})" in shown
         [listed] = [one for one in json.loads(director.host.run(["baton", "get", "vips", "-o", "json"]).stdout) if one["address"] == vip]
         assert listed["state"] == "held" and listed["conflicts"]
+        kinds = [event["kind"] for event in director.api.get("events")["events"]]
+        assert "address-conflict" in kinds and "quarantine-began" in kinds
         metrics = director.api.raw("GET", "/metrics")[1]
         assert f'baton_vip_conflict{{vip="{vip}",port="lan",mac="{leaking.mac}",real_server="{rip}"}} 1' in metrics
         assert f'baton_vip_conflicts_total{{vip="{vip}",port="lan"}}' in metrics

@@ -148,7 +148,7 @@ pub(super) fn needed(method: &Method, path: &str) -> Role {
         ("POST", ["services", "zero"] | ["services", _, "zero"])
             | ("PATCH", ["services", _, "real-servers", _])
             | ("DELETE", ["connections"])
-            | (_, ["drains", ..] | ["services", _, "real-servers", _, "drain", ..])
+            | (_, ["services", _, "real-servers", _, "drain"])
     );
     if a_days_work { Role::Operate } else { Role::Admin }
 }

@@ -221,6 +221,7 @@ impl Scrape {
                 (RealServerState::NoMac, "no-mac"),
                 (RealServerState::Down, "down"),
                 (RealServerState::Quarantined, "quarantined"),
+                (RealServerState::Draining, "draining"),
             ]
             .map(|(state, name)| {
                 let mut labels = both(s);

@@ -7,6 +7,7 @@ mod audit;
 mod configuration;
 mod connections;
 mod door;
+mod drain;
 mod events;
 mod extract;
 mod health;
@@ -20,8 +21,8 @@ mod serve;
 mod services;
 mod system;
 pub mod tls;
-pub mod who;
 mod vips;
+pub mod who;
 
 use std::sync::Arc;
 
@@ -94,6 +95,7 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(services::zero))
         .routes(routes!(real_servers::list, real_servers::create))
         .routes(routes!(real_servers::read, real_servers::put, real_servers::patch, real_servers::delete))
+        .routes(routes!(drain::put, drain::read, drain::cancel))
         .routes(routes!(vips::list))
         .routes(routes!(vips::take))
         .routes(routes!(vips::release))

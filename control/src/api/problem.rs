@@ -60,10 +60,11 @@ impl From<Error> for Rejection {
             Error::NoSuchService(_) => (StatusCode::NOT_FOUND, "no-such-service"),
             Error::RealServerExists(..) => (StatusCode::CONFLICT, "real-server-exists"),
             Error::NoSuchRealServer(..) => (StatusCode::NOT_FOUND, "no-such-real-server"),
+            Error::NoDrain(..) => (StatusCode::NOT_FOUND, "no-drain"),
             Error::NoSuchVip(_) => (StatusCode::NOT_FOUND, "no-such-vip"),
             Error::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Error::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-            Error::NotStored { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),
+            Error::NotStored { .. } | Error::NotKept(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not-stored"),
         };
         let rejection = Self::new(status, code, detail);
         match error {
@@ -147,6 +148,15 @@ pub(super) struct Missing;
 impl IntoResponses for Missing {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         describe(&[("404", "`no-such-service` or `no-such-real-server`")])
+    }
+}
+
+/// When there is no such service, real server or drain.
+pub(super) struct NoDrain;
+
+impl IntoResponses for NoDrain {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        describe(&[("404", "`no-such-service`, `no-such-real-server` or `no-drain`")])
     }
 }
 

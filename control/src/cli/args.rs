@@ -72,6 +72,14 @@ pub enum Command {
     /// Show and change settings, by IPVS's sysctl names
     #[command(after_help = "Example:\n  baton settings set sloppy_tcp=1 timeout_tcp=600")]
     Settings(Settings),
+    /// Look whether this machine is fit for a director, and every real server on the path; exit code 1 when anything fails
+    #[command(after_help = "Example:\n  baton doctor\n  baton doctor --config /etc/baton/baton.toml --json")]
+    Doctor(super::doctor::Line),
+    /// Drain a real server: no new connections, time for the old ones to end
+    #[command(
+        after_help = "Example:\n  baton drain tcp:10.10.24.88:80 10.10.24.21 --deadline 300s --then reset --wait\n  baton drain tcp:10.10.24.88:80 10.10.24.21 --cancel"
+    )]
+    Drain(super::drain::Line),
     /// Take VIPs that other machines have
     #[command(after_help = "Example:\n  baton get vips\n  baton vips take 10.10.24.88")]
     Vips(Vips),

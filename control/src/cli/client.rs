@@ -282,8 +282,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
-        for text in ["", "unix:", "/run/x", "http://", "http://host", "http://host:99999", "https://a", "ftp://a:1", "http://::1:80", "http://a/b:80"]
-        {
+        for text in [
+            "",
+            "unix:",
+            "/run/x",
+            "http://",
+            "http://host",
+            "http://host:99999",
+            "https://a",
+            "ftp://a:1",
+            "http://::1:80",
+            "http://a/b:80",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
     }

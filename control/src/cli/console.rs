@@ -13,6 +13,8 @@ pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     interactive: bool,
+    /// Standard output is a terminal.
+    terminal: bool,
     closed: bool,
     failure: Option<io::Error>,
 }
@@ -23,6 +25,7 @@ impl Console<'static> {
         let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
+        console.terminal = io::stdout().is_terminal();
         console
     }
 }
@@ -30,7 +33,15 @@ impl Console<'static> {
 impl<'a> Console<'a> {
     /// A console over the given streams; nobody is there to answer questions.
     pub fn new(input: impl Read + 'a, out: impl Write + 'a, err: impl Write + 'a) -> Self {
-        Self { input: Box::new(input), out: Box::new(out), err: Box::new(err), interactive: false, closed: false, failure: None }
+        Self {
+            input: Box::new(input),
+            out: Box::new(out),
+            err: Box::new(err),
+            interactive: false,
+            terminal: false,
+            closed: false,
+            failure: None,
+        }
     }
 
     /// Writes a piece of output as it is.
@@ -46,6 +57,21 @@ impl<'a> Console<'a> {
     /// Writes a line of output.
     pub fn line(&mut self, text: impl fmt::Display) {
         self.write(format_args!("{text}\n"));
+    }
+
+    /// Puts text in the place of the last line that was put so, on a terminal; elsewhere nothing is written. Whether it was.
+    pub fn renew(&mut self, text: impl fmt::Display) -> bool {
+        if self.terminal {
+            // Back to the line's beginning, and the rest of it away (ECMA-48: CR, EL).
+            self.write(format_args!("\r{text}\x1b[K"));
+            self.flush();
+        }
+        self.terminal
+    }
+
+    /// Takes away the line that [`Self::renew`] put.
+    pub fn renewed(&mut self) {
+        self.renew("");
     }
 
     /// Writes a line to standard error, after everything that was written before it.

@@ -31,13 +31,9 @@ pub fn services(client: &Client, output: Output, console: &mut Console<'_>) -> R
     }
     let head = ["SERVICE / REAL SERVER", "SCHEDULER / METHOD", "WEIGHT", "STATE", "ACTIVE", "INACTIVE", "CONNECTIONS", "MAC", "PORT"];
     table(&head, found.services.iter().flat_map(service_rows).collect(), console);
-    let unfit = found.services.iter().flat_map(|service| service.real_servers.iter().map(move |server| (service, server)));
-    for (service, server) in unfit {
-        if let Some(reason) = server
-            .reason
-            .as_ref()
-            .filter(|_| matches!(server.state, RealServerState::NoMac | RealServerState::Down | RealServerState::Quarantined))
-        {
+    let all = found.services.iter().flat_map(|service| service.real_servers.iter().map(move |server| (service, server)));
+    for (service, server) in all {
+        if let Some(reason) = server.reason.as_ref().filter(|_| unfit(server.state)) {
             console.line(format_args!("{} of {}: {reason}", server.id, service.id));
         }
     }
@@ -220,6 +216,12 @@ fn method(server: &RealServer) -> String {
     }
 }
 
+/// Whether a state needs a line that says why.
+fn unfit(state: RealServerState) -> bool {
+    use RealServerState::{Down, Draining, NoMac, Quarantined};
+    matches!(state, NoMac | Down | Quarantined | Draining)
+}
+
 fn state(state: RealServerState) -> &'static str {
     match state {
         RealServerState::Ready => "ready",
@@ -228,6 +230,7 @@ fn state(state: RealServerState) -> &'static str {
         RealServerState::NoMac => "no MAC",
         RealServerState::Down => "down",
         RealServerState::Quarantined => "quarantined",
+        RealServerState::Draining => "draining",
     }
 }
 

@@ -6,6 +6,8 @@ pub mod ipvsadm;
 
 pub mod args;
 pub mod connections;
+pub mod doctor;
+pub mod drain;
 pub mod events;
 pub mod get;
 mod import;
@@ -110,6 +112,8 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             SettingsAction::Set { changes } => settings::set(client, changes, console),
             SettingsAction::Reset => settings::reset(client, console),
         }),
+        Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
+        Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
         Command::Vips(line) => with(api, console, |client, _| match &line.action {
             VipsAction::Take { vip } => vips::take(client, *vip),
         }),

@@ -56,7 +56,8 @@ fn check_openness(listen: &Item<'_>, tls: Option<&Item<'_>>, clients: Option<&It
     ];
     let lacks: Vec<&str> = lacks.iter().filter(|(lacks, _)| far && *lacks).map(|(_, what)| *what).collect();
     if !lacks.is_empty() {
-        listen.refuse(faults, format_args!("an address that is not loopback {}; else come to loopback through ssh -L", lacks.join(", and ")));
+        listen
+            .refuse(faults, format_args!("an address that is not loopback {}; else come to loopback through ssh -L", lacks.join(", and ")));
     }
     let client_ca = entrance.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
     if let Some(item) = clients.filter(|_| client_ca.is_none()) {
@@ -79,7 +80,8 @@ fn address(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<SocketAddr> {
 fn socket_mode(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<u32> {
     const EXPECTED: &str = "an octal mode with reading and writing for the owner, such as \"0660\" or \"0600\"";
     let text = item.text(faults, EXPECTED)?;
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| (3..=4).contains(&text.len()) && mode & !0o666 == 0 && mode & 0o600 == 0o600);
+    let mode =
+        u32::from_str_radix(text, 8).ok().filter(|mode| (3..=4).contains(&text.len()) && mode & !0o666 == 0 && mode & 0o600 == 0o600);
     if mode.is_none() {
         item.refuse(faults, format_args!("expected {EXPECTED}"));
     }

@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use super::{Config, services::Place};
+use crate::health::ask::program_user;
 use crate::kernel::probes::Networks;
 use crate::model::{CheckType, HealthSpec, OnFailure, Panic, Profile, SorryServer, Span, StatusSet, Via};
 
@@ -27,10 +28,28 @@ const TYPES: &[(&str, CheckType)] = &[
 const ON_FAILURE: &[(&str, OnFailure)] =
     &[("remove", OnFailure::Remove), ("quiesce", OnFailure::Quiesce), ("inhibit", OnFailure::Inhibit), ("keep", OnFailure::Keep)];
 
-/// The networks of probe addresses.
-pub(super) fn networks(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Networks {
-    let mut networks = Networks::default();
-    let Some(mut section) = root.take_section("health", faults) else { return networks };
+/// What holds for all checks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checks {
+    /// The networks of probe addresses.
+    pub networks: Networks,
+    /// The user that programs of checks run as.
+    pub exec_user: String,
+}
+
+/// `[health]`.
+pub(super) fn checks(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Checks {
+    let mut checks = Checks { networks: Networks::default(), exec_user: "nobody".to_owned() };
+    let Some(mut section) = root.take_section("health", faults) else { return checks };
+    if let Some(item) = section.take("exec_user")
+        && let Some(name) = item.text(faults, "the name of a user")
+    {
+        name.clone_into(&mut checks.exec_user);
+        if let Err(why) = program_user(name) {
+            item.refuse(faults, format_args!("it {why}"));
+        }
+    }
+    let networks = &mut checks.networks;
     if let Some(item) = section.take("probe_network") {
         const EXPECTED: &str = "an IPv4 network from /4 to /16 that nothing else uses, such as \"240.0.0.0/8\"";
         match item.parsed::<Ipv4Net>(faults, EXPECTED) {
@@ -49,12 +68,12 @@ pub(super) fn networks(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Ne
     }
     faults.place("/health".to_owned(), section.path().to_owned(), section.span());
     section.finish(faults);
-    networks
+    checks
 }
 
 /// A port's network that probe addresses are of, too.
 pub(super) fn overlap(config: &Config) -> Option<String> {
-    let probes = [IpNet::V4(config.probes.v4), IpNet::V6(config.probes.v6)];
+    let probes = [IpNet::V4(config.checks.networks.v4), IpNet::V6(config.checks.networks.v6)];
     let of_ports = config.ports.iter().flat_map(|port| port.addresses.iter().map(move |network| (&port.name, network)));
     let of_vlans = config.vlans.iter().flat_map(|vlan| vlan.addresses.iter().map(move |network| (&vlan.name, network)));
     let networks = of_ports.chain(of_vlans);
@@ -85,6 +104,19 @@ pub(super) fn read(mut section: Section<'_>, place: &Place, faults: &mut Collect
         headers: BTreeMap::new(),
         status: fields.parsed("status", StatusSet::EXPECTED),
         body: fields.text("body", "a regular expression"),
+        send: fields.text("send", "the text of a datagram"),
+        send_hex: fields.text("send_hex", "a datagram in hexadecimal digits"),
+        answer: fields.take("answer").and_then(|item| item.boolean(fields.faults)),
+        name: fields.text("name", "a name of the DNS"),
+        record: fields.text("record", "a type of record such as \"A\""),
+        rcode: fields.text("rcode", "a response code such as \"NOERROR\""),
+        expect: fields.text("expect", "the data of a record, such as an address"),
+        grpc_service: fields.text("grpc_service", "the name of a gRPC service"),
+        tls: fields.take("tls").and_then(|item| item.boolean(fields.faults)),
+        command: fields.texts("command", "a word of a command"),
+        slow_start: fields.parsed("slow_start", Span::EXPECTED),
+        slow_start_connections: fields.number("slow_start_connections", 10, u32::MAX),
+        hints: fields.take("hints").and_then(|item| item.boolean(fields.faults)),
         sni: fields.text("sni", "a name of a certificate"),
         ca: fields.text("ca", "the full path of a PEM file"),
         verify: fields.take("verify").and_then(|item| item.boolean(fields.faults)),
@@ -152,6 +184,12 @@ impl<'d> Fields<'_, 'd, '_, '_, '_> {
 
     fn parsed<T: FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
         self.take(name)?.parsed(self.faults, expected)
+    }
+
+    fn texts(&mut self, name: &'static str, expected: &str) -> Option<Vec<String>> {
+        let item = self.take(name)?;
+        let words = item.list(self.faults);
+        Some(words.iter().filter_map(|word| Some(word.text(self.faults, expected)?.to_owned())).collect())
     }
 
     fn text(&mut self, name: &'static str, expected: &str) -> Option<String> {

@@ -30,12 +30,12 @@ use toml::de::DeTable;
 
 pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
+pub use health::Checks;
 pub use values::{ByteSize, Device};
 pub use watch::Watch;
 
 use crate::api::Entrance;
 use crate::director::{self, Link};
-use crate::kernel::probes::Networks;
 use crate::model::{Document, MarkRule, ServiceSpec, Settings};
 use faults::Collector;
 use reader::Section;
@@ -57,8 +57,8 @@ pub struct Config {
     pub forwarding: Forwarding,
     /// Sizes and rates.
     pub limits: Limits,
-    /// The networks of probe addresses, by which health checks take the clients' path.
-    pub probes: Networks,
+    /// What holds for all health checks.
+    pub checks: Checks,
     /// How VIPs are watched.
     pub watch: Watch,
     /// Settings under IPVS's sysctl names.
@@ -289,8 +289,8 @@ fn read(mut root: Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Conf
         eal: sections::eal(&mut root, faults),
         forwarding: sections::forwarding(&mut root, faults),
         limits: sections::limits(&mut root, faults),
-        probes: health::networks(&mut root, faults),
         watch: watch::read(&mut root, faults),
+        checks: health::checks(&mut root, faults),
         settings: sections::settings(&mut root, faults),
         marks: marks::read(&mut root, faults),
         services: services::read(&mut root, faults),

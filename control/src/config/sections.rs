@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use dataplane::settings::Ttl;
 
+use super::entrance;
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use super::values::ByteSize;
-use super::entrance;
 use super::{Control, Eal, Forwarding, Idle, Limits, Workers};
 use crate::api::Entrance;
 use crate::model::Settings;

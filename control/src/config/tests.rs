@@ -426,7 +426,7 @@ health = {{ type = "none" }}
         .replace("[service.health.headers]\nX-Probe = \"yes\"\n", "")
         .replace("verify = false", "headers = { X-Probe = \"yes\" }, verify = false");
     let config = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
-    assert_eq!(config.probes.v4.to_string(), "100.64.0.0/10");
+    assert_eq!(config.checks.networks.v4.to_string(), "100.64.0.0/10");
     let health = config.services[0].health.as_ref().unwrap();
     let wanted = serde_json::json!({"type": "https", "profile": "fast", "interval": "250ms", "rise": 3, "status": "200,204",
         "sni": "shop.example", "verify": false, "headers": {"X-Probe": "yes"}});

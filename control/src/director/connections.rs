@@ -107,10 +107,14 @@ impl Director {
 
     /// Ends every connection entry that matches, on all workers at once.
     pub async fn flush(&self, query: ConnectionQuery) -> Result<Flushed, Error> {
+        self.flush_matching(query.filter()).await
+    }
+
+    pub(super) async fn flush_matching(&self, filter: ConnectionFilter) -> Result<Flushed, Error> {
         let deadline = Instant::now() + FLUSH;
         let mut answers = Vec::new();
         for worker in 0..self.worker_count() {
-            let order = Box::new(Flush { filter: query.filter(), removed: 0 });
+            let order = Box::new(Flush { filter, removed: 0 });
             let asked = self.ask(worker, order, Outbox::ask_flush, deadline).await;
             // Once another worker has its order, this is no longer a request that changed nothing.
             let asked = asked.map_err(|e| if answers.is_empty() { e } else { Error::Timeout(format!("{e}; other workers end theirs")) });

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use dataplane::service::NextHop;
 
+use super::drains::Drains;
 use super::health::Standing;
 use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
@@ -52,7 +53,9 @@ pub(super) struct Desired {
     pub(super) order: BTreeMap<u64, u32>,
     /// Every VIP with the number of services and mark rules that have it.
     pub(super) vips: HashMap<IpAddr, u32>,
-    /// Which of them are ours, and who else speaks for them.
+    /// The real servers that are being drained.
+    pub(super) drains: Drains,
+    /// Which VIPs are ours, and who else speaks for them.
     pub(super) guard: Vips,
     /// Every VIP that checks take the clients' path to, with the number of services for which they do.
     pub(super) probed: HashMap<IpAddr, u32>,
@@ -66,6 +69,8 @@ pub(super) struct Desired {
     pub(super) touched: Touched,
     /// What is to be told of as an event, with its reason.
     pub(super) happened: Vec<(What, String)>,
+    /// Real servers that start slowly.
+    pub(super) ramping: BTreeSet<u32>,
     /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
     masquerading: bool,
     /// The number that the next change gets.
@@ -84,6 +89,7 @@ impl Desired {
             servers: Places::new(limits.real_servers),
             order: BTreeMap::new(),
             vips: HashMap::new(),
+            drains: Drains::new(),
             guard: Vips::default(),
             probed: HashMap::new(),
             addresses: HashMap::new(),
@@ -93,6 +99,7 @@ impl Desired {
             marks: Vec::new(),
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             happened: Vec::new(),
+            ramping: BTreeSet::new(),
             masquerading: false,
             next_change: 1,
             last_order: 0,
@@ -331,6 +338,7 @@ impl Desired {
         record.health = None;
         record.standing = Standing::default();
         record.quarantine = None;
+        record.drain = None;
         record.hop = hop;
         record.dismissed = None;
         count(&mut self.addresses, key.address);

@@ -22,6 +22,12 @@ pub enum Error {
     /// There is no such real server.
     #[error("virtual service {0} has no real server {1}")]
     NoSuchRealServer(ServiceKey, SocketAddr),
+    /// The real server is not being drained.
+    #[error("real server {1} of {0} is not being drained")]
+    NoDrain(ServiceKey, SocketAddr),
+    /// A drain is in force and would be forgotten by a restart.
+    #[error("{0}")]
+    NotKept(String),
     /// There is no such VIP.
     #[error("no virtual service and no mark rule has the VIP {0}")]
     NoSuchVip(IpAddr),

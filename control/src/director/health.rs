@@ -1,7 +1,7 @@
 //! What checks found, and what workers are to make of it. The operator's configuration is never changed by it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::desired::{Desired, count, discount};
 use super::neighbours::utc;
@@ -137,6 +137,11 @@ impl Desired {
         if from != to {
             let what = What::HealthChanged { service: subject.service.to_string(), real_server: subject.server, from, to };
             self.happened.push((what, reason.map_or_else(|| format!("{check} succeeds"), str::to_owned)));
+            if from == HealthState::Down {
+                self.start_slowly(server, Instant::now());
+            } else {
+                self.end_ramp(server);
+            }
         }
         self.touched.services.insert(service);
     }
@@ -243,6 +248,12 @@ fn state(found: Option<&Found>) -> HealthState {
 
 fn standing(service: &ServiceRecord, server: &ServerRecord, quorum_met: bool) -> Standing {
     let spec = service.fields.health.as_deref();
+    match &server.drain {
+        Some(drain) if drain.is_ending() => return Standing::Out,
+        // What the operator wants comes before what a service would do in need.
+        Some(_) if !server.is_down() => return Standing::Quiescent,
+        _ => {}
+    }
     if !quorum_met && spec.is_some_and(|spec| spec.panic == Some(Panic::Keep)) {
         return Standing::In;
     }
@@ -278,9 +289,10 @@ impl Inner {
     pub(super) fn health_view(&self, service: &ServiceRecord, member: u32) -> Option<Health> {
         let wanted = self.desired.wanted_check(service, member)?;
         let check = wanted.check.to_string();
-        let found = self.desired.servers.get(member)?.health.as_ref();
+        let record = self.desired.servers.get(member)?;
+        let (found, slow_start) = (record.health.as_ref(), record.ramp.map(|ramp| ramp.percent()));
         let (since, reason) = (found.map(|found| utc(found.since)), found.and_then(|found| found.reason.clone()));
-        Some(Health { state: state(found), since, reason, check })
+        Some(Health { state: state(found), since, reason, check, slow_start })
     }
 }
 

@@ -176,6 +176,7 @@ impl Inner {
             reason: match state {
                 RealServerState::Ready => None,
                 RealServerState::Down => record.failure().map(str::to_owned),
+                RealServerState::Draining => record.drain_reason(),
                 RealServerState::Quarantined => record.quarantine.map(|quarantine| quarantine.reason()),
                 RealServerState::Quiescent if record.fields.weight != 0 => {
                     Some("the service is below its quorum: it keeps its connections, and new ones go to the sorry server".to_owned())
@@ -186,6 +187,7 @@ impl Inner {
             },
             link,
             health: self.health_view(service, id),
+            drain: self.drain_view(id),
             active_connections: record.stats.active(),
             inactive_connections: record.stats.inactive(),
             persistent_connections: record.stats.persistent(),
@@ -218,6 +220,7 @@ fn overload(Thresholds { upper, lower }: Thresholds) -> String {
 fn state(record: &ServerRecord) -> RealServerState {
     match (&record.next_hop, record.effective_weight()) {
         _ if record.is_down() && record.standing != Standing::In => RealServerState::Down,
+        _ if record.drain.is_some() => RealServerState::Draining,
         _ if record.quarantine.is_some() && record.standing != Standing::In => RealServerState::Quarantined,
         (None, _) => RealServerState::NoMac,
         (Some(_), 0) => RealServerState::Quiescent,

@@ -6,9 +6,11 @@
 
 mod connections;
 mod desired;
+mod drains;
 mod error;
 mod health;
 mod health_rules;
+mod hints;
 mod listing;
 pub mod mac;
 mod marks;
@@ -23,6 +25,7 @@ mod routes;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod settle;
+mod slow_start;
 mod snapshot;
 mod store;
 mod validate;
@@ -50,8 +53,10 @@ pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
 pub use vips::WatchRules;
 
 use crate::events::Events;
+use crate::health::Pace;
 use crate::model::{Document, What};
 use desired::Desired;
+use drains::DrainFile;
 use outbox::Outbox;
 use persist::Persistence;
 use workers::Pulse;
@@ -117,7 +122,9 @@ struct Shared {
     /// There is something to send or to hear.
     wake: Notify,
     persistence: Persistence,
+    drains: DrainFile,
     events: Events,
+    pace: Arc<Pace>,
 }
 
 struct Inner {
@@ -125,6 +132,8 @@ struct Inner {
     outboxes: Vec<Outbox>,
     pulses: Vec<Pulse>,
     revision: u64,
+    /// Real servers that are to be checked at once.
+    hinted: Vec<Subject>,
 }
 
 /// What a request changed.
@@ -150,6 +159,7 @@ impl Director {
             pulses: workers.iter().map(|_| Pulse::new()).collect(),
             outboxes: workers.into_iter().map(|end| Outbox::new(end, limits.connections)).collect(),
             revision: 0,
+            hinted: Vec::new(),
         };
         let director = Self(Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -160,8 +170,10 @@ impl Director {
             progress: watch::Sender::default(),
             checks: watch::Sender::default(),
             wake: Notify::new(),
+            drains: DrainFile::beside(store.as_ref().map(Store::path)),
             persistence: Persistence::new(store),
             events: Events::default(),
+            pace: Arc::default(),
         }));
         director.commit(&mut director.lock());
         director
@@ -193,6 +205,11 @@ impl Director {
         self.commit(&mut inner);
     }
 
+    /// Whether health checks begin when they should.
+    pub fn pace(&self) -> &Arc<Pace> {
+        &self.0.pace
+    }
+
     /// The log of what happens.
     pub fn events(&self) -> &Events {
         &self.0.events
@@ -216,6 +233,9 @@ impl Director {
                 _ = beat.tick() => {
                     self.look_at_workers();
                     self.forget_quiet_claims();
+                    self.grow_weights();
+                    self.look_for_hints();
+                    self.move_drains();
                     beats += 1;
                     if beats.is_multiple_of(meter::ESTIMATE_EVERY * 2) {
                         self.estimate().await;

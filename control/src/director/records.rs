@@ -8,9 +8,12 @@ use dataplane::schedule::Buckets;
 use dataplane::service::{NextHop, SchedulerKind, Thresholds};
 use dataplane::stats::{ServerStats, ServiceStats};
 
+use super::drains::Draining;
 use super::health::{Found, Standing};
+use super::hints::Seen;
 use super::meter::Meter;
 use super::neighbours::Hop;
+use super::slow_start::Ramp;
 use super::vips::Quarantine;
 use crate::model::{
     HealthSpec, Method, NoRealServer, Persistence, RealServerSpec, Scheduler, SchedulerFlag, ServiceKey, ServiceSpec, ServiceTimeouts,
@@ -134,6 +137,12 @@ pub(super) struct ServerRecord {
     pub(super) health: Option<Found>,
     /// Set while it answers for a VIP and gets no new connections for it.
     pub(super) quarantine: Option<Quarantine>,
+    /// How far it has come, while it starts slowly.
+    pub(super) ramp: Option<Ramp>,
+    /// What its clients' packets said at the last look, where hints are wanted.
+    pub(super) seen: Option<Seen>,
+    /// Set while it is drained.
+    pub(super) drain: Option<Box<Draining>>,
     /// What it gets, as workers were told last.
     pub(super) standing: Standing,
     /// The change by which the workers were told to forget it; `None` while they know it.
@@ -166,6 +175,9 @@ impl ServerRecord {
             next_hop: None,
             health: None,
             quarantine: None,
+            ramp: None,
+            seen: None,
+            drain: None,
             standing: Standing::default(),
             dismissed: None,
             stats: Arc::new(ServerStats::new(workers)),

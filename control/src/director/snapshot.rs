@@ -106,7 +106,7 @@ impl Desired {
             let member = self.servers.get(server)?;
             Some(worker::Member {
                 server: ServerId(server),
-                weight: member.effective_weight(),
+                weight: self.worker_weight(member),
                 reachable: member.next_hop.is_some(),
                 limited: member.fields.thresholds.upper != 0,
                 stats: Arc::clone(&member.stats),
@@ -154,7 +154,7 @@ impl Desired {
         Some(Seat {
             address: Address::from(place.key.address),
             port: place.key.port,
-            weight: record.effective_weight(),
+            weight: self.worker_weight(record),
             last_weight: record.last_weight,
         })
     }
@@ -175,8 +175,8 @@ impl Desired {
             method: method_for_workers(record.fields.method),
             tunnel: self.tunnel(record),
             available: present && record.standing != Standing::Out,
-            weight: record.effective_weight(),
-            drain: worker::Drain::No,
+            weight: self.worker_weight(record),
+            drain: record.drain.as_ref().map_or(worker::Drain::No, |drain| drain.for_workers()),
             thresholds: record.fields.thresholds,
             next_hop: record.next_hop,
             stats: Arc::clone(&record.stats),

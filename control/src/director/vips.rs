@@ -12,7 +12,7 @@ use super::neighbours::utc;
 use super::records::{ServerKey, ServerRecord};
 use super::{Director, Error, Inner, mac};
 use crate::kernel::{Claim, VipNews};
-use crate::model::{ArpLeak, RealServer, ServiceKey, Vip, VipConflict, VipState};
+use crate::model::{ArpLeak, RealServer, ServiceKey, Vip, VipConflict, VipState, What};
 
 /// Machines that speak for VIPs and are remembered at a time; beyond, claims are only counted.
 const MOST_CLAIMS: usize = 256;
@@ -181,9 +181,6 @@ impl Desired {
 
     fn vip_is_free(&mut self, vip: IpAddr) {
         if self.vips.contains_key(&vip) && !self.guard.is_held(vip) {
-            if self.guard.state(vip) == VipState::Contested {
-                tracing::info!(%vip, "the VIP is free again: taking it");
-            }
             self.take_vip(vip);
         }
     }
@@ -197,7 +194,6 @@ impl Desired {
         if !self.vips.contains_key(&claim.vip) {
             return;
         }
-        let (port, mac) = (self.port_name(claim.port), mac::format(claim.mac));
         let total = (claim.vip, claim.port);
         if self.guard.totals.len() < MOST_TOTALS || self.guard.totals.contains_key(&total) {
             *self.guard.totals.entry(total).or_default() += 1;
@@ -225,19 +221,22 @@ impl Desired {
         }
         heard.real_server = real_server;
         let pardoned = heard.pardoned;
-        if known.is_none_or(|(before, _)| before != real_server) {
-            let whose = real_server.map_or_else(|| "which is no real server's".to_owned(), |rip| format!("real server {rip}"));
-            tracing::warn!(vip = %claim.vip, port, mac, "another machine speaks for the VIP: MAC {mac}, {whose}");
-        }
         match (self.guard.state(claim.vip), real_server) {
             (VipState::Held, _) => {}
             // It is ours to serve: if the director held back, that real server would get every client.
             (_, Some(_)) => self.take_vip(claim.vip),
-            (VipState::Probing, None) => {
-                tracing::error!(vip = %claim.vip, port, mac, "another machine has the VIP: it is not taken until it is free (baton vips take)");
-                self.guard.states.insert(claim.vip, VipState::Contested);
-            }
-            (VipState::Contested, None) => {}
+            (_, None) => _ = self.guard.states.insert(claim.vip, VipState::Contested),
+        }
+        if known.is_none_or(|(before, _)| before != real_server) {
+            let reason = match (real_server, self.guard.is_held(claim.vip)) {
+                (Some(rip), _) => format!("real server {rip} answers for it: clients may go round the director"),
+                (None, true) => "a machine that is no real server answers for it".to_owned(),
+                (None, false) => {
+                    "a machine that is no real server has it: it is not taken until it is free, or by `baton vips take`".to_owned()
+                }
+            };
+            let (port, mac) = (self.port_name(claim.port), mac::format(claim.mac));
+            self.happened.push((What::AddressConflict { address: claim.vip, port, mac, real_server }, reason));
         }
         if self.guard.rules.arp_leak == ArpLeak::Quarantine && real_server.is_some() && !pardoned {
             self.quarantine(claim, now);
@@ -285,7 +284,8 @@ impl Desired {
                 if let Some(record) = self.servers.get_mut(*id) {
                     record.quarantine = Some(Quarantine { vip: claim.vip, mac: claim.mac, since: now });
                 }
-                tracing::warn!(service = %key.service, real_server = %key.socket(), vip = %claim.vip, "in quarantine: it answers for the VIP");
+                let reason = format!("its MAC {} answers for {}", mac::format(claim.mac), claim.vip);
+                self.happened.push((What::QuarantineBegan { service: key.service.to_string(), real_server: key.socket() }, reason));
                 self.touched.services.insert(service);
                 // The next one must not be judged by what this one got.
                 self.judge(service);
@@ -300,7 +300,9 @@ impl Desired {
             self.guard.heard.iter().filter(|(_, heard)| at.duration_since(heard.at) >= quiet).map(|(claim, _)| *claim).collect();
         for claim in over {
             self.guard.heard.remove(&claim);
-            tracing::info!(vip = %claim.vip, mac = mac::format(claim.mac), "no longer heard speaking for the VIP");
+            let (port, mac) = (self.port_name(claim.port), mac::format(claim.mac));
+            let reason = format!("MAC {mac} has been quiet for {} s", quiet.as_secs());
+            self.happened.push((What::AddressConflictOver { address: claim.vip, port }, reason));
             if self.guard.heard.keys().any(|other| other.vip == claim.vip && other.mac == claim.mac) {
                 continue;
             }
@@ -309,7 +311,7 @@ impl Desired {
                 for id in members {
                     let quarantined = self.servers.get(id).and_then(|record| record.quarantine);
                     if quarantined.is_some_and(|quarantine| quarantine.vip == claim.vip && quarantine.mac == claim.mac) {
-                        self.let_out(id);
+                        self.let_out(id, "it no longer answers for the VIP");
                     }
                 }
             }
@@ -321,16 +323,16 @@ impl Desired {
         for (claim, heard) in &mut self.guard.heard {
             heard.pardoned |= claim.vip == quarantine.vip && claim.mac == quarantine.mac;
         }
-        self.let_out(id);
+        self.let_out(id, "by command");
     }
 
-    fn let_out(&mut self, id: u32) {
+    fn let_out(&mut self, id: u32, reason: &str) {
         let Some(place) = self.servers.place(id) else { return };
         let (key, service) = (place.key, place.record.service);
         if let Some(record) = self.servers.get_mut(id) {
             record.quarantine = None;
         }
-        tracing::info!(service = %key.service, real_server = %key.socket(), "out of quarantine");
+        self.happened.push((What::QuarantineEnded { service: key.service.to_string(), real_server: key.socket() }, reason.to_owned()));
         self.touched.services.insert(service);
     }
 }

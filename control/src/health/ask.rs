@@ -2,23 +2,28 @@
 //!
 //! Whatever a server sends, a check reads at most 64 KiB of head and 64 KiB of body, follows nothing, and ends in time.
 
+mod dns;
+pub(super) mod exec;
+mod grpc;
+mod http;
+mod ping;
+mod udp;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use regex::bytes::{Regex, RegexBuilder};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::check::{Question, What};
+use super::check::{Call, Question, Trust, What};
 use super::connect::{Failure, connect};
 use super::tls;
+pub(crate) use dns::{question as dns_question, rcode as dns_rcode};
+pub(crate) use exec::{refusal as program_refusal, user as program_user};
 
 /// The most that is read of an answer's head, and of its body.
 const MOST: usize = 64 << 10;
@@ -33,38 +38,59 @@ pub(crate) fn pattern(text: &str) -> Result<Regex, String> {
     pattern.map_err(|why| why.to_string().lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned())
 }
 
+/// What checks of several real servers share.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pings: ping::Pings,
+    programs: exec::Programs,
+}
+
+impl Tools {
+    /// `user` is who programs run as.
+    pub(super) fn new(user: &str) -> Self {
+        Self { pings: ping::Pings::default(), programs: exec::Programs::new(user) }
+    }
+}
+
 /// A check's question with everything that it needs, made once.
 pub(super) enum Asker {
     /// Looks at nothing but the MAC.
     Arp,
+    /// An echo.
+    Ping(ping::Pings),
     /// Connects only.
     Tcp,
+    /// A datagram.
+    Udp(udp::Exchange),
+    /// A question to a name server.
+    Dns(Box<dns::Lookup>),
     /// HTTP, in TLS or not.
-    Http(Box<Conversation>),
-}
-
-/// A request, what the answer must be, and whether there is TLS.
-pub(super) struct Conversation {
-    question: Question,
-    body: Option<Regex>,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    Http(Box<(Question, Option<Regex>, Option<Secure>)>),
+    /// gRPC's health service.
+    Grpc(Box<(Call, Option<Secure>)>),
+    /// A program.
+    Exec(Box<exec::Program>),
 }
 
 impl Asker {
-    pub(super) fn new(what: &What) -> Result<Self, String> {
-        let http = |question: &Question, tls| {
-            let body = question.body.as_deref().map(pattern).transpose()?;
-            Ok(Self::Http(Box::new(Conversation { question: question.clone(), body, tls })))
-        };
-        match what {
-            What::Arp => Ok(Self::Arp),
-            What::Tcp => Ok(Self::Tcp),
-            What::Http(question) => http(question, None),
+    pub(super) fn new(what: &What, tools: &Tools) -> Result<Self, String> {
+        let body = |body: &Option<String>| body.as_deref().map(pattern).transpose();
+        Ok(match what {
+            What::Arp => Self::Arp,
+            What::Ping => Self::Ping(tools.pings.clone()),
+            What::Tcp => Self::Tcp,
+            What::Udp(datagram) => Self::Udp(udp::Exchange::new(datagram.clone(), body(&datagram.body)?)),
+            What::Dns(lookup) => Self::Dns(Box::new(dns::Lookup::new(lookup)?)),
+            What::Http(question) => Self::Http(Box::new((question.clone(), body(&question.body)?, None))),
             What::Https(question, trust) => {
-                let connector = TlsConnector::from(Arc::new(tls::client(trust)?));
-                http(question, Some((connector, tls::name(trust)?)))
+                Self::Http(Box::new((question.clone(), body(&question.body)?, Some(Secure::new(trust, b"http/1.1")?))))
             }
-        }
+            What::Grpc(call) => {
+                let secure = call.tls.as_ref().map(|trust| Secure::new(trust, b"h2")).transpose()?;
+                Self::Grpc(Box::new((call.clone(), secure)))
+            }
+            What::Exec(program) => Self::Exec(Box::new(exec::Program::new(program.clone(), body(&program.body)?, tools.programs.clone()))),
+        })
     }
 
     /// Whether a known MAC is all that it wants.
@@ -74,87 +100,62 @@ impl Asker {
 
     /// Asks `to`, from our address `from` where it is given; the verdict comes by `until`.
     pub(super) async fn ask(&self, from: Option<IpAddr>, to: SocketAddr, until: Instant) -> Result<(), Failure> {
-        let stream = connect(from, to, until).await?;
-        let Self::Http(conversation) = self else { return Ok(()) };
-        let Conversation { question, body, tls } = conversation.as_ref();
-        let Some((connector, name)) = tls else { return converse(stream, question, body.as_ref(), until).await };
-        match timeout_at(until, connector.connect(name.clone(), stream)).await {
-            Ok(Ok(stream)) => converse(stream, question, body.as_ref(), until).await,
-            Ok(Err(why)) => Err(Failure::Tls(why.to_string())),
-            Err(_) => Err(Failure::Unfinished("TLS handshake")),
-        }
-    }
-}
-
-/// One request and its answer.
-async fn converse<S>(stream: S, question: &Question, body: Option<&Regex>, until: Instant) -> Result<(), Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let speak = async {
-        let mut client = http1::Builder::new();
-        client.max_buf_size(MOST).max_headers(256);
-        let (mut sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(nonsense)?;
-        let exchange = async {
-            let answer = sender.send_request(request(question)?).await.map_err(nonsense)?;
-            let status = answer.status().as_u16();
-            if !question.status.contains(status) {
-                return Err(Failure::Status(status));
+        match self {
+            Self::Arp => Ok(()),
+            Self::Ping(pings) => pings.ask(from, to.ip(), until).await,
+            Self::Tcp => connect(from, to, until).await.map(drop),
+            Self::Udp(exchange) => exchange.ask(from, to, until).await,
+            Self::Dns(lookup) => lookup.ask(from, to, until).await,
+            Self::Http(conversation) => {
+                let (question, body, secure) = conversation.as_ref();
+                let stream = open(from, to, secure.as_ref(), until).await?;
+                http::converse(stream, question, body.as_ref(), until).await
             }
-            let Some(pattern) = body else { return Ok(()) };
-            let read = read(answer.into_body(), until).await?;
-            if pattern.is_match(&read) { Ok(()) } else { Err(Failure::Body) }
-        };
-        tokio::pin!(connection);
-        tokio::pin!(exchange);
-        tokio::select! {
-            biased;
-            done = &mut exchange => done,
-            // The connection's end comes with the last of the answer, or in its place.
-            ended = &mut connection => match timeout_at(until, exchange).await {
-                Ok(Err(Failure::Nonsense(_))) if ended.is_err() => Err(ended.err().map_or(Failure::Silent, nonsense)),
-                Ok(done) => done,
-                Err(_) => Err(Failure::Unfinished("answer")),
-            },
-        }
-    };
-    timeout_at(until, speak).await.unwrap_or(Err(Failure::Unfinished("whole answer")))
-}
-
-fn request(question: &Question) -> Result<Request<Empty<Bytes>>, Failure> {
-    let mut request = Request::builder().method(question.method.as_str()).uri(&question.path).header("host", &question.host);
-    for (name, value) in &question.headers {
-        request = request.header(name, value);
-    }
-    if !question.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
-        request = request.header("user-agent", concat!("baton/", env!("CARGO_PKG_VERSION"), " (health check)"));
-    }
-    let request = request.header("connection", "close").body(Empty::new());
-    request.map_err(|why| Failure::Unable(format!("the request cannot be written: {why}")))
-}
-
-/// The beginning of a body, as far as it is read.
-async fn read(mut body: Incoming, until: Instant) -> Result<Vec<u8>, Failure> {
-    let mut read = Vec::new();
-    while read.len() < MOST {
-        match timeout_at(until, body.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                let data = frame.into_data().unwrap_or_default();
-                read.extend_from_slice(data.get(..data.len().min(MOST - read.len())).unwrap_or_default());
+            Self::Grpc(conversation) => {
+                let (call, secure) = conversation.as_ref();
+                let stream = open(from, to, secure.as_ref(), until).await?;
+                grpc::converse(stream, call, until).await
             }
-            Ok(Some(Err(why))) => return Err(nonsense(why)),
-            Ok(None) => break,
-            Err(_) => return Err(Failure::Unfinished("whole body")),
+            Self::Exec(program) => program.run(to, until).await,
         }
     }
-    Ok(read)
+
+    /// Whether anything answers at `to`, however: that a real server is there at all.
+    pub(super) async fn reaches(&self, to: SocketAddr, until: Instant) -> bool {
+        match self {
+            Self::Ping(_) | Self::Udp(_) | Self::Dns(_) => {
+                !matches!(self.ask(None, to, until).await, Err(Failure::Silent | Failure::PortClosed(_) | Failure::Unable(_)))
+            }
+            _ => connect(None, to, until).await.is_ok(),
+        }
+    }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn nonsense(why: hyper::Error) -> Failure {
-    // The cause says more than the kind: "invalid HTTP version parsed" and the like.
-    let cause = std::error::Error::source(&why).map_or_else(|| why.to_string(), |cause| format!("{why}: {cause}"));
-    Failure::Nonsense(cause)
+/// What TLS needs.
+pub(super) struct Secure {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Secure {
+    fn new(trust: &Trust, protocol: &[u8]) -> Result<Self, String> {
+        Ok(Self { connector: TlsConnector::from(Arc::new(tls::client(trust, protocol)?)), name: tls::name(trust)? })
+    }
+}
+
+/// A connection, in TLS or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn open(from: Option<IpAddr>, to: SocketAddr, secure: Option<&Secure>, until: Instant) -> Result<Box<dyn Stream>, Failure> {
+    let stream: TcpStream = connect(from, to, until).await?;
+    let Some(Secure { connector, name }) = secure else { return Ok(Box::new(stream)) };
+    match timeout_at(until, connector.connect(name.clone(), stream)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(why)) => Err(Failure::Tls(why.to_string())),
+        Err(_) => Err(Failure::Unfinished("TLS handshake")),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! A check with everything that it needs to know: what a service's and a real server's `health` come to.
 
+mod what;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dataplane::service::Encapsulation;
 
-use crate::model::{CheckType, HealthSpec, Method, Profile, ServiceKey, Span, StatusSet, Via};
+pub(crate) use what::bytes;
+pub use what::{Call, Datagram, Lookup, Program, Question, Trust, What, without_port};
+
+use crate::model::{CheckType, HealthSpec, Method, Profile, ServiceKey, Span, Via};
 
 /// A check; equal ones are made once, however many services need them.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -17,47 +22,6 @@ pub struct Check {
     pub way: Way,
     /// When, and how often before it counts.
     pub times: Times,
-}
-
-/// What is asked and what a good answer is.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum What {
-    /// Whether the MAC is known.
-    Arp,
-    /// A TCP connection.
-    Tcp,
-    /// An HTTP request.
-    Http(Question),
-    /// An HTTP request through TLS.
-    Https(Question, Trust),
-}
-
-/// An HTTP request and what a good answer to it is.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Question {
-    /// The method.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// The Host header.
-    pub host: String,
-    /// Further headers.
-    pub headers: Vec<(String, String)>,
-    /// Statuses that are healthy.
-    pub status: StatusSet,
-    /// What the body must match.
-    pub body: Option<String>,
-}
-
-/// Whose certificates are believed.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Trust {
-    /// The name that is asked for and that the certificate must have.
-    pub name: String,
-    /// A PEM file with authorities; the system's when `None`.
-    pub ca: Option<String>,
-    /// Whether the certificate is looked at.
-    pub verify: bool,
 }
 
 /// Where a check goes.
@@ -142,8 +106,9 @@ pub struct Place {
 }
 
 /// The way that a check takes where `via` does not say it.
-pub fn usual_way(service: ServiceKey, method: Method) -> Via {
-    if service.mark().is_some() || method == Method::Masquerading { Via::Direct } else { Via::Path }
+pub fn usual_way(service: ServiceKey, method: Method, kind: Option<CheckType>) -> Via {
+    let direct = service.mark().is_some() || method == Method::Masquerading || kind == Some(CheckType::Exec);
+    if direct { Via::Direct } else { Via::Path }
 }
 
 impl Check {
@@ -151,34 +116,9 @@ impl Check {
     pub fn new(spec: &HealthSpec, place: &Place) -> Option<Self> {
         let kind = spec.kind.filter(|kind| *kind != CheckType::None)?;
         let way = if kind == CheckType::Arp { Way::arp(place) } else { Way::new(spec, place)? };
-        let question = || Question {
-            method: spec.method.clone().unwrap_or_else(|| "GET".to_owned()),
-            path: spec.path.clone().unwrap_or_else(|| "/".to_owned()),
-            host: spec.host.clone().unwrap_or_else(|| way.target().to_string()),
-            headers: spec.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            status: spec.status.clone().unwrap_or_else(StatusSet::usual),
-            body: spec.body.clone(),
-        };
-        let trust = || Trust {
-            name: spec.sni.clone().or_else(|| spec.host.as_deref().map(without_port)).unwrap_or_else(|| way.target().ip().to_string()),
-            ca: spec.ca.clone(),
-            verify: spec.verify.unwrap_or(true),
-        };
-        let what = match kind {
-            CheckType::Arp => What::Arp,
-            CheckType::Tcp => What::Tcp,
-            CheckType::Http => What::Http(question()),
-            CheckType::Https => What::Https(question(), trust()),
-            _ => return None,
-        };
+        let what = What::new(spec, way.target(), place.service)?;
         Some(Self { what, way, times: Times::of(spec) })
     }
-}
-
-/// A host without the port that may stand behind it.
-pub fn without_port(host: &str) -> String {
-    let named = host.rsplit_once(':').filter(|(name, port)| !name.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()));
-    named.map_or(host, |(name, _)| name).to_owned()
 }
 
 impl Way {
@@ -188,12 +128,14 @@ impl Way {
             // What the director would make of a packet for the VIP is a packet to the RIP.
             Via::Direct
         } else {
-            spec.via.unwrap_or_else(|| usual_way(place.service, place.method))
+            spec.via.unwrap_or_else(|| usual_way(place.service, place.method, spec.kind))
         };
-        let rip = SocketAddr::new(place.server.ip(), spec.port.unwrap_or(place.server.port()));
+        // An echo has no port: services of one VIP have it in common.
+        let port = |usual| if spec.kind == Some(CheckType::Ping) { 0 } else { spec.port.unwrap_or(usual) };
+        let rip = SocketAddr::new(place.server.ip(), port(place.server.port()));
         Some(match via {
             Via::Direct => Self::Direct(rip),
-            Via::Path => Self::Path { path: place.path(), port: spec.port.unwrap_or(place.service.port), rip, own: place.own? },
+            Via::Path => Self::Path { path: place.path(), port: port(place.service.port), rip, own: place.own? },
         })
     }
 
@@ -231,14 +173,18 @@ impl Times {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.what {
+        let kind = self.what.kind();
+        match &self.what {
             What::Arp => return write!(f, "arp of {}", self.way.target().ip()),
-            What::Tcp => CheckType::Tcp,
-            What::Http(_) => CheckType::Http,
-            What::Https(..) => CheckType::Https,
-        };
+            What::Exec(program) => return write!(f, "exec of {} for {}", program.command.join(" "), self.way.target()),
+            _ => {}
+        }
         let way = if matches!(self.way, Way::Direct(_)) { "directly" } else { "on the clients' path" };
-        write!(f, "{} to {} {way}", kind.as_str(), self.way.target())
+        let target = self.way.target();
+        if kind == CheckType::Ping {
+            return write!(f, "ping to {} {way}", target.ip());
+        }
+        write!(f, "{} to {target} {way}", kind.as_str())
     }
 }
 
@@ -275,7 +221,20 @@ pub fn merged(service: Option<&HealthSpec>, server: Option<&HealthSpec>) -> Opti
         quorum,
         quorum_hysteresis,
         panic,
-        sorry_server
+        sorry_server,
+        send,
+        send_hex,
+        answer,
+        name,
+        record,
+        rcode,
+        expect,
+        grpc_service,
+        tls,
+        command,
+        slow_start,
+        slow_start_connections,
+        hints
     ))
 }
 
@@ -341,12 +300,5 @@ mod tests {
         assert_eq!(both.headers.into_values().collect::<Vec<_>>(), ["1", "3"]);
         let none = merged(Some(&service), Some(&spec(r#"{"type": "none"}"#))).unwrap();
         assert_eq!(Check::new(&none, &place()), None);
-    }
-
-    #[test]
-    fn name_of_a_host_is_what_stands_before_its_port() {
-        for (host, name) in [("shop.example:8443", "shop.example"), ("shop.example", "shop.example"), ("fd00::1", "fd00::1")] {
-            assert_eq!(without_port(host), name);
-        }
     }
 }

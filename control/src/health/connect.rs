@@ -20,16 +20,22 @@ pub(super) enum Failure {
     VipRefused { vip: SocketAddr, rip: SocketAddr },
     /// The connection was refused.
     Refused(SocketAddr),
+    /// An ICMP error says that nobody listens on the port.
+    PortClosed(SocketAddr),
     /// Connected, and then there was no whole answer in time.
     Unfinished(&'static str),
     /// Another status than is healthy.
     Status(u16),
+    /// An answer of the protocol that says something else than is healthy.
+    WrongAnswer(String),
     /// The body does not match.
     Body,
     /// What came back is not the protocol, or was broken off.
-    Nonsense(String),
+    Nonsense(&'static str, String),
     /// TLS went wrong.
     Tls(String),
+    /// A program said so.
+    Program(String),
     /// The director itself could not ask: this is no word about the real server.
     Unable(String),
 }
@@ -40,17 +46,20 @@ impl fmt::Display for Failure {
             Self::NoMac => f.write_str("no MAC: nobody answers for its address"),
             Self::Silent => f.write_str("no answer"),
             Self::VipSilent { vip, rip } => {
-                write!(f, "RIP answers, VIP does not: {rip} takes connections, {vip} is silent; is the VIP on its loopback interface?")
+                write!(f, "RIP answers, VIP does not: {rip} answers, {vip} is silent; is the VIP on its loopback interface?")
             }
             Self::VipRefused { vip, rip } => {
-                write!(f, "RIP answers, VIP does not: {rip} takes connections, {vip} refuses them; does the server listen on the VIP?")
+                write!(f, "RIP answers, VIP does not: {rip} answers, {vip} refuses; does the server listen on the VIP?")
             }
             Self::Refused(address) => write!(f, "{address} refuses connections"),
             Self::Unfinished(what) => write!(f, "connected, but no {what} in time"),
+            Self::PortClosed(address) => write!(f, "nobody listens on {address}, says an ICMP error"),
             Self::Status(status) => write!(f, "answers with the wrong status, {status}"),
+            Self::WrongAnswer(answer) => write!(f, "answers with the wrong status, {answer}"),
             Self::Body => f.write_str("answers with a body that does not match"),
-            Self::Nonsense(why) => write!(f, "answers with something else than HTTP: {why}"),
+            Self::Nonsense(protocol, why) => write!(f, "answers with something else than {protocol}: {why}"),
             Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::Program(why) => f.write_str(why),
             Self::Unable(why) => write!(f, "cannot be checked: {why}"),
         }
     }

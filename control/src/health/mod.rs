@@ -9,6 +9,7 @@ pub(crate) mod ask;
 pub mod check;
 mod connect;
 mod judge;
+mod pace;
 pub(crate) mod tls;
 mod watch;
 
@@ -16,13 +17,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::director::{Director, Subject};
 use crate::kernel::probes::Probes;
+use ask::Tools;
 use check::{Check, Path};
 use connect::Failure;
 use judge::Verdict;
+pub use pace::Pace;
 
 /// Changes that come within so short a time are followed at once.
 const GATHER: Duration = Duration::from_millis(5);
@@ -38,6 +42,8 @@ struct Audience {
 struct Running {
     task: JoinHandle<()>,
     audience: Arc<Mutex<Audience>>,
+    /// The next check is to be made at once.
+    hurry: Arc<Notify>,
 }
 
 impl Drop for Running {
@@ -46,19 +52,20 @@ impl Drop for Running {
     }
 }
 
-/// Follows the checks that are wanted until it is dropped; call it inside a runtime.
-pub async fn run(director: Director, probes: Probes) {
+/// Follows the checks that are wanted until it is dropped; call it inside a runtime. `user` is who programs of checks run as.
+pub async fn run(director: Director, probes: Probes, user: String) {
+    let tools = Arc::new(Tools::new(&user));
     let mut running: HashMap<Arc<Check>, Running> = HashMap::new();
     let mut changed = director.checks_changed();
     changed.mark_changed();
     while changed.changed().await.is_ok() {
         tokio::time::sleep(GATHER).await;
         changed.borrow_and_update();
-        follow(&director, &probes, &mut running);
+        follow(&director, &probes, &tools, &mut running);
     }
 }
 
-fn follow(director: &Director, probes: &Probes, running: &mut HashMap<Arc<Check>, Running>) {
+fn follow(director: &Director, probes: &Probes, tools: &Arc<Tools>, running: &mut HashMap<Arc<Check>, Running>) {
     let mut ways: HashMap<Path, Option<[u8; 6]>> = HashMap::new();
     let mut wanted: HashMap<Check, Vec<Subject>> = HashMap::new();
     for one in director.checks() {
@@ -84,8 +91,20 @@ fn follow(director: &Director, probes: &Probes, running: &mut HashMap<Arc<Check>
         }
         let check = Arc::new(check);
         let audience = Arc::new(Mutex::new(Audience { subjects, last: None }));
-        let task = tokio::spawn(watch::run(Arc::clone(&check), probes.clone(), report(director, &check, &audience)));
-        running.insert(check, Running { task, audience });
+        let hurry = Arc::new(Notify::new());
+        let gear =
+            watch::Gear { probes: probes.clone(), tools: Arc::clone(tools), pace: Arc::clone(director.pace()), hurry: Arc::clone(&hurry) };
+        let task = tokio::spawn(watch::run(Arc::clone(&check), gear, report(director, &check, &audience)));
+        running.insert(check, Running { task, audience, hurry });
+    }
+    let hinted = director.take_hints();
+    if !hinted.is_empty() {
+        for one in running.values() {
+            let audience = one.audience.lock().unwrap_or_else(PoisonError::into_inner);
+            if audience.subjects.iter().any(|subject| hinted.contains(subject)) {
+                one.hurry.notify_one();
+            }
+        }
     }
 }
 

@@ -46,8 +46,8 @@ fn system() -> Result<Arc<RootCertStore>, String> {
     Ok(store)
 }
 
-/// What a check's connections are made with.
-pub(super) fn client(trust: &Trust) -> Result<ClientConfig, String> {
+/// What a check's connections are made with; `protocol` is what is to be spoken inside (ALPN).
+pub(super) fn client(trust: &Trust, protocol: &[u8]) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|why| why.to_string())?;
@@ -62,7 +62,7 @@ pub(super) fn client(trust: &Trust) -> Result<ClientConfig, String> {
     };
     // Each check is a connection of its own, like a new client's.
     config.resumption = rustls::client::Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 

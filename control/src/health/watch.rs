@@ -5,29 +5,40 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ask::Asker;
+use super::ask::{Asker, Tools};
 use super::check::{Check, Times, Way};
-use super::connect::{Failure, connect};
+use super::connect::Failure;
 use super::judge::{Judge, Verdict};
+use super::pace::Pace;
 use crate::kernel::probes::Probes;
 
 /// By how much the control core may oversleep the end of a check that found nothing.
 const LATE: Duration = Duration::from_millis(30);
 
+/// What a check is made with.
+pub(super) struct Gear {
+    pub(super) probes: Probes,
+    pub(super) tools: Arc<Tools>,
+    pub(super) pace: Arc<Pace>,
+    /// The next check is to be made at once.
+    pub(super) hurry: Arc<Notify>,
+}
+
 /// Makes the check until it is dropped; tells `report` every change of the verdict.
-pub(super) async fn run(check: Arc<Check>, probes: Probes, mut report: impl FnMut(Verdict) + Send) {
+pub(super) async fn run(check: Arc<Check>, gear: Gear, mut report: impl FnMut(Verdict) + Send) {
     let mut judge = Judge::default();
     let chance = Chance(RandomState::new());
     let mut count = 0_u64;
-    let asker = Asker::new(&check.what);
+    let asker = Asker::new(&check.what, &gear.tools);
     // Many checks that begin together are spread.
     sleep(check.times.interval_down.min(Duration::from_millis(500)) * chance.percent(count) / 200).await;
     loop {
         let begin = Instant::now();
         let result = match &asker {
-            Ok(asker) => Box::pin(once(&check, asker, &probes, begin + check.times.timeout)).await,
+            Ok(asker) => Box::pin(once(&check, asker, &gear.probes, begin + check.times.timeout)).await,
             Err(why) => Err(Failure::Unable(why.clone())),
         };
         let late = Instant::now().saturating_duration_since(begin + check.times.timeout);
@@ -43,7 +54,13 @@ pub(super) async fn run(check: Arc<Check>, probes: Probes, mut report: impl FnMu
             }
         }
         count += 1;
-        sleep_until(begin + pause(&check.times, judge.is_hasty(), chance.percent(count))).await;
+        let next = begin + pause(&check.times, judge.is_hasty(), chance.percent(count));
+        let due = next.max(Instant::now());
+        tokio::select! {
+            biased;
+            () = gear.hurry.notified() => {}
+            () = sleep_until(next) => gear.pace.note(Instant::now().saturating_duration_since(due)),
+        }
     }
 }
 
@@ -78,18 +95,25 @@ async fn once(check: &Check, asker: &Asker, probes: &Probes, until: Instant) -> 
                 return Ok(());
             }
             let asked = asker.ask(Some(*own), SocketAddr::new(probe, *port), until);
-            Box::pin(with_hindsight(asked, check.way.target(), *rip, until)).await
+            let reaches = |to| asker.reaches(to, until);
+            Box::pin(with_hindsight(asked, reaches, check.way.target(), *rip, until)).await
         }
     }
 }
 
 /// Finds out whether a real server whose VIP does not answer is there at all: its own address is asked beside it, when half of
 /// the time is over or when the VIP refuses.
-async fn with_hindsight(asked: impl Future<Output = Verdict>, vip: SocketAddr, rip: SocketAddr, until: Instant) -> Verdict {
+async fn with_hindsight<F: Future<Output = bool>>(
+    asked: impl Future<Output = Verdict>,
+    reaches: impl Fn(SocketAddr) -> F,
+    vip: SocketAddr,
+    rip: SocketAddr,
+    until: Instant,
+) -> Verdict {
     let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
     let direct = async {
         sleep_until(half).await;
-        connect(None, rip, until).await.is_ok()
+        reaches(rip).await
     };
     let mut asked = std::pin::pin!(asked);
     let mut direct = std::pin::pin!(direct);
@@ -103,12 +127,16 @@ async fn with_hindsight(asked: impl Future<Output = Verdict>, vip: SocketAddr, r
     };
     match result {
         Err(Failure::Silent) if rip_answers == Some(true) => Err(Failure::VipSilent { vip, rip }),
-        Err(Failure::Refused(_)) => {
+        Err(refusal @ (Failure::Refused(_) | Failure::PortClosed(_))) => {
             let answers = match rip_answers {
                 Some(answers) => answers,
-                None => connect(None, rip, until).await.is_ok(),
+                None => reaches(rip).await,
             };
-            Err(if answers { Failure::VipRefused { vip, rip } } else { Failure::Refused(vip) })
+            Err(match refusal {
+                _ if answers => Failure::VipRefused { vip, rip },
+                Failure::PortClosed(_) => Failure::PortClosed(vip),
+                _ => Failure::Refused(vip),
+            })
         }
         result => result,
     }
@@ -116,6 +144,7 @@ async fn with_hindsight(asked: impl Future<Output = Verdict>, vip: SocketAddr, r
 
 #[cfg(test)]
 mod tests {
+    use super::super::connect::connect;
     use super::*;
     use crate::model::HealthSpec;
 
@@ -136,18 +165,19 @@ mod tests {
         let alive = listener.local_addr().unwrap();
         let vip: SocketAddr = "10.10.24.88:80".parse().unwrap();
         let until = || Instant::now() + Duration::from_millis(200);
+        let reaches = |to| async move { connect(None, to, Instant::now() + Duration::from_millis(200)).await.is_ok() };
         let silent = |until| async move {
             sleep_until(until).await;
             Err(Failure::Silent)
         };
         let end = until();
-        assert_eq!(with_hindsight(silent(end), vip, alive, end).await, Err(Failure::VipSilent { vip, rip: alive }));
+        assert_eq!(with_hindsight(silent(end), reaches, vip, alive, end).await, Err(Failure::VipSilent { vip, rip: alive }));
         let refused = async { Err(Failure::Refused(alive)) };
-        assert_eq!(with_hindsight(refused, vip, alive, until()).await, Err(Failure::VipRefused { vip, rip: alive }));
+        assert_eq!(with_hindsight(refused, reaches, vip, alive, until()).await, Err(Failure::VipRefused { vip, rip: alive }));
         drop(listener);
         let end = until();
-        assert_eq!(with_hindsight(silent(end), vip, alive, end).await, Err(Failure::Silent));
+        assert_eq!(with_hindsight(silent(end), reaches, vip, alive, end).await, Err(Failure::Silent));
         let refused = async { Err(Failure::Refused(alive)) };
-        assert_eq!(with_hindsight(refused, vip, alive, until()).await, Err(Failure::Refused(vip)));
+        assert_eq!(with_hindsight(refused, reaches, vip, alive, until()).await, Err(Failure::Refused(vip)));
     }
 }

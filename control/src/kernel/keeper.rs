@@ -56,6 +56,14 @@ impl Side {
         }
     }
 
+    fn ask(&self, due: Due) {
+        match due {
+            Due::Ask(vip) => self.send(&claim::question(self.plan.mac, self.own(vip), vip)),
+            Due::Probe(vip) => self.send(&claim::question(self.plan.mac, None, vip)),
+            Due::Announce(_) => {}
+        }
+    }
+
     /// The port's own address of `vip`'s family, best of `vip`'s network.
     fn own(&self, vip: IpAddr) -> Option<IpAddr> {
         let own = || self.plan.addresses.iter().filter(|network| network.addr().is_ipv4() == vip.is_ipv4());
@@ -320,12 +328,12 @@ impl Keeper {
         let now = Instant::now();
         let announced = self.announcements.due(now).into_iter().map(Due::Announce);
         for due in announced.chain(self.watch.due(now)) {
-            match due {
-                Due::Announce(vip) => {
-                    announcing(&self.sides, vip).into_iter().for_each(|side| side.send(&announce::frame(side.plan.mac, vip)));
-                }
-                Due::Ask(vip) => self.sides.iter().for_each(|side| side.send(&claim::question(side.plan.mac, side.own(vip), vip))),
-                Due::Probe(vip) => self.sides.iter().for_each(|side| side.send(&claim::question(side.plan.mac, None, vip))),
+            let Due::Announce(vip) = due else {
+                self.sides.iter().for_each(|side| side.ask(due));
+                continue;
+            };
+            for side in announcing(&self.sides, vip) {
+                side.send(&announce::frame(side.plan.mac, vip));
             }
         }
     }

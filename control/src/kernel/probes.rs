@@ -8,6 +8,8 @@
 //! ```
 //! Answers are told apart by the port of ours that they go to, which is why sockets have to be bound before they connect.
 
+mod packet;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -18,6 +20,7 @@ use dataplane::tunnel;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::health::check::Path;
+use packet::Packet;
 
 /// The MAC that frames to probe addresses have between kernel and pump; never on a wire.
 pub(super) const MAC: [u8; 6] = [0x02, 0x62, 0x61, 0x74, 0x6f, 0x6e];
@@ -32,10 +35,6 @@ const PORT_BITS: (u8, u8) = (8, 16);
 const FIRST: u32 = 2;
 
 const ETHERNET: usize = 14;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// The MTU of routes to probe addresses on a port with MTU `port`: with room for a tunnel's outer header.
 pub(super) fn mtu(port: u16) -> u32 {
@@ -200,101 +199,35 @@ impl Probes {
         }
     }
 
-    /// Whether a frame from the wire goes on to the kernel. An answer to a check is turned into one from its probe address;
-    /// anything else that says to be from a VIP is somebody's lie.
+    /// Whether a frame from the wire goes on to the kernel. An answer to a check is turned into one from its probe address, and so
+    /// is an ICMP error about a check; anything else that says to be from a VIP is somebody's lie.
     pub(super) fn come_back(&self, frame: &mut [u8]) -> bool {
         let Some(packet) = Packet::of(frame) else { return true };
         let table = self.lock();
-        if !table.vips.contains(&packet.source) {
+        let from_vip = table.vips.contains(&packet.source);
+        if let Some(quote) = packet.quote(frame).filter(|quote| table.vips.contains(&quote.destination)) {
+            let flow = quote.ports.and_then(|(own, vport)| table.flow(quote.protocol, quote.source, own, quote.destination, vport));
+            drop(table);
+            let Some(flow) = flow else { return !from_vip };
+            let told =
+                quote.set_destination(frame, flow.probe).is_some() && packet.mend_icmp(frame, quote.destination, flow.probe).is_some();
+            return told && (!from_vip || packet.set_source(frame, flow.probe).is_some());
+        }
+        if !from_vip {
             return true;
         }
-        let Some((vport, own_port)) = packet.ports else { return false };
-        let flow = table.flows.get(&(packet.protocol, packet.destination, own_port)).copied();
+        let Some((vport, own)) = packet.ports else { return false };
+        let flow = table.flow(packet.protocol, packet.destination, own, packet.source, vport);
         drop(table);
-        let Some(flow) = flow.filter(|flow| flow.vip == packet.source && flow.vport == vport) else { return false };
-        packet.set_source(frame, flow.probe).is_some()
+        flow.is_some_and(|flow| packet.set_source(frame, flow.probe).is_some())
     }
 }
 
-/// What has to be known of a packet to give it another address.
-struct Packet {
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: u8,
-    /// Where its transport header begins in the frame.
-    l4: usize,
-    /// Source and destination port, of TCP and UDP.
-    ports: Option<(u16, u16)>,
-}
-
-impl Packet {
-    /// `None` of what is no IP packet, is cut short, or is a fragment.
-    fn of(frame: &[u8]) -> Option<Self> {
-        let be16 = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
-        let (source, destination, protocol, l4): (IpAddr, IpAddr, u8, usize) = match be16(12)? {
-            IPV4 => {
-                let v4 = |at: usize| Some(Ipv4Addr::from(*frame.get(at..)?.first_chunk::<4>()?));
-                let header = usize::from(frame.get(ETHERNET)? & 15) * 4;
-                if header < 20 || be16(ETHERNET + 6)? & 0x3fff != 0 {
-                    return None;
-                }
-                (v4(26)?.into(), v4(30)?.into(), *frame.get(23)?, ETHERNET + header)
-            }
-            IPV6 => {
-                let v6 = |at: usize| Some(Ipv6Addr::from(*frame.get(at..)?.first_chunk::<16>()?));
-                (v6(22)?.into(), v6(38)?.into(), *frame.get(20)?, ETHERNET + 40)
-            }
-            _ => return None,
-        };
-        let ports = if matches!(protocol, TCP | UDP) { Some((be16(l4)?, be16(l4 + 2)?)) } else { None };
-        Some(Self { source, destination, protocol, l4, ports })
+impl Table {
+    /// The check that speaks from `own_port` of ours, at `own`, to `vip` and `vport`.
+    fn flow(&self, protocol: u8, own: IpAddr, own_port: u16, vip: IpAddr, vport: u16) -> Option<Flow> {
+        self.flows.get(&(protocol, own, own_port)).filter(|flow| flow.vip == vip && flow.vport == vport).copied()
     }
-
-    fn set_source(&self, frame: &mut [u8], new: IpAddr) -> Option<()> {
-        self.set(frame, if new.is_ipv4() { 26 } else { 22 }, self.source, new)
-    }
-
-    fn set_destination(&self, frame: &mut [u8], new: IpAddr) -> Option<()> {
-        self.set(frame, if new.is_ipv4() { 30 } else { 38 }, self.destination, new)
-    }
-
-    /// Puts `new` in the place of `old` and mends the checksums that cover it (RFC 1624).
-    fn set(&self, frame: &mut [u8], at: usize, old: IpAddr, new: IpAddr) -> Option<()> {
-        let (old, new) = match (old, new) {
-            (IpAddr::V4(old), IpAddr::V4(new)) => (old.octets().to_vec(), new.octets().to_vec()),
-            (IpAddr::V6(old), IpAddr::V6(new)) => (old.octets().to_vec(), new.octets().to_vec()),
-            _ => return None,
-        };
-        let ipv4 = new.len() == 4;
-        let checksum = match self.protocol {
-            TCP => Some(self.l4 + 16),
-            // None at all in IPv4 stays none (RFC 768).
-            UDP if ipv4 && frame.get(self.l4 + 6..self.l4 + 8)? == [0, 0] => None,
-            UDP => Some(self.l4 + 6),
-            _ => None,
-        };
-        frame.get_mut(at..at + new.len())?.copy_from_slice(&new);
-        if ipv4 {
-            mend(frame.get_mut(ETHERNET + 10..)?.first_chunk_mut()?, &old, &new);
-        }
-        if let Some(at) = checksum {
-            let field = frame.get_mut(at..)?.first_chunk_mut()?;
-            mend(field, &old, &new);
-            if self.protocol == UDP && *field == [0, 0] {
-                *field = [0xff, 0xff];
-            }
-        }
-        Some(())
-    }
-}
-
-fn mend(checksum: &mut [u8; 2], old: &[u8], new: &[u8]) {
-    let words = |bytes: &[u8], turn: u16| bytes.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]) ^ turn)).sum::<u32>();
-    let mut sum = u32::from(!u16::from_be_bytes(*checksum)) + words(old, 0xffff) + words(new, 0);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    *checksum = (!u16::try_from(sum).unwrap_or_default()).to_be_bytes();
 }
 
 /// Puts the packet at `frame` into a tunnel: the outer headers go before it.

@@ -76,6 +76,22 @@ pub enum What {
         /// The name of the port.
         port: String,
     },
+    /// A real server gets no new connections because it answers for a VIP.
+    QuarantineBegan {
+        /// The virtual service's id.
+        service: String,
+        /// RIP and rport.
+        #[schema(value_type = String, example = "10.10.24.21:80")]
+        real_server: SocketAddr,
+    },
+    /// It gets new ones again.
+    QuarantineEnded {
+        /// The virtual service's id.
+        service: String,
+        /// RIP and rport.
+        #[schema(value_type = String, example = "10.10.24.21:80")]
+        real_server: SocketAddr,
+    },
     /// A real server is being drained.
     DrainBegan {
         /// The virtual service's id.
@@ -121,6 +137,8 @@ impl What {
         "link-down",
         "address-conflict",
         "address-conflict-over",
+        "quarantine-began",
+        "quarantine-ended",
         "drain-began",
         "drain-ended",
         "configuration-changed",
@@ -140,6 +158,8 @@ impl What {
             Self::LinkDown { .. } => "link-down",
             Self::AddressConflict { .. } => "address-conflict",
             Self::AddressConflictOver { .. } => "address-conflict-over",
+            Self::QuarantineBegan { .. } => "quarantine-began",
+            Self::QuarantineEnded { .. } => "quarantine-ended",
             Self::DrainBegan { .. } => "drain-began",
             Self::DrainEnded { .. } => "drain-ended",
             Self::ConfigurationChanged { .. } => "configuration-changed",
@@ -158,6 +178,7 @@ impl What {
                     | Self::HealthHint { .. }
                     | Self::LinkDown { .. }
                     | Self::AddressConflict { .. }
+                    | Self::QuarantineBegan { .. }
                     | Self::Overload { .. }
             ),
         }
@@ -170,6 +191,8 @@ impl What {
             | Self::QuorumLost { service }
             | Self::QuorumBack { service }
             | Self::HealthHint { service, .. }
+            | Self::QuarantineBegan { service, .. }
+            | Self::QuarantineEnded { service, .. }
             | Self::DrainBegan { service, .. }
             | Self::DrainEnded { service, .. } => Some(service),
             _ => None,
@@ -184,6 +207,8 @@ impl fmt::Display for What {
             Self::Started => f.write_str("director"),
             Self::HealthChanged { service, real_server, .. }
             | Self::HealthHint { service, real_server }
+            | Self::QuarantineBegan { service, real_server }
+            | Self::QuarantineEnded { service, real_server }
             | Self::DrainBegan { service, real_server }
             | Self::DrainEnded { service, real_server } => write!(f, "{service} -> {real_server}"),
             Self::QuorumLost { service } | Self::QuorumBack { service } => f.write_str(service),
@@ -252,6 +277,8 @@ mod tests {
             What::LinkDown { port: port.clone() },
             What::AddressConflict { address, port: port.clone(), mac: "02:00:00:00:00:15".to_owned(), real_server: None },
             What::AddressConflictOver { address, port },
+            What::QuarantineBegan { service: service.clone(), real_server },
+            What::QuarantineEnded { service: service.clone(), real_server },
             What::DrainBegan { service: service.clone(), real_server },
             What::DrainEnded { service, real_server },
             What::ConfigurationChanged { revision: 7 },

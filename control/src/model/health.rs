@@ -1,15 +1,17 @@
 //! Health checks as users describe them, and what they found.
 
+mod found;
+mod values;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Method;
+pub use found::{Health, HealthState, Quorum};
+pub use values::{Span, StatusSet};
 
 /// What a check does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
@@ -23,15 +25,15 @@ pub enum CheckType {
     Https,
     /// Looks whether the real server's MAC is known.
     Arp,
-    /// Sends an echo request; not built yet.
+    /// Sends an ICMP echo request.
     Ping,
-    /// Sends a datagram; not built yet.
+    /// Sends a datagram and judges the answer.
     Udp,
-    /// Asks a name server; not built yet.
+    /// Asks a name server, over UDP.
     Dns,
-    /// Asks gRPC's health service; not built yet.
+    /// Asks gRPC's health service (grpc.health.v1), with or without TLS.
     Grpc,
-    /// Runs a program; not built yet.
+    /// Runs a program.
     Exec,
     /// No check: for a real server of a service whose others are checked.
     None,
@@ -52,11 +54,6 @@ impl CheckType {
             Self::Exec => "exec",
             Self::None => "none",
         }
-    }
-
-    /// Whether the daemon can do it.
-    pub const fn is_built(self) -> bool {
-        matches!(self, Self::Tcp | Self::Http | Self::Https | Self::Arp | Self::None)
     }
 }
 
@@ -103,118 +100,6 @@ pub enum Panic {
     Keep,
 }
 
-/// A span of time, written as `2s`, `250ms` or `1m`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "2s")]
-pub struct Span(pub Duration);
-
-impl Span {
-    /// How a span is written.
-    pub const EXPECTED: &'static str = "a time such as \"2s\", \"250ms\" or \"1m\"";
-}
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-        let milliseconds = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            _ => 0,
-        };
-        let number: Option<u64> = text[..text.len() - unit.len()].parse().ok();
-        let span = number.and_then(|number| number.checked_mul(milliseconds)).filter(|_| milliseconds != 0);
-        span.map(|span| Self(Duration::from_millis(span))).ok_or_else(|| format!("'{text}' is no time: expected {}", Self::EXPECTED))
-    }
-}
-
-impl TryFrom<String> for Span {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let milliseconds = self.0.as_millis();
-        match milliseconds {
-            m if m != 0 && m.is_multiple_of(60_000) => write!(f, "{}m", m / 60_000),
-            s if s.is_multiple_of(1_000) => write!(f, "{}s", s / 1_000),
-            _ => write!(f, "{milliseconds}ms"),
-        }
-    }
-}
-
-impl From<Span> for String {
-    fn from(span: Span) -> Self {
-        span.to_string()
-    }
-}
-
-/// HTTP statuses that count as healthy, written as `200,204,300-399`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "200-299,304")]
-pub struct StatusSet(Vec<(u16, u16)>);
-
-impl StatusSet {
-    /// How a set is written.
-    pub const EXPECTED: &'static str = "statuses from 100 to 599 such as \"200\" or \"200-299,304\"";
-
-    /// 200 to 399: what counts where none is given. Redirects are not followed, but answer for the server.
-    pub fn usual() -> Self {
-        Self(vec![(200, 399)])
-    }
-
-    /// Whether `status` is one of them.
-    pub fn contains(&self, status: u16) -> bool {
-        self.0.iter().any(|(first, last)| (*first..=*last).contains(&status))
-    }
-}
-
-impl FromStr for StatusSet {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let range = |part: &str| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-            (first >= 100 && first <= last && last <= 599).then_some((first, last))
-        };
-        let ranges: Option<Vec<(u16, u16)>> = text.split(',').map(range).collect();
-        ranges.map(Self).ok_or_else(|| format!("'{text}' is no set of statuses: expected {}", Self::EXPECTED))
-    }
-}
-
-impl TryFrom<String> for StatusSet {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for StatusSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (first, last)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
-        }
-        Ok(())
-    }
-}
-
-impl From<StatusSet> for String {
-    fn from(set: StatusSet) -> Self {
-        set.to_string()
-    }
-}
-
 /// How real servers are checked and what follows; a real server's own overrides its service's, field by field.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -256,7 +141,7 @@ pub struct HealthSpec {
     /// http, https: the path with its query; `/` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// http, https: the Host header; the address and port that are asked when left out.
+    /// http, https: the Host header, grpc: the authority; the address and port that are asked when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// http, https: the method; `GET` when left out.
@@ -268,18 +153,62 @@ pub struct HealthSpec {
     /// http, https: statuses that are healthy; `200-399` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusSet>,
-    /// http, https: a regular expression that the first 64 KiB of the body must match.
+    /// http, https, udp, exec: a regular expression that the first 64 KiB of the body, the answer or the output must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// https: the name that is asked for and that the certificate must have; `host`, or else the address, when left out.
+    /// https, and grpc with TLS: the name that is asked for and that the certificate must have; `host`, or else the address, when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// https: a PEM file with the authorities that are believed; the system's when left out.
+    /// The same: a PEM file with the authorities that are believed; the system's when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// https: `false` takes any certificate.
+    /// The same: `false` takes any certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<bool>,
+    /// udp: the datagram that is sent, as text; an empty one when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send: Option<String>,
+    /// udp: the same in hexadecimal digits, two a byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "ffffffff54536f75726365")]
+    pub send_hex: Option<String>,
+    /// udp: `false` asks for no answer: then only an ICMP error fails the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<bool>,
+    /// dns: the name that is asked for; must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "www.example.org")]
+    pub name: Option<String>,
+    /// dns: the type of record; `A` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "AAAA")]
+    pub record: Option<String>,
+    /// dns: the response code that is healthy; `NOERROR` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "NXDOMAIN")]
+    pub rcode: Option<String>,
+    /// dns: the data that one of the answer's records must have, as zone files write it, such as an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// grpc: the name of the service that is asked about; the whole server when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_service: Option<String>,
+    /// grpc: `true` for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
+    /// exec: the full path of a program, and its arguments; exit code 0 is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Of a service: over this time, 1 s to 1 h, the weight of a real server that recovered grows from a tenth to the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Span>,
+    /// Of a service: the same over so many connections; with both, whichever is further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 10)]
+    pub slow_start_connections: Option<u32>,
+    /// Of a service: `true` checks a real server at once when its clients repeat SYNs or reset many connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hints: Option<bool>,
     /// Of a service: what becomes of a real server whose check fails; `remove` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
@@ -312,70 +241,4 @@ pub struct SorryServer {
     /// The forwarding method; direct routing when left out.
     #[serde(default)]
     pub method: Method,
-}
-
-/// What checks say of a real server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum HealthState {
-    /// No check has ended yet: it counts as healthy.
-    Unknown,
-    /// Healthy.
-    Up,
-    /// Failed.
-    Down,
-}
-
-/// A real server's health.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Health {
-    /// What the checks say.
-    pub state: HealthState,
-    /// Since when, as RFC 3339 writes it; absent before the first check has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<String>,
-    /// Why it is down, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The check in words: `http to 10.10.24.88:80 on the clients' path`.
-    pub check: String,
-}
-
-/// Whether enough real servers of a service are healthy.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Quorum {
-    /// Whether the quorum is met.
-    pub met: bool,
-    /// What the healthy real servers' weights add up to.
-    pub weight: u64,
-    /// What they must add up to.
-    pub wanted: u32,
-    /// Whether the sorry server gets the new connections.
-    pub sorry: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_written_as_they_are_read() {
-        for text in ["2s", "250ms", "1m", "90s", "0s"] {
-            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
-        }
-        assert_eq!("1500ms".parse(), Ok(Span(Duration::from_millis(1_500))));
-        for text in ["", "2", "s", "-1s", "1.5s", "2h", "99999999999999999999ms", "18446744073709551615m"] {
-            assert!(text.parse::<Span>().unwrap_err().contains(Span::EXPECTED), "{text}");
-        }
-    }
-
-    #[test]
-    fn statuses_are_numbers_and_ranges() {
-        let set: StatusSet = "200-299, 304".parse().unwrap();
-        assert_eq!(set.to_string(), "200-299,304");
-        assert!(set.contains(200) && set.contains(299) && set.contains(304) && !set.contains(303) && !set.contains(199));
-        for text in ["", "99", "600", "300-200", "200,,201", "ok"] {
-            assert!(text.parse::<StatusSet>().is_err(), "{text}");
-        }
-    }
 }

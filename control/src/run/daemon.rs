@@ -58,7 +58,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let vlans = devices::open_vlans(config)?;
     let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let director = direct(config, &ports, &workers, store, &document)?;
-    let probes = Probes::new(config.probes);
+    let probes = Probes::new(config.checks.networks);
     let (news, vip_news) = mpsc::channel(64);
     let watched = WatchPlan { interval: config.watch.interval, probe: config.watch.probe, news };
     let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone(), watched)
@@ -99,6 +99,7 @@ fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, 
             format!("correct them in {} or in the configuration", config.control.state.display()),
         )
     })?;
+    director.restore_drains();
     Ok(director)
 }
 
@@ -196,13 +197,14 @@ impl Parts {
             }
         });
         let director = self.director.clone();
-        tokio::spawn(async move {
+        let vips = tokio::spawn(async move {
             while let Some(news) = vip_news.recv().await {
                 director.vip_news(news);
             }
         });
         settle(&self.director).await;
-        let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone()));
+        let user = config.checks.exec_user.clone();
+        let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone(), user));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
@@ -235,6 +237,7 @@ impl Parts {
         }
         control.abort();
         neighbours.abort();
+        vips.abort();
         checks.abort();
         self.take_apart().await;
         outcome.map_err(|what| StartError::new(what, "start it again, and report this with the lines above"))

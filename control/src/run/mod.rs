@@ -7,6 +7,7 @@
 pub mod cpus;
 mod daemon;
 mod devices;
+pub mod doctor;
 mod error;
 mod facts;
 mod initial;

@@ -84,7 +84,8 @@ fn is_network(device: &Path) -> bool {
     std::fs::read_to_string(device.join("class")).is_ok_and(|class| class.starts_with("0x02"))
 }
 
-fn driver(device: &Path) -> Option<String> {
+/// The driver that a device belongs to.
+pub(super) fn driver(device: &Path) -> Option<String> {
     std::fs::read_link(device.join("driver")).ok()?.file_name()?.to_str().map(str::to_owned)
 }
 

@@ -22,24 +22,28 @@ const CAP_NET_RAW: u32 = 13;
 /// # Errors
 /// The first cause that was found, with what mends it.
 pub(super) fn check(config: &Config, cpus: &[u32]) -> Result<(), StartError> {
-    if let Some(fault) = cpus::fault(config, cpus) {
-        return Err(fault);
-    }
-    capabilities(config, &effective_capabilities())?;
+    all(config, cpus).into_iter().try_for_each(|(_, found)| found)
+}
+
+/// Everything that [`check`] looks at, in its order, each with what it is about.
+pub(super) fn all(config: &Config, cpus: &[u32]) -> Vec<(&'static str, Result<(), StartError>)> {
     let entrance = &config.control.entrance;
-    let own = |address| is_own(address, config);
-    socket(&entrance.socket)?;
-    entrance.listen.map_or(Ok(()), |address| listen("control.listen", address, own))?;
-    entrance.metrics.map_or(Ok(()), |address| listen("control.metrics_listen", address, own))?;
+    let open = |key, address: Option<SocketAddr>| address.map_or(Ok(()), |address| listen(key, address, |ip| is_own(ip, config)));
+    let mut all = vec![
+        ("cores", cpus::fault(config, cpus).map_or(Ok(()), Err)),
+        ("permissions", capabilities(config, &effective_capabilities())),
+        ("socket", socket(&entrance.socket)),
+        ("API", open("control.listen", entrance.listen)),
+        ("metrics", open("control.metrics_listen", entrance.metrics)),
+    ];
     for port in &config.ports {
-        device(port)?;
-        tap_name(&port.name)?;
+        all.push(("device", device(port)));
+        all.push(("interface", tap_name(&port.name)));
     }
-    for vlan in &config.vlans {
-        tap_name(&vlan.name)?;
-    }
-    tun_device(Path::new("/dev/net/tun"))?;
-    memory(config, dpdk::eal::free_hugepages_mb())
+    all.extend(config.vlans.iter().map(|vlan| ("interface", tap_name(&vlan.name))));
+    all.push(("tun", tun_device(Path::new("/dev/net/tun"))));
+    all.push(("memory", memory(config, dpdk::eal::free_hugepages_mb())));
+    all
 }
 
 /// The capabilities that this process has in force, as in the line `CapEff` of proc(5); all when the kernel does not say.

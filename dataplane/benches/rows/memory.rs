@@ -11,7 +11,7 @@ use crate::Options;
 use crate::frames::client;
 
 /// Bytes of memory that this process has, in huge pages and others (proc(5)).
-fn resident() -> u64 {
+pub fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("proc");
     let kib = |name: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(": 0 kB");

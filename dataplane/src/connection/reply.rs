@@ -120,6 +120,24 @@ impl ConnectionTable {
         }
     }
 
+    /// Asks for the entry that a search for a reply most likely finds, and for what lies beside it; reads the index line.
+    #[inline]
+    pub fn prefetch_answered(&self, hash: u64) {
+        if let Some(replies) = &self.replies {
+            let id = replies.index.candidate(hash) as usize;
+            self.entries.prefetch(id);
+            replies.beside.prefetch(id);
+        }
+    }
+
+    /// Asks for what lies beside the entry in this place, if there is one.
+    #[inline]
+    pub fn prefetch_way(&self, id: EntryId) {
+        if let Some(replies) = &self.replies {
+            replies.beside.prefetch(id.0 as usize);
+        }
+    }
+
     /// The entry whose replies have the key `reply` with hash `hash`; `from` tells whether its real server is the sender.
     ///
     /// Of two connections of one client port to two services that lead to one real server's port, either may be found, as

@@ -292,7 +292,7 @@ impl Fragments {
     }
 }
 
-/// Whether a masqueraded first fragment's checksum would be wrong: that of SCTP (CRC32c) covers all fragments, and is mended by how far a
+/// Whether a masqueraded first fragment's checksum would be wrong: that of SCTP (`CRC32c`) covers all fragments, and is mended by how far a
 /// changed port lies from their end, which the first one does not tell.
 ///
 /// The kernel puts such packets together first. Associations find the length that fits by themselves (RFC 9260 section 8.4), so

@@ -51,6 +51,7 @@ pub struct Server {
     pub weight: u32,
     pub mac: Option<[u8; 6]>,
     pub available: bool,
+    pub drain: Drain,
     pub thresholds: Thresholds,
     /// For a tunnel: the RIP, and the DIP that it is reached from.
     pub tunnel: Option<(&'static str, &'static str)>,
@@ -66,6 +67,7 @@ pub const fn server(n: u8) -> Server {
         weight: 1,
         mac: Some(server_mac(n)),
         available: true,
+        drain: Drain::No,
         thresholds: Thresholds { upper: 0, lower: 0 },
         tunnel: None,
         masquerading: None,
@@ -102,6 +104,13 @@ impl Server {
     /// The port or VLAN that it is on.
     pub const fn on(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+    /// Drained; one whose connections are to end is out of its service.
+    pub const fn drained(mut self, drain: Drain) -> Self {
+        self.weight = 0;
+        self.available = !drain.ends_connections();
+        self.drain = drain;
         self
     }
     pub const fn removed(mut self) -> Self {
@@ -285,7 +294,7 @@ impl Lab {
                 thresholds: s.thresholds,
                 tunnel: Some(Tunnel { source: address(s.tunnel.map_or(dip, |(_, dip)| dip)), encapsulation: s.encapsulation }),
                 available: s.available,
-                drain: dataplane::service::Drain::No,
+                drain: s.drain,
                 weight: s.weight,
                 next_hop,
                 stats: Arc::clone(&stats),

@@ -32,6 +32,9 @@ pub struct One {
     pub tx: Ring,
 }
 
+/// A service as a test names it: protocol, vport, and its real servers by the last byte of their addresses, with method and rport.
+pub type Wanted<'a> = (Protocol, u16, &'a [(u8, Method, u16)]);
+
 /// Workers that share a port, without services.
 pub struct Several {
     pub workers: Vec<One>,
@@ -89,9 +92,8 @@ impl Several {
         Self { workers, pool, to_kernel, now: Tick(1000), _port: port, _eal: eal }
     }
 
-    /// Puts services of the VIP in force, scheduled by round robin: protocol, vport, and the real servers by the last byte of their
-    /// addresses, with method and rport. Gives what each service counts. The gateway is the router.
-    pub fn services(&mut self, settings: Settings, services: &[(Protocol, u16, &[(u8, Method, u16)])]) -> Vec<Arc<ServiceStats>> {
+    /// Puts services of the VIP in force, scheduled by round robin; gives what each counts. The gateway is the router.
+    pub fn services(&mut self, settings: Settings, services: &[Wanted<'_>]) -> Vec<Arc<ServiceStats>> {
         let count = self.workers.len();
         let mut servers = Vec::new();
         let mut snapshots = Vec::new();

@@ -365,7 +365,10 @@ impl World {
         let mode = |c: &mut Choices<'_>| {
             if exact { c.pick(&[Mode::Never, Mode::Always]) } else { c.pick(&[Mode::Never, Mode::Automatic, Mode::Always]) }
         };
-        match c.below(12) {
+        match c.below(14) {
+            // The reference director knows neither.
+            11 if !exact => s.schedule_icmp = !s.schedule_icmp,
+            12 if !exact => s.nat_icmp_send = !s.nat_icmp_send,
             8 => s.secure_tcp = mode(c),
             9 => (s.drop_packet, s.am_droprate) = (mode(c), c.pick(&[0, 1, 2, 5, 10])),
             10 if !exact => (s.drop_entry, s.amemthresh) = (mode(c), c.pick(&[0, 10, 50, 100])),

@@ -27,7 +27,7 @@ pub fn arp(frame: &[u8], our_mac: [u8; 6], local: impl Fn(IpAddr) -> bool, vip: 
     if *sender_mac != frame[6..12] || sender_mac[0] % 2 == 1 {
         return Answer::Drop("bad_neighbour_message");
     }
-    if *sender_mac != our_mac && vip(sender.into()) {
+    if vip(sender.into()) {
         return Answer::Kernel;
     }
     if local(sender.into()) {

@@ -90,6 +90,7 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/services/zero", "post"),
         ("/api/v1/services/{id}/zero", "post"),
         ("/api/v1/services/{id}/real-servers/{server}/quarantine", "delete"),
+        ("/api/v1/services/{id}/real-servers/{server}/drain", "get put delete"),
         ("/api/v1/vips", "get"),
         ("/api/v1/vips/{vip}/take", "post"),
         ("/api/v1/connections", "get delete"),

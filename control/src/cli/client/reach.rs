@@ -57,7 +57,13 @@ impl Reach {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let api = std::env::var("BATON_API").unwrap_or_else(|_| DEFAULT_API.to_owned());
         let api = api.parse().map_err(|why| format!("BATON_API: {why}"))?;
-        Ok(Self { api, token_file: path("BATON_TOKEN_FILE"), cacert: path("BATON_CACERT"), cert: path("BATON_CERT"), key: path("BATON_KEY") })
+        Ok(Self {
+            api,
+            token_file: path("BATON_TOKEN_FILE"),
+            cacert: path("BATON_CACERT"),
+            cert: path("BATON_CERT"),
+            key: path("BATON_KEY"),
+        })
     }
 
     /// What the files hold.

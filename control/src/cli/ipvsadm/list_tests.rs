@@ -21,6 +21,7 @@ fn server(address: &str, port: u16, connections: (u32, u32)) -> RealServer {
         state: RealServerState::Ready,
         reason: None,
         health: None,
+        drain: None,
         active_connections: connections.0,
         inactive_connections: connections.1,
         persistent_connections: 0,

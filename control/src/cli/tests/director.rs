@@ -131,6 +131,7 @@ fn shown(service: &ServiceSpec) -> Service {
             state: if known { RealServerState::Ready } else { RealServerState::NoMac },
             reason: (!known).then(|| "no answer to ARP".to_owned()),
             health: None,
+            drain: None,
             active_connections: 0,
             inactive_connections: 0,
             persistent_connections: 0,

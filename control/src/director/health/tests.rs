@@ -162,3 +162,94 @@ async fn workers_know_which_vips_are_asked_for_on_the_path() {
     rig.director.delete_service(web()).await.unwrap();
     assert_eq!(probed(), 0);
 }
+
+#[tokio::test]
+async fn every_change_is_an_event_with_its_reason() {
+    let rig = rig(json!({"type": "tcp"}), json!([near(21)])).await;
+    let before = rig.director.events().latest();
+    for reason in [None, Some("no answer"), Some("no MAC"), None, None] {
+        found(&rig, 21, reason).await;
+    }
+    let events = rig.director.events().after(before, 99).events;
+    let told: Vec<String> = events.iter().map(|event| format!("{} {}: {}", event.what.kind(), event.what, event.reason)).collect();
+    assert_eq!(
+        told,
+        [
+            "health-changed tcp:10.10.24.88:80 -> 10.10.24.21:80: tcp to 10.10.24.88:80 on the clients' path succeeds",
+            "health-changed tcp:10.10.24.88:80 -> 10.10.24.21:80: no answer",
+            "quorum-lost tcp:10.10.24.88:80: the healthy real servers' weights add up to 0",
+            "health-changed tcp:10.10.24.88:80 -> 10.10.24.21:80: tcp to 10.10.24.88:80 on the clients' path succeeds",
+            "quorum-back tcp:10.10.24.88:80: the healthy real servers' weights add up to 1",
+        ]
+    );
+}
+
+/// A service by `wlc`, whose first real server has been down and is back.
+async fn recovered(health: Value) -> Rig {
+    let rig = Rig::new(1);
+    let mut spec = spec(&health, &json!([near(21), near(22)]));
+    spec.scheduler = crate::model::Scheduler::Wlc;
+    rig.director.create_service(&spec).await.unwrap();
+    for reason in [None, Some("no answer"), None] {
+        found(&rig, 21, reason).await;
+    }
+    rig
+}
+
+/// What the first real server gets of its weight by now, in percent.
+async fn after(rig: &Rig, seconds: u64) -> Option<u8> {
+    {
+        let mut inner = rig.director.lock();
+        inner.grow_weights(Instant::now() + std::time::Duration::from_secs(seconds));
+        rig.director.commit(&mut inner);
+    }
+    settled(rig).await;
+    rig.director.real_server(web(), socket("10.10.24.21:80")).unwrap().health.unwrap().slow_start
+}
+
+#[tokio::test]
+async fn recovered_real_server_starts_slowly_over_time() {
+    let rig = recovered(json!({"type": "tcp", "slow_start": "90s"})).await;
+    assert_eq!(members(&rig), [(22, 10), (21, 1)]);
+    assert_eq!((after(&rig, 5).await, after(&rig, 45).await), (Some(10), Some(50)));
+    assert_eq!(members(&rig), [(22, 10), (21, 5)]);
+    assert_eq!(after(&rig, 90).await, None);
+    assert_eq!(members(&rig), [(22, 1), (21, 1)]);
+    found(&rig, 21, Some("no answer")).await;
+    assert_eq!(members(&rig), [(22, 1)]);
+}
+
+#[tokio::test]
+async fn recovered_real_server_starts_slowly_over_connections() {
+    let rig = recovered(json!({"type": "tcp", "slow_start_connections": 18})).await;
+    let traffic = rig.workers[0].real_server("10.10.24.21").unwrap();
+    assert_eq!(after(&rig, 3_600).await, Some(10), "time alone does nothing");
+    traffic.stats.share(0).traffic.connections.add(4);
+    assert_eq!(after(&rig, 1).await, Some(30));
+    traffic.stats.share(0).traffic.connections.add(14);
+    assert_eq!(after(&rig, 1).await, None);
+    assert_eq!(members(&rig), [(22, 1), (21, 1)]);
+}
+
+#[tokio::test]
+async fn repeated_syns_are_a_hint_that_has_the_real_server_checked_at_once() {
+    let rig = rig(json!({"type": "tcp", "hints": true}), json!([near(21), near(22)])).await;
+    found(&rig, 21, None).await;
+    let server = rig.workers[0].real_server("10.10.24.21").unwrap();
+    let complain = || (0..3).for_each(|_| server.stats.share(0).repeats.increment());
+    rig.director.look_for_hints();
+    complain();
+    rig.director.look_for_hints();
+    let hinted = rig.director.take_hints();
+    assert_eq!(hinted.iter().map(|subject| subject.server).collect::<Vec<_>>(), [socket("10.10.24.21:80")]);
+    let events = rig.director.events().after(0, 99).events;
+    let last = events.last().unwrap();
+    assert_eq!(
+        (last.what.kind(), last.reason.as_str()),
+        ("health-hint", "clients repeated 3 SYNs, with 0 new connections in the same time")
+    );
+    complain();
+    rig.director.look_for_hints();
+    assert!(rig.director.take_hints().is_empty(), "one hint at a time is enough");
+    assert_eq!(members(&rig), [(22, 1), (21, 1)], "a hint takes nobody out");
+}

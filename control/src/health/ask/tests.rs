@@ -1,5 +1,8 @@
 //! Answers good, bad and hostile, from servers on loopback.
 
+mod datagrams;
+mod grpc;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,7 +36,7 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = listener.local_addr().unwrap();
-    let asker = Asker::new(&what(json)).unwrap();
+    let asker = Asker::new(&what(json), &Tools::new("nobody")).unwrap();
     let server = async {
         let (stream, _) = listener.accept().await.unwrap();
         serve(stream).await;
@@ -101,12 +104,12 @@ async fn what_is_no_http_is_said_to_be_so() {
     let http = r#"{"type": "http"}"#;
     for answer in ["SSH-2.0-OpenSSH_9.2p1\r\n", "\u{15}\u{3}\u{1}garbage\r\n\r\n", "HTTP/9.9 200\r\n\r\n"] {
         let verdict = answers(http, answer).await;
-        assert!(matches!(verdict, Err(Failure::Nonsense(_))), "{answer:?}: {verdict:?}");
+        assert!(matches!(verdict, Err(Failure::Nonsense(..))), "{answer:?}: {verdict:?}");
     }
     let cut = answers(r#"{"type": "http", "body": "x"}"#, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this").await;
-    assert!(matches!(cut, Err(Failure::Nonsense(_))), "{cut:?}");
+    assert!(matches!(cut, Err(Failure::Nonsense(..))), "{cut:?}");
     let closed = checked(http, |stream| async move { drop(stream) }).await;
-    assert!(matches!(closed, Err(Failure::Nonsense(_))), "{closed:?}");
+    assert!(matches!(closed, Err(Failure::Nonsense(..))), "{closed:?}");
 }
 
 #[tokio::test]
@@ -117,7 +120,7 @@ async fn endless_headers_end_at_64_kib() {
         while stream.write_all(b"x-more: and more and more and more and more\r\n").await.is_ok() {}
     })
     .await;
-    assert!(matches!(verdict, Err(Failure::Nonsense(_))), "{verdict:?}");
+    assert!(matches!(verdict, Err(Failure::Nonsense(..))), "{verdict:?}");
 }
 
 #[tokio::test]
@@ -189,7 +192,7 @@ fn names_and_authorities_of_tls_are_judged_beforehand() {
     let trust = |name: &str, ca: Option<&str>| Trust { name: name.to_owned(), ca: ca.map(str::to_owned), verify: ca.is_some() };
     assert!(tls::name(&trust("10.10.24.88", None)).is_ok() && tls::name(&trust("shop.example", None)).is_ok());
     assert!(tls::name(&trust("no name", None)).is_err());
-    assert!(tls::client(&trust("shop.example", None)).is_ok());
-    assert!(tls::client(&trust("shop.example", Some("/nonexistent"))).unwrap_err().contains("cannot be read"));
+    assert!(tls::client(&trust("shop.example", None), b"h2").is_ok());
+    assert!(tls::client(&trust("shop.example", Some("/nonexistent")), b"h2").unwrap_err().contains("cannot be read"));
     assert!(tls::authorities("/etc/hostname").unwrap_err().contains("no certificate"));
 }

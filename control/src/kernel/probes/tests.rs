@@ -1,3 +1,4 @@
+use super::packet::{ICMP, ICMPV6, TCP, UDP};
 use super::*;
 
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -191,4 +192,75 @@ fn every_port_has_a_part_of_the_networks() {
     assert_eq!(networks.address(3, false, 65_534), Some(ip("240.3.255.254")));
     assert_eq!(networks.address(3, false, 65_535), None);
     assert_eq!(networks.address(3, true, 2), Some(ip("fd62:6174:6f6e:3::2")));
+}
+
+/// An ICMP message with right checksums, after Ethernet addresses.
+fn icmp_frame(destination: [u8; 6], from: &str, to: &str, mut message: Vec<u8>) -> Vec<u8> {
+    let ipv4 = from.parse::<Ipv4Addr>().is_ok();
+    let protocol = if ipv4 { ICMP } else { ICMPV6 };
+    message[2..4].fill(0);
+    let mut frame = frame(destination, protocol, (from, 0), (to, 0));
+    let l4 = if ipv4 { 34 } else { 54 };
+    frame.truncate(l4);
+    let length = u16::try_from(message.len()).unwrap();
+    if ipv4 {
+        frame[16..18].copy_from_slice(&(length + 20).to_be_bytes());
+        frame[24..26].fill(0);
+        let header = !sum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&header.to_be_bytes());
+    } else {
+        frame[18..20].copy_from_slice(&length.to_be_bytes());
+    }
+    let pseudo = if ipv4 { Vec::new() } else { [&frame[22..54], &[0, 0], &length.to_be_bytes(), &[0, 0, 0, protocol]].concat() };
+    let checksum = !sum(&[pseudo, message.clone()].concat());
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    [frame, message].concat()
+}
+
+fn echo(kind: u8, id: u16) -> Vec<u8> {
+    [&[kind, 0, 0, 0], &id.to_be_bytes()[..], &[0, 1], b"token"].concat()
+}
+
+#[test]
+fn echo_of_a_vip_is_told_apart_by_its_identifier() {
+    for (vip, dip, request, reply) in [("10.10.24.88", "10.10.24.10", 8, 0), ("fd00:10::88", "fd00:10::10", 128, 129)] {
+        let way = path(vip, 21);
+        let probes = probes(&[(way, Some(SERVER))]);
+        let probe = probes.address(&way).unwrap().0.to_string();
+        let asked = icmp_frame(MAC, dip, &probe, echo(request, 7));
+        assert_eq!(sent(&probes, &asked).unwrap(), icmp_frame(SERVER, dip, vip, echo(request, 7)));
+        let mut answer = icmp_frame(ROUTER, vip, dip, echo(reply, 7));
+        assert!(probes.come_back(&mut answer));
+        assert_eq!(answer, icmp_frame(ROUTER, &probe, dip, echo(reply, 7)));
+        assert!(!probes.come_back(&mut icmp_frame(ROUTER, vip, dip, echo(reply, 8))), "nobody asked for it");
+    }
+}
+
+#[test]
+fn icmp_error_about_a_check_reaches_the_socket_that_asked() {
+    for (vip, dip, router, error) in
+        [("10.10.24.88", "10.10.24.10", "10.10.24.1", [3, 3]), ("fd00:10::88", "fd00:10::10", "fd00:10::1", [1, 4])]
+    {
+        let way = path(vip, 21);
+        let probes = probes(&[(way, Some(SERVER))]);
+        let probe = probes.address(&way).unwrap().0.to_string();
+        let about = |address: &str, port: u16| {
+            let quoted = frame(MAC, UDP, (dip, port), (address, 53))[14..].to_vec();
+            [&error[..], &[0; 6], &quoted].concat()
+        };
+        sent(&probes, &frame(MAC, UDP, (dip, 40_000), (&probe, 53))).unwrap();
+        for from in [vip, router] {
+            let mut told = icmp_frame(ROUTER, from, dip, about(vip, 40_000));
+            assert!(probes.come_back(&mut told));
+            let as_from = if from == vip { probe.as_str() } else { from };
+            // The quoted datagram's own checksum stays: it is still about the VIP.
+            let mut quote = about(&probe, 40_000);
+            let at = if dip.contains(':') { 8 + 40 + 6 } else { 8 + 20 + 6 };
+            quote[at..at + 2].copy_from_slice(&about(vip, 40_000)[at..at + 2]);
+            assert_eq!(told, icmp_frame(ROUTER, as_from, dip, quote), "{from}");
+        }
+        assert!(!probes.come_back(&mut icmp_frame(ROUTER, vip, dip, about(vip, 40_001))), "nobody asked for it");
+        let cut: Vec<u8> = about(vip, 40_000).into_iter().take(20).collect();
+        assert!(!probes.come_back(&mut icmp_frame(ROUTER, vip, dip, cut)));
+    }
 }

@@ -72,7 +72,7 @@ fn assured_template_gives_its_half_open_place_back_once() {
 fn adopted_templates_control_nothing() {
     let mut table = table();
     let template = insert(&mut table, 1, TEMPLATE | 6, 300);
-    let connection = insert(&mut table, 2, 6, 900);
+    let connection = insert(&mut table, 2, 17, 900);
     table.set_template(connection, template);
     assert_eq!(table.rebuild_index(Tick(0), Tick(0)), 2);
     assert!(table.may_remove(template));

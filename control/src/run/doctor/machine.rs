@@ -1,0 +1,139 @@
+//! The machine as `/sys`, `/proc` and `/run` show it, below a root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A machine's files.
+pub(super) struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// A path without its leading slash, below the root.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_owned())
+    }
+
+    fn number<T: std::str::FromStr>(&self, path: &str) -> Option<T> {
+        self.text(path)?.parse().ok()
+    }
+
+    fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// The NUMA nodes, in order.
+    pub(super) fn nodes(&self) -> Vec<u32> {
+        let names = self.names("sys/devices/system/node");
+        let mut nodes: Vec<u32> = names.iter().filter_map(|name| name.strip_prefix("node")?.parse().ok()).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    /// MiB of huge pages of a node, of all sizes: all, and those that are free.
+    pub(super) fn hugepages_mb(&self, node: u32) -> (u64, u64) {
+        let folder = format!("sys/devices/system/node/node{node}/hugepages");
+        let sizes = self.names(&folder);
+        let kilobytes = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
+        let pages = |name: &str, which: &str| self.number::<u64>(&format!("{folder}/{name}/{which}")).unwrap_or_default();
+        sizes.iter().filter_map(|name| Some((name, kilobytes(name)?))).fold((0, 0), |(whole, free), (name, size)| {
+            (whole + pages(name, "nr_hugepages") * size / 1024, free + pages(name, "free_hugepages") * size / 1024)
+        })
+    }
+
+    /// The node that a PCI device is on; `None` where the machine does not say.
+    pub(super) fn node_of_device(&self, address: &str) -> Option<u32> {
+        // -1 where there is but one node.
+        self.number::<i64>(&format!("sys/bus/pci/devices/{address}/numa_node")).and_then(|node| node.try_into().ok())
+    }
+
+    pub(super) fn cores_of_node(&self, node: u32) -> Vec<u32> {
+        self.text(&format!("sys/devices/system/node/node{node}/cpulist")).map(|list| cores(&list)).unwrap_or_default()
+    }
+
+    pub(super) fn node_of_core(&self, core: u32) -> Option<u32> {
+        self.nodes().into_iter().find(|node| self.cores_of_node(*node).contains(&core))
+    }
+
+    pub(super) fn iommu_groups(&self) -> usize {
+        self.names("sys/kernel/iommu_groups").len()
+    }
+
+    pub(super) fn unsafe_noiommu(&self) -> bool {
+        self.text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode").is_some_and(|value| matches!(value.as_str(), "Y" | "1"))
+    }
+
+    pub(super) fn has_module(&self, name: &str) -> bool {
+        // A driver that is built in has no module's folder everywhere, but one of a driver.
+        self.path(&format!("sys/module/{name}")).exists() || self.path(&format!("sys/bus/pci/drivers/{}", name.replace('_', "-"))).exists()
+    }
+
+    /// The cores that the kernel leaves alone (`isolcpus`).
+    pub(super) fn isolated(&self) -> Vec<u32> {
+        self.text("sys/devices/system/cpu/isolated").map(|list| cores(&list)).unwrap_or_default()
+    }
+
+    /// The hyper-threads of a core's, itself among them.
+    pub(super) fn siblings(&self, core: u32) -> Vec<u32> {
+        self.text(&format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")).map(|list| cores(&list)).unwrap_or_default()
+    }
+
+    pub(super) fn governor(&self, core: u32) -> Option<String> {
+        self.text(&format!("sys/devices/system/cpu/cpu{core}/cpufreq/scaling_governor"))
+    }
+
+    /// The limit of locked memory, as proc(5) has it: bytes, or `unlimited`.
+    pub(super) fn memlock(&self) -> Option<String> {
+        let limits = self.text("proc/self/limits")?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+        line.split_whitespace().next().map(str::to_owned)
+    }
+
+    pub(super) fn mtu(&self, interface: &str) -> Option<u32> {
+        self.number(&format!("sys/class/net/{interface}/mtu"))
+    }
+
+    pub(super) fn clocksource(&self) -> Option<String> {
+        self.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
+    }
+
+    /// Whether systemd-timesyncd, chrony or ntpd says that the time of day is right.
+    pub(super) fn synchronized(&self) -> bool {
+        ["run/systemd/timesync/synchronized", "run/chrony/chronyd.pid", "run/ntpd.pid"].iter().any(|file| self.path(file).exists())
+    }
+}
+
+/// Cores as the kernel lists them: `0-3,8`.
+fn cores(list: &str) -> Vec<u32> {
+    // The kernel's own lists are short; a number beyond any core ends a range.
+    const LAST: u32 = 65_535;
+    list.split(',')
+        .filter_map(|part| {
+            let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+            Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?.min(LAST))
+        })
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        for (text, wanted) in [("", vec![]), ("0", vec![0]), ("0-2,8\n", vec![0, 1, 2, 8]), ("3-1", vec![]), ("x,4", vec![4])] {
+            assert_eq!(cores(text), wanted, "{text}");
+        }
+        assert_eq!(cores("0-4294967295").len(), 65_536, "bounded");
+    }
+}
