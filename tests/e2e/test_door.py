@@ -10,10 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab import VIP, Director, config_text, ready_binary
+from lab import DIP, VIP, Director, Wire, config_text, ready_binary
 from lab.host import command
-from lab.lab import Wire
-from lab.topology import DIP
 
 URL = "https://127.0.0.1:8443"
 FAR = f"https://{DIP}:8443"
@@ -119,7 +117,7 @@ def audited(door):
 
 def test_token_or_certificate_opens_the_api_and_nothing_else_does(door):
     stranger = Authority(door.folder, "stranger")
-    expired = door.ca.client("read.example.org", dates=("-startdate", "20200101000000Z", "-enddate", "20200102000000Z"))
+    expired = door.ca.client("admin.example.org", dates=("-startdate", "20200101000000Z", "-enddate", "20200102000000Z"))
     good, unnamed = door.ca.client("read.example.org"), door.ca.client("nobody.example.org")
     for words, url, status, kind in (
         ([], URL, 401, "unauthorized"),

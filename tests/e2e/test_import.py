@@ -119,7 +119,7 @@ def samples(tmp_path_factory):
 # What a line that is carried over begins with.
 CARRIED = {
     "keepalived": """virtual_server virtual_server_group real_server lb_algo lb_kind lvs_sched lvs_method persistence_timeout protocol
-        delay_loop weight quorum hysteresis sorry_server inhibit_on_failure virtualhost TCP_CHECK HTTP_GET SSL_GET connect_timeout
+        delay_loop weight quorum hysteresis sorry_server inhibit_on_failure virtualhost TCP_CHECK HTTP_GET SSL_GET PING_CHECK connect_timeout
         connect_port connect_ip retry delay_before_retry url path status_code host fwmark global_defs""".split(),
     "ldirectord": """virtual real checktimeout checkinterval quiescent service scheduler protocol checktype checkport request receive
         virtualhost""".split(),

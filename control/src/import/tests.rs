@@ -140,6 +140,68 @@ fn virtual_servers_of_keepalived_come_over_with_groups_definitions_and_checks() 
 }
 
 #[test]
+fn every_checker_that_there_is_a_check_for_becomes_one() {
+    let server = |checker: &str| {
+        format!("virtual_server 192.0.2.1 53 {{\n protocol UDP\n delay_loop 7\n real_server 10.0.0.1 53 {{\n  {checker}\n }}\n}}\n")
+    };
+    for (checker, wanted, changed) in [
+        ("PING_CHECK { retry 4 }", serde_json::json!({"type": "ping", "interval_down": "1s", "timeout": "5s", "fall": 5}), 0),
+        (
+            "UDP_CHECK { payload 01 2 \n require_reply a0x1 \n connect_timeout 3 }",
+            serde_json::json!({
+                "type": "udp", "interval_down": "1s", "timeout": "3s", "fall": 2, "send_hex": "0102", "answer": true,
+                "body": r"(?s-u)^\xA0[\x01\x11\x21\x31\x41\x51\x61\x71\x81\x91\xA1\xB1\xC1\xD1\xE1\xF1]",
+            }),
+            0,
+        ),
+        ("UDP_CHECK { }", serde_json::json!({"type": "udp", "interval_down": "1s", "timeout": "5s", "fall": 2, "answer": false}), 1),
+        (
+            "DNS_CHECK { type A \n name www.example.org }",
+            serde_json::json!({"type": "dns", "interval_down": "7s", "timeout": "5s", "fall": 4, "record": "A", "name": "www.example.org"}),
+            0,
+        ),
+        (
+            "DNS_CHECK { }",
+            serde_json::json!({"type": "dns", "interval_down": "7s", "timeout": "5s", "fall": 4, "record": "SOA", "name": "."}),
+            0,
+        ),
+        (
+            "MISC_CHECK { misc_path \"/bin/true a 'b c'\" \n misc_timeout 2 }",
+            serde_json::json!({"type": "exec", "interval_down": "1s", "timeout": "2s", "fall": 1, "command": ["/bin/true", "a", "b c"]}),
+            1,
+        ),
+    ] {
+        let (document, report) = carried(&server(checker), Kind::Keepalived);
+        let mut found = serde_json::to_value(&document.services[0].health).unwrap();
+        let fields = found.as_object_mut().unwrap_or_else(|| panic!("{checker}: {report}"));
+        let same = [("via", "direct"), ("interval", "7s")].map(|(name, value)| (fields.remove(name), Some(value.into())));
+        assert!(same.iter().all(|(found, wanted)| found == wanted), "{checker}: {same:?}");
+        assert_eq!(fields.remove("rise"), Some(1.into()));
+        assert_eq!((&found, report.remarks.len()), (&wanted, changed), "{checker}: {report}");
+    }
+}
+
+#[test]
+fn every_check_of_ldirectord_that_there_is_one_for_becomes_one() {
+    let of = |more: &str| format!("virtual=10.0.0.9:53\n\treal=10.0.0.1:53 gate\n\tprotocol=udp\n{more}");
+    for (more, kind, field, value) in [
+        ("\tchecktype=ping\n", "ping", "fall", serde_json::json!(1)),
+        ("\tchecktype=connect\n", "ping", "timeout", serde_json::json!("5s")),
+        ("\trequest=\"www.example.org\"\n\treceive=\"10.1.1.1\"\n", "dns", "expect", serde_json::json!("10.1.1.1")),
+        (
+            "\tchecktype=external\n\tcheckcommand=/bin/true -v\n",
+            "exec",
+            "command",
+            serde_json::json!(["/bin/true", "-v", "10.0.0.9", "53", "10.0.0.1", "53"]),
+        ),
+    ] {
+        let (document, report) = carried(&of(more), Kind::Ldirectord);
+        let health = serde_json::to_value(&document.services[0].health).unwrap();
+        assert_eq!((&health["type"], &health[field]), (&kind.into(), &value), "{more}: {report}");
+    }
+}
+
+#[test]
 fn every_line_of_keepaliveds_that_does_not_count_here_is_named() {
     let text = "\
 vrrp_instance VI_1 {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::special;
 use super::tree::Statement;
 use super::values::{number, only, port, read, switch, timer};
 use crate::import::report::Report;
@@ -78,7 +79,13 @@ pub(super) fn read_checker(block: &Statement, checked: &Checked<'_>, report: &mu
         }
         "BFD_CHECK" => return leave(block, "BFD is not done by the director", report),
         "FILE_CHECK" => return leave(block, "weights are not read from files", report),
-        "MISC_CHECK" | "PING_CHECK" | "DNS_CHECK" | "UDP_CHECK" => return leave(block, "there is no such check yet", report),
+        "PING_CHECK" => CheckType::Ping,
+        "UDP_CHECK" => CheckType::Udp,
+        "DNS_CHECK" => CheckType::Dns,
+        "MISC_CHECK" => {
+            report.changed(&block.at, "the program runs as the user of [health], without a shell and with an empty environment");
+            CheckType::Exec
+        }
         _ => return leave(block, "is no checker of keepalived 2.2", report),
     };
     let mut times = checked.times.clone();
@@ -87,6 +94,9 @@ pub(super) fn read_checker(block: &Statement, checked: &Checked<'_>, report: &mu
     let mut url = None;
     for statement in block.inside() {
         if times.take(statement, report) {
+            continue;
+        }
+        if special::take(statement, kind, &mut check, report) {
             continue;
         }
         match statement.name() {
@@ -116,7 +126,10 @@ pub(super) fn read_checker(block: &Statement, checked: &Checked<'_>, report: &mu
         // keepalived takes any certificate.
         check.verify = Some(false);
     }
-    check.port = asked_port.filter(|port| *port != checked.usual_port);
+    special::finish(block, kind, &mut check, report);
+    // Nobody is asked by a program of our own, and echo has no port.
+    let portless = matches!(kind, CheckType::Ping | CheckType::Exec);
+    check.port = asked_port.filter(|port| *port != checked.usual_port && !portless);
     times_of(&times, kind, &mut check);
     Some(check)
 }
@@ -130,11 +143,16 @@ fn leave(block: &Statement, reason: &str, report: &mut Report) -> Option<HealthS
 fn times_of(times: &Times, kind: CheckType, check: &mut HealthSpec) {
     let seconds = |seconds| Span(std::time::Duration::from_secs(seconds));
     let interval = times.delay_loop.unwrap_or(seconds(60));
-    let retries = times.retry.unwrap_or(1);
-    let between = if matches!(kind, CheckType::Http | CheckType::Https) { seconds(3) } else { seconds(1) };
+    let (retries, between) = match kind {
+        CheckType::Http | CheckType::Https => (1, seconds(3)),
+        CheckType::Dns => (3, interval),
+        CheckType::Exec => (0, seconds(1)),
+        _ => (1, seconds(1)),
+    };
+    let retries = times.retry.unwrap_or(retries);
     check.interval = Some(interval);
     check.interval_down = Some(times.delay_before_retry.unwrap_or(between).min(interval));
-    check.timeout = Some(times.connect_timeout.unwrap_or(seconds(5)));
+    check.timeout = check.timeout.or(times.connect_timeout).or(Some(if kind == CheckType::Exec { interval } else { seconds(5) }));
     check.fall = Some(retries.saturating_add(1));
 }
 

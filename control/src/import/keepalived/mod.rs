@@ -5,6 +5,7 @@ mod group;
 mod lines;
 mod repeat;
 mod service;
+mod special;
 mod tree;
 mod values;
 mod words;

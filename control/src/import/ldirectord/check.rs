@@ -1,5 +1,6 @@
 //! What ldirectord checks, as a health check.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Directive, Directives, Section, unquoted};
@@ -10,7 +11,7 @@ use crate::model::{CheckType, HealthSpec, Method, Protocol, RealServerSpec, Serv
 pub(super) struct Check {
     /// `checktype = off`: no real server gets connections.
     pub(super) off: bool,
-    vport: u16,
+    service: ServiceKey,
     port: Option<u16>,
     spec: Option<HealthSpec>,
 }
@@ -40,10 +41,17 @@ impl Check {
         } else if own {
             report.left(at, "request and receive are for checks of http and https");
         }
-        if let Some(spec) = &mut spec {
+        if let Some(command) = spec.as_mut().and_then(|spec| spec.command.as_mut()) {
+            let ServiceKey { address, port: vport, .. } = self.service;
+            let service = self.service.mark().map_or_else(|| address.to_string(), |mark| mark.to_string());
+            command.extend([service, vport.to_string(), server.address.to_string(), port.to_string()]);
+        } else if let Some(spec) = spec.as_mut().filter(|spec| spec.kind != Some(CheckType::Ping)) {
             // Without a vport there is none that could be left out.
-            let usual =
-                if server.method == Method::Masquerading && self.vport != 0 { server.port.unwrap_or(self.vport) } else { self.vport };
+            let usual = if server.method == Method::Masquerading && self.service.port != 0 {
+                server.port.unwrap_or(self.service.port)
+            } else {
+                self.service.port
+            };
             spec.port = self.port.or(Some(port)).filter(|port| *port != usual && *port != 0);
         }
         spec
@@ -59,7 +67,7 @@ pub(super) fn read(section: &Section, globals: &Directives, key: ServiceKey, rep
     let of = |name: &str| section.directives.get(name);
     let kind = of("checktype").map_or("negotiate", |directive| directive.value.as_str());
     let port = of("checkport").and_then(|directive| number(directive, report)).and_then(|port| u16::try_from(port).ok());
-    let none = |off| Check { off, vport: key.port, port, spec: None };
+    let none = |off| Check { off, service: key, port, spec: None };
     let negotiated = match kind {
         "on" => return unused(section, none(false), report),
         "off" => {
@@ -68,12 +76,8 @@ pub(super) fn read(section: &Section, globals: &Directives, key: ServiceKey, rep
             }
             return unused(section, none(true), report);
         }
-        "connect" | "ping" => false,
+        "connect" | "ping" | "external" | "external-perl" => false,
         "negotiate" => true,
-        "external" | "external-perl" => {
-            leave(of("checktype"), "there is no such check yet", report);
-            return unused(section, none(false), report);
-        }
         number if number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty() => {
             if let Some(directive) = of("checktype") {
                 report.changed(&directive.at, "every check asks, not one of so many");
@@ -94,6 +98,30 @@ pub(super) fn read(section: &Section, globals: &Directives, key: ServiceKey, rep
         spec.method = of("httpmethod").map(|directive| directive.value.to_ascii_uppercase()).filter(|method| method != "GET");
         spec.status = "200-299".parse().ok();
         spec.verify = (kind == CheckType::Https).then_some(false);
+    } else if kind == CheckType::Dns {
+        let asked = of("request").map(|directive| unquoted(&directive.value).to_owned());
+        match asked {
+            Some(name) if name.parse::<IpAddr>().is_err() => spec.name = Some(name),
+            _ => {
+                leave(of("request").or(of("service")), "the name of an A record must be asked for", report);
+                return unused(section, none(false), report);
+            }
+        }
+        let wanted = of("receive").map(|directive| (directive, unquoted(&directive.value)));
+        match wanted {
+            Some((_, text)) if text.parse::<IpAddr>().is_ok() => spec.expect = Some(text.to_owned()),
+            Some((directive, _)) => report.left(&directive.at, "expected an address: that of a record in the answer"),
+            None => {}
+        }
+    } else if kind == CheckType::Exec {
+        let command = of("checkcommand").map_or("/bin/true", |directive| unquoted(&directive.value));
+        spec.command = Some(command.split_whitespace().map(str::to_owned).collect());
+        if let Some(directive) = of("checktype") {
+            report.changed(&directive.at, "the program runs as the user of [health], without a shell and with an empty environment");
+        }
+        for name in ["request", "receive", "virtualhost", "httpmethod", "checkport"] {
+            leave(of(name), "the program is told the virtual service and the real server, and nothing else", report);
+        }
     } else {
         for name in ["request", "receive", "virtualhost", "httpmethod"] {
             leave(of(name), "nothing is asked: only the connection is checked", report);
@@ -122,9 +150,11 @@ fn leave(directive: Option<&Directive>, reason: &str, report: &mut Report) {
 fn check_type(section: &Section, kind: &str, negotiated: bool, key: ServiceKey, report: &mut Report) -> Option<CheckType> {
     let directive = section.directives.get("service");
     let at = directive.or_else(|| section.directives.get("checktype")).map_or(&section.head.at, |directive| &directive.at);
+    if kind.starts_with("external") {
+        return Some(CheckType::Exec);
+    }
     if kind == "ping" || (!negotiated && key.protocol == Protocol::Udp) {
-        report.left(at, "there is no check by ping yet");
-        return None;
+        return Some(CheckType::Ping);
     }
     if !negotiated {
         return Some(CheckType::Tcp);
@@ -134,7 +164,8 @@ fn check_type(section: &Section, kind: &str, negotiated: bool, key: ServiceKey, 
         "http" => Some(CheckType::Http),
         "https" => Some(CheckType::Https),
         "none" => None,
-        "dns" | "radius" | "sip" => {
+        "dns" => Some(CheckType::Dns),
+        "radius" | "sip" => {
             report.left(at, format_args!("there is no check of {service} yet"));
             None
         }
