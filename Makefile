@@ -15,14 +15,15 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units e2e recordings bench fuzz build deb test-deb deps rust clean
+.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
 	@echo "make demo-end      ends what KEEP=1 left running (LAB=its name)"
-	@echo "make test          everything that CI runs: lint, units, e2e, recordings"
+	@echo "make test          everything that CI runs: lint, units, instructions, e2e, recordings"
 	@echo "make lint          formatting and clippy"
 	@echo "make units         unit, property and binding tests"
+	@echo "make instructions  that no stage of the packet path executes more instructions than allowed (ARGS=--update allows them)"
 	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
 	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
 	@echo "make bench         speed, each figure beside its target and its limit (QUICK=1 for a look; ARGS=--help)"
@@ -39,7 +40,7 @@ demo: build
 demo-end:
 	@$(SUDO) $(PYTHON) -I tests/demo.py --end "$(LAB)"
 
-test: lint units e2e recordings
+test: lint units instructions e2e recordings
 
 lint: deps rust
 	$(CARGO) fmt --all --check
@@ -47,6 +48,9 @@ lint: deps rust
 
 units: deps rust
 	$(CARGO) test --workspace --locked
+
+instructions: deps rust
+	@$(SUDO) $(PYTHON) -I tests/instructions.py $(ARGS)
 
 e2e: build
 	$(SUDO) $(PYTHON) -m pytest tests/e2e $(ARGS)

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod codes;
 pub mod config;
 pub mod director;
 pub mod events;

@@ -1,10 +1,12 @@
 //! The documents of the REST API, of the state file and of `[[service]]` in `baton.toml`: one set of types for all three.
 
+mod changes;
 mod drain;
 mod event;
 mod form;
 mod health;
 mod marks;
+mod merge;
 pub mod moment;
 mod spec;
 mod tunnel;
@@ -18,11 +20,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use changes::{Change, Difference, Edit, History, HistoryEntry, Outcome, PastDocument, Piece, Rollback};
 pub use drain::{Drain, DrainOutcome, DrainSpec, DrainState, Then};
 pub use event::{Event, Events, Gap, What};
 pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
+pub use merge::{patched, pointer};
 pub use spec::{
     Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
     ServiceTimeouts,

@@ -16,7 +16,7 @@ use crate::verdict::Verdict;
 /// Stage: reads the frames that are not plain; what breaks its own rules is done for.
 #[inline]
 pub fn parse_unusual(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
-    let unusual = lanes.all() & !(lanes.plain_v4 | lanes.plain_v6);
+    let unusual = lanes.all() & !lanes.plain.all();
     (lanes.flows, lanes.others) = (0, 0);
     if unusual != 0 {
         read(unusual, lanes, our_mac);
@@ -29,7 +29,7 @@ pub fn parse_unusual(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTabl
 /// Stage: reads the plain packets that the established stage left.
 #[inline]
 pub fn parse_left(lanes: &mut Lanes, our_mac: [u8; 6]) {
-    let left = (lanes.plain_v4 | lanes.plain_v6) & !lanes.through;
+    let left = lanes.plain.all() & !lanes.through;
     if left != 0 {
         read(left, lanes, our_mac);
     }

@@ -3,45 +3,68 @@
 //! What these stages do to a frame is what parse, lookup, track and forward would do to it. Whatever else a frame may be (a first
 //! packet, a state that changes, a removed real server, a tunnel, a packet too long) they leave to them, untouched.
 
-use crate::connection::entry::Plain;
-use crate::connection::{ConnectionTable, Entry, EntryId};
+use dpdk::mbuf::Mbuf;
+
+use crate::connection::{ConnectionTable, EntryId, Key, entry};
 use crate::forward::decrement;
-use crate::lanes::{Fate, Lanes, each};
-use crate::plain::{Ethernet, Family, V4, V6};
+use crate::lanes::{Fate, Lanes, Plain, each};
+use crate::plain::{Ethernet, Family, Tcp, Transport, Udp, V4, V6};
 use crate::rules::Rules;
 use crate::settings::Ttl;
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
-use crate::ways::{Terms, Way};
 
 /// Stage: finds out which frames are plain packets, hashes their keys and asks for their lines of the connection table's index,
 /// so that cache misses overlap.
 #[inline(never)]
 pub fn glance(lanes: &mut Lanes, ethernet: &Ethernet, table: &ConnectionTable) {
-    let (mut plain_v4, mut plain_v6) = (0_u64, 0_u64);
+    let all = lanes.all();
     let Lanes { frames, hashes, .. } = &mut *lanes;
     for frame in frames.iter() {
         frame.prefetch();
     }
-    for (i, (frame, hash)) in frames.iter().zip(hashes).enumerate() {
-        let (bytes, whole, doubted) = (frame.data(), frame.packet_len(), frame.doubts_ip_checksum());
-        if let Some(head) = V4::head(bytes).filter(|head| V4::is_plain(head, whole, doubted, ethernet)) {
-            *hash = V4::hash(head, table.hasher());
-            plain_v4 |= 1 << i;
-        } else if let Some(head) = V6::head(bytes).filter(|head| V6::is_plain(head, whole, doubted, ethernet)) {
-            *hash = V6::hash(head, table.hasher());
-            plain_v6 |= 1 << i;
-        } else {
-            continue;
+    let (frames, hashes) = (frames.as_slice(), &mut hashes[..frames.len()]);
+    // Nearly all are of the first kind, so that this loop has nothing to note about them.
+    let mut left = 0_u64;
+    for i in 0..frames.len() {
+        if !glance_at::<V4, Tcp>(&frames[i], &mut hashes[i], ethernet, table) {
+            left |= 1 << i;
         }
-        table.prefetch_bucket(*hash);
     }
-    (lanes.plain_v4, lanes.plain_v6) = (plain_v4, plain_v6);
+    let tcp_v4 = all & !left;
+    let udp_v4 = glance_of::<V4, Udp>(left, frames, hashes, ethernet, table);
+    let tcp_v6 = glance_of::<V6, Tcp>(left & !udp_v4, frames, hashes, ethernet, table);
+    let udp_v6 = glance_of::<V6, Udp>(left & !(udp_v4 | tcp_v6), frames, hashes, ethernet, table);
+    lanes.plain = Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 };
+}
+
+/// Which of these frames are plain packets of this kind.
+#[inline]
+fn glance_of<F: Family, T: Transport>(
+    which: u64,
+    frames: &[Mbuf],
+    hashes: &mut [u64],
+    ethernet: &Ethernet,
+    table: &ConnectionTable,
+) -> u64 {
+    each(which).filter(|i| glance_at::<F, T>(&frames[*i], &mut hashes[*i], ethernet, table)).fold(0, |kind, i| kind | 1 << i)
+}
+
+/// Whether a frame is a plain packet of this kind, of which the hash is known and the line on its way then.
+#[inline(always)]
+fn glance_at<F: Family, T: Transport>(frame: &Mbuf, hash: &mut u64, ethernet: &Ethernet, table: &ConnectionTable) -> bool {
+    let Some(head) = F::head(frame.data()) else { return false };
+    if !F::is_plain::<T>(head, frame.packet_len(), frame.doubts_ip_checksum(), ethernet) {
+        return false;
+    }
+    let hasher = table.hasher();
+    *hash = hasher.mix(F::word(head, hasher), F::ports(head), T::PROTOCOL as u8);
+    table.prefetch_bucket(*hash);
+    true
 }
 
 /// What the established stage finds out about a burst.
-#[derive(Default)]
 struct Found {
     /// Lanes that are left to the next stages.
     left: u64,
@@ -52,10 +75,10 @@ struct Found {
 }
 
 impl Found {
-    /// Leaves a lane with a packet of this entry to the next stages.
-    fn leave(&mut self, lane: usize, id: Option<EntryId>) {
-        self.left |= 1 << lane;
-        self.held |= id.map_or(0, bit);
+    #[inline(always)]
+    fn sent(&mut self, port: u16, fate: &mut Fate) {
+        *fate = Fate::Send(port, Verdict::Forwarded);
+        self.ports |= 1 << (port & 63);
     }
 }
 
@@ -68,13 +91,13 @@ impl Tracker {
     #[inline(never)]
     pub fn seek(&self, lanes: &mut Lanes) {
         let count = lanes.len();
-        let Lanes { hashes, guesses, .. } = &mut *lanes;
+        let Lanes { hashes, guesses, plain, .. } = lanes;
         // What the other lanes have in the place of a hash does no harm.
-        for (hash, guess) in hashes.iter().zip(guesses).take(count) {
+        for (hash, guess) in hashes[..count].iter().zip(&mut *guesses) {
             *guess = self.connections.prefetch_entry(*hash);
         }
-        for i in each(lanes.plain_v6) {
-            self.connections.prefetch_addresses(lanes.guesses[i]);
+        for i in each(plain.tcp_v6 | plain.udp_v6) {
+            self.connections.prefetch_addresses(guesses[i]);
         }
     }
 
@@ -82,77 +105,84 @@ impl Tracker {
     /// counters of both it and the service, and for IPv6 that of the addresses.
     #[inline]
     pub fn established(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
-        let mut found = Found::default();
+        let mut found = Found { left: 0, held: 0, ports: 0 };
         for i in each(lanes.flows) {
             // Flows by now are those that are not plain, which the next stages look at.
             let id = self.connections.find(lanes.hashes[i], &lanes.packets[i].key);
             found.held |= id.map_or(0, bit);
         }
-        if lanes.plain_v4 != 0 {
-            self.established_of::<V4>(lanes.plain_v4, lanes, &mut found, rules, now);
+        let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
+        for (plain, send) in [
+            (tcp_v4, Self::send_on::<V4, Tcp> as fn(&mut Self, _, &mut Lanes, &mut Found, &Rules, Tick)),
+            (udp_v4, Self::send_on::<V4, Udp>),
+            (tcp_v6, Self::send_on::<V6, Tcp>),
+            (udp_v6, Self::send_on::<V6, Udp>),
+        ] {
+            if plain != 0 {
+                send(self, plain, lanes, &mut found, rules, now);
+            }
         }
-        if lanes.plain_v6 != 0 {
-            self.established_of::<V6>(lanes.plain_v6, lanes, &mut found, rules, now);
-        }
-        lanes.through = (lanes.plain_v4 | lanes.plain_v6) & !found.left;
+        lanes.through = lanes.plain.all() & !found.left;
         lanes.through_ports = found.ports;
     }
 
+    /// Sends the plain packets of one kind on.
     #[inline(never)]
-    fn established_of<F: Family>(&mut self, plain: u64, lanes: &mut Lanes, found: &mut Found, rules: &Rules, now: Tick) {
-        let lowers = rules.settings.ttl == Ttl::Decrement;
-        let Lanes { frames, hashes, guesses, fates, .. } = lanes;
+    fn send_on<F: Family, T: Transport>(&mut self, plain: u64, lanes: &mut Lanes, found: &mut Found, rules: &Rules, now: Tick) {
+        let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
+        let frames = frames.iter_mut().into_slice();
         for i in each(plain) {
-            let (frame, mut id) = (frames[i].data_mut(), guesses[i]);
-            let Some(head) = F::head(frame) else {
-                found.leave(i, None);
-                continue;
-            };
-            let continues = F::continues(head);
-            let entry = match continues.and_then(|(plain, _)| F::entry(&mut self.connections, id, plain, head)) {
-                Some(entry) => entry,
-                None => match self.look_closer::<F>(hashes[i], continues, head) {
-                    (Some(other), true) => {
-                        id = other;
-                        self.connections.entry_mut(id)
-                    }
-                    (other, _) => {
-                        found.leave(i, other);
-                        continue;
-                    }
-                },
-            };
-            let length = F::length(head);
-            let tcp = continues.is_some_and(|(_, tcp)| tcp);
-            let sent = way_on(entry, tcp, rules, now).filter(|(way, ..)| length <= way.mtu && found.held & bit(id) == 0);
-            let Some((way, terms, expires)) = sent.filter(|_| !lowers || decrement(frame, F::V4)) else {
-                found.leave(i, Some(id));
-                continue;
-            };
-            if let Some(addresses) = frame.first_chunk_mut() {
-                *addresses = way.addresses;
+            let frame = frames[i].data_mut();
+            match self.send::<F, T>(frame, guesses[i], found.held, rules, now) {
+                Some(port) => found.sent(port, &mut fates[i]),
+                None => self.look_closer::<F, T>(i, frame, hashes[i], &mut fates[i], found, rules, now),
             }
-            entry.renew(expires);
-            way.share.traffic.count_in(length);
-            terms.traffic.count_in(length);
-            fates[i] = Fate::Send(way.port, Verdict::Forwarded);
-            found.ports |= 1 << (way.port & 63);
         }
     }
 
-    /// The entry of a plain packet that was not where it was sought, and whether it is one that the packet `continues`.
-    #[inline(never)]
-    fn look_closer<F: Family>(&mut self, hash: u64, continues: Option<(Plain, bool)>, head: &F::Head) -> (Option<EntryId>, bool) {
-        let id = self.connections.find(hash, &F::key(head));
-        let plain = |(id, (plain, _))| F::entry(&mut self.connections, id, plain, head).is_some();
-        (id, id.zip(continues).is_some_and(plain))
+    /// Sends a packet on whose entry is `id`; gives the port. `None`, and nothing is changed, if it is not, or if the next stages
+    /// are to look at the packet.
+    #[inline(always)]
+    fn send<F: Family, T: Transport>(&mut self, frame: &mut [u8], id: EntryId, held: u64, rules: &Rules, now: Tick) -> Option<u16> {
+        let head = F::head(frame)?;
+        let (continues, length) = (T::continues(F::transport(head)), F::length(head));
+        let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, F::V4) };
+        let entry = F::entry(&mut self.connections, id, established, head)?;
+        let (way, terms) = (rules.ways.way(entry.server())?, rules.ways.terms(entry.service())?);
+        let expires = entry.later(now, T::timeout(terms))?;
+        if !continues || length > way.mtu || held & bit(id) != 0 {
+            return None;
+        }
+        if rules.settings.ttl == Ttl::Decrement && !decrement(frame, F::V4) {
+            return None;
+        }
+        *frame.first_chunk_mut()? = way.addresses;
+        entry.renew(expires);
+        way.share.traffic.count_in(length);
+        terms.traffic.count_in(length);
+        Some(way.port)
     }
-}
 
-/// How a packet of this entry goes on, and when the entry then ends; `None` when the next stages are to look at it.
-#[inline(always)]
-fn way_on<'r>(entry: &Entry, tcp: bool, rules: &'r Rules, now: Tick) -> Option<(&'r Way, &'r Terms, Tick)> {
-    let (way, terms) = (rules.ways.way(entry.server())?, rules.ways.terms(entry.service())?);
-    let expires = entry.later(now, if tcp { terms.tcp } else { terms.udp })?;
-    Some((way, terms, expires))
+    /// Sends a packet on that has another entry than was guessed, or leaves it to the next stages.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what its caller works with")]
+    fn look_closer<F: Family, T: Transport>(
+        &mut self,
+        lane: usize,
+        frame: &mut [u8],
+        hash: u64,
+        fate: &mut Fate,
+        found: &mut Found,
+        rules: &Rules,
+        now: Tick,
+    ) {
+        let key = F::head(frame).map(|head| Key::of(F::addresses(head), F::ports(head), T::PROTOCOL as u8));
+        let id = key.and_then(|key| self.connections.find(hash, &key));
+        if let Some(port) = id.and_then(|id| self.send::<F, T>(frame, id, found.held, rules, now)) {
+            found.sent(port, fate);
+        } else {
+            found.left |= 1 << lane;
+            found.held |= id.map_or(0, bit);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use dpdk::burst::{BURST, Burst};
 
 use crate::connection::EntryId;
-use crate::handover::Journey;
+use crate::handover::{Came, Journey};
 use crate::parse::Packet;
 use crate::service::{Method, ServerId};
 use crate::verdict::Verdict;
@@ -42,6 +42,27 @@ pub fn each(lanes: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// A bit for each lane with a [plain](crate::plain) packet, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Plain {
+    /// TCP over IPv4.
+    pub tcp_v4: u64,
+    /// UDP over IPv4.
+    pub udp_v4: u64,
+    /// TCP over IPv6.
+    pub tcp_v6: u64,
+    /// UDP over IPv6.
+    pub udp_v6: u64,
+}
+
+impl Plain {
+    /// All of them.
+    #[inline]
+    pub const fn all(&self) -> u64 {
+        self.tcp_v4 | self.udp_v4 | self.tcp_v6 | self.udp_v6
+    }
+}
+
 /// Up to [`BURST`] frames with what each stage found out about them; index `i` is the same frame in every array.
 #[derive(Debug)]
 pub struct Lanes {
@@ -49,10 +70,8 @@ pub struct Lanes {
     pub frames: Burst,
     /// What parse found; only for lanes that it read.
     pub packets: [Packet; BURST],
-    /// A bit for each lane with a plain IPv4 packet, which parse need not read if the established stage sends it.
-    pub plain_v4: u64,
-    /// The same for IPv6.
-    pub plain_v6: u64,
+    /// Lanes with plain packets, which parse need not read if the established stage sends them.
+    pub plain: Plain,
     /// A bit for each lane whose packet is a flow, and which is still to be decided about.
     pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
@@ -93,8 +112,7 @@ impl Lanes {
         Self {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
-            plain_v4: 0,
-            plain_v6: 0,
+            plain: Plain::default(),
             flows: 0,
             others: 0,
             through: 0,
@@ -133,6 +151,18 @@ impl Lanes {
         let others = self.through_ports & !(1 << (port & 63));
         let same = |i: usize| self.fates[i] == Fate::Send(port, Verdict::Forwarded);
         (others == 0 && each(self.all() & !self.through).all(same)).then_some(port)
+    }
+
+    /// Frames that worker `worker` received by `port` begin their journeys. Cost: one comparison, unless the burst before came elsewhere
+    /// or one of its frames was handed over.
+    #[inline]
+    pub fn set_out(&mut self, worker: usize, port: usize, came: Came) {
+        if came == Came::FromWorker {
+            self.journeys_from = None;
+        } else if self.journeys_from != Some(port) {
+            self.journeys = [Journey::begin(worker, port); BURST];
+            self.journeys_from = Some(port);
+        }
     }
 
     /// Whether it holds none.

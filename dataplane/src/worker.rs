@@ -25,7 +25,7 @@ use crate::cut::cut_long;
 use crate::established::glance;
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
-use crate::handover::{Came, HandOver, Journey};
+use crate::handover::{Came, HandOver};
 use crate::icmp_error::{self, Cause, IcmpErrors, Wanted};
 use crate::lanes::{Fate, Lanes};
 use crate::limiter::Limiter;
@@ -292,7 +292,7 @@ impl Worker {
     fn process(&mut self, port: usize, came: Came, now: Tick) {
         let taken = self.lanes.len();
         if self.handover.is_some() {
-            self.set_out(port, came);
+            self.lanes.set_out(self.index, port, came);
         }
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
@@ -330,18 +330,6 @@ impl Worker {
         }
         .add((taken - held) as u64);
         self.tally.publish(&report.verdicts[port]);
-    }
-
-    /// Frames that were received by `port` begin their journeys. Cost: one comparison, unless the burst before came elsewhere or one of its
-    /// frames was handed over.
-    #[inline]
-    fn set_out(&mut self, port: usize, came: Came) {
-        if came == Came::FromWorker {
-            self.lanes.journeys_from = None;
-        } else if self.lanes.journeys_from != Some(port) {
-            self.lanes.journeys = [Journey::begin(self.index, port); BURST];
-            self.lanes.journeys_from = Some(port);
-        }
     }
 
     /// Drops fragments whose first one did not come.

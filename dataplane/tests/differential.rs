@@ -22,7 +22,7 @@ const CASE: usize = 3_000;
 /// How many frames the slice takes.
 const SLICE: usize = 150_000;
 /// Verdicts for moments so rare that the slice may see none, and of several workers.
-const RARE: [&str; 4] = ["no_buffer", "table_full", "hand_over_full", "fragment_checksum"];
+const RARE: [&str; 3] = ["no_buffer", "table_full", "hand_over_full"];
 
 fn number(name: &str) -> Option<usize> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))

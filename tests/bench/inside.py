@@ -147,7 +147,7 @@ def latency(bench):
         note = f"{said['offered_mpps']:.1f} Mpps; ring to ring {director:.2f} us, MAC swap {swap:.2f} us"
         # What swaps MACs is held up by whoever else has the cores, and so is the director: then the difference says nothing.
         told = swap <= at_least
-        note += "" if told else ": the cores were not ours"
+        note += "" if told else "; the cores were not ours"
         cells.append(Cell(name, director - swap, "us", at_least, aim, False, said if key == "p50_ns" else None, note, told))
     return cells
 
@@ -167,4 +167,5 @@ def indexes(bench):
     """The fixed bucket table beside hashbrown; no targets."""
     # Both on huge pages, for which glibc has to be asked.
     env = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=2"}
-    return bench.families.run("index", env=env, connections=100_000 if bench.quick else 1_000_000, rounds=180 if bench.quick else 900)
+    options = {"connections": 100_000 if bench.quick else 1_000_000, "rounds": 180 if bench.quick else 900}
+    return [bench.families.run("index", env=env, table=table, **options) for table in ("fixed", "hashbrown", "hashbrown_inline")]

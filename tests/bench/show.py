@@ -69,7 +69,8 @@ def markdown(report, rows):
     yield ""
     yield "| what | measured | at least | aim | | how |"
     yield "| --- | ---: | ---: | ---: | --- | --- |"
-    for title, what, measured, at_least, aim, verdict, note in _lines(rows):
+    for title, what, measured, *targets, verdict, note in _lines(rows):
+        at_least, aim = (target.replace(">=", "≥").replace("<=", "≤") for target in targets)
         emphasis = "**" if verdict in ("missed", "failed") else ""
         yield f"| {title}{': ' + what if what else ''} | {measured} | {at_least} | {aim} | {emphasis}{WORDS[verdict].lower()}{emphasis} | {note} |"
     if report["indexes"]:

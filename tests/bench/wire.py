@@ -74,7 +74,7 @@ def workers(bench):
     note += disturbed("one", [pair[0] for pair in pairs])
     told = spins >= 1.9
     if not told:
-        note += ": these are not two whole cores"
+        note += "; so these are not two whole cores, or not ours alone"
     return [Cell("2 workers", best[1] / best[0], "x", 1.8, 1.95, True, pairs, note, can_tell=told)]
 
 
@@ -167,7 +167,7 @@ def control_busy(bench):
     note += disturbed("without load", [pair[0] for pair in pairs])
     told = rates[0] >= 0.9 * RATE
     if not told:
-        note += ": the control core had no time for more"
+        note += "; the control core had no time for more"
     return [Cell("change of the forwarding rate", (best[1] / best[0] - 1) * 100, "%", -5, -1, True, {"pairs": pairs, "asked": asked}, note, told)]
 
 

@@ -140,8 +140,8 @@ def test_program_runs_as_another_user_without_privileges_and_without_our_environ
 def test_program_is_judged_by_its_end_and_its_output_and_ends_with_its_children(served):
     for code, health, reason in [
         ("exit()", {}, None),
-        ("print('all well')", {"body": "well$"}, None),
-        ("print('ill')", {"body": "well$"}, "says something that does not match: ill"),
+        ("print('all well')", {"body": "^all well"}, None),
+        ("print('ill')", {"body": "^all well"}, "says something that does not match: ill"),
         ("exit(1)", {}, "ended with exit status: 1"),
         ("import os, time; os.fork(); time.sleep(987654)", {}, "did not end in time"),
         ("while True: print('x' * 1000)", {}, "longer than 64 KiB"),

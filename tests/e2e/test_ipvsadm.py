@@ -121,16 +121,19 @@ def test_every_scheduler_is_listed_saved_and_restored(director):
     assert director.ipvsadm("-Sn") == rules
 
 
-@pytest.mark.parametrize("line, name", [
-    (f"-A -t {VIP}:81 -s rr -p 300 --pe sip", "--pe"),
-    ("--start-daemon master", ""),
+@pytest.mark.parametrize("line, words", [
+    (f"-A -t {VIP}:81 -s rr -p 300 --pe sip", "Scheduler or persistence engine not found"),
+    ("--start-daemon master", "--start-daemon is not built"),
+    ("--stop-daemon master", "No daemon is running"),
+    ("--stop-daemon backup", "No daemon is running"),
 ])
-def test_what_is_not_built_is_refused_by_name(director, line, name):
+def test_what_is_not_there_is_refused_as_the_kernel_refuses_it_or_by_name(director, line, words):
     director.ipvsadm(f"-A -t {VIP}:80 -s rr")
     before = director.run("ipvsadm -Sn")
     status, said = say(director, "ipvsadm " + line)
-    assert status == 255 and "not built" in said and name in said, said
+    assert status == 255 and words in said, said
     assert director.run("ipvsadm -Sn") == before
+    assert director.run("ipvsadm -Ln --daemon") == "", "none is listed"
 
 
 def test_stats_and_connections_are_listed_in_ipvsadms_columns(classic):

@@ -104,6 +104,17 @@ def test_client_learns_that_the_real_server_refuses(network, vip):
         ask_udp(network.client, vip, port=DNS)
 
 
+def test_a_connection_keeps_its_method_when_its_real_server_gets_another(network):
+    of = f"-t {VIP}:80 -r {network.servers[0].address}:80"
+    network.director.ipvsadm(f"-A -t {VIP}:80 -s rr", f"-a {of} -m")
+    with connect(network.client, VIP, 80) as connection:
+        for method in ("-m", "-g", "-i", "-m", "-i"):
+            network.director.ipvsadm(f"-e {of} {method}")
+            connection.sendall(b"HEAD / HTTP/1.1\r\nHost: lab\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200"), method
+    assert_nothing_lost(network)
+
+
 def test_what_real_servers_send_of_their_own_goes_on_through_the_kernel(network):
     for name in ("ipv4.ip_forward", "ipv6.conf.all.forwarding"):
         network.director.host.sysctl("net." + name, 1)

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::problem::Rejection;
 use super::who::{Identity, Peer, Role, Who};
+use crate::codes::Code;
 
 /// The SHA-256 of a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,8 +86,7 @@ impl Access {
     pub(super) fn identify(&self, peer: &Peer, headers: &HeaderMap) -> Result<(Who, Role), (Who, Rejection)> {
         let (address, certificate) = match peer {
             Peer::Unix { uid } => {
-                let user = nix::unistd::User::from_uid((*uid).into()).ok().flatten().map(|user| user.name);
-                return Ok((Who::Local { uid: *uid, user }, Role::Admin));
+                return Ok((Who::local(*uid), Role::Admin));
             }
             Peer::Tcp { address, certificate } => (address.ip(), certificate.as_ref()),
         };
@@ -124,7 +124,7 @@ impl Access {
             return Ok((who, client.role));
         }
         let detail = format!("control.client names nobody with the common name of '{}'", identity.subject);
-        Err((who, Rejection::new(StatusCode::FORBIDDEN, "forbidden", detail)))
+        Err((who, Rejection::new(Code::Forbidden, detail)))
     }
 }
 
@@ -133,7 +133,7 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 fn unauthorized(detail: &str) -> Rejection {
-    Rejection::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    Rejection::new(Code::Unauthorized, detail)
 }
 
 /// What a request needs: everything may be looked at by readers, a day's work is in this list, and all else is the

@@ -16,6 +16,8 @@ use super::audit::{Audit, Entry};
 use super::limit::Limits;
 use super::problem::Rejection;
 use super::who::{Peer, Role, Who};
+use crate::codes::Code;
+use crate::director::Actor;
 
 /// What stands between the sockets and the routes.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Door {
             && !limits.take(address, now)
         {
             let detail = "too many requests, or too many wrong tokens, from your address: wait some seconds";
-            return Err((Who::Nobody, Rejection::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail)));
+            return Err((Who::Nobody, Rejection::new(Code::TooManyRequests, detail)));
         }
         let (who, role) = self.access.identify(peer, request.headers()).inspect_err(|(who, _)| {
             if let Some(address) = address.filter(|_| *who == Who::Nobody) {
@@ -58,7 +60,7 @@ impl Door {
         let needed = needed(request.method(), request.uri().path());
         if role < needed {
             let detail = format!("{who} has the role {role}, and this needs {needed}");
-            return Err((who, Rejection::new(StatusCode::FORBIDDEN, "forbidden", detail)));
+            return Err((who, Rejection::new(Code::Forbidden, detail)));
         }
         Ok((who, role))
     }
@@ -66,7 +68,7 @@ impl Door {
 
 async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-        return Rejection::new(StatusCode::UNAUTHORIZED, "unauthorized", "nobody said who asks").into_response();
+        return Rejection::new(Code::Unauthorized, "nobody said who asks").into_response();
     };
     let admitted = door.admit(&peer, &request);
     let method = request.method().clone();
@@ -74,7 +76,7 @@ async fn pass(State(door): State<Arc<Door>>, mut request: Request, next: Next) -
     let path = writes.then(|| request.uri().to_string());
     let (who, mut response) = match admitted {
         Ok((who, _)) => {
-            request.extensions_mut().insert(who.clone());
+            request.extensions_mut().insert(Actor::named(who.to_string()));
             (who, next.run(request).await)
         }
         Err((who, rejection)) => (who, rejection.into_response()),

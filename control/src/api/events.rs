@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
@@ -18,6 +18,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::extract::Asked;
 use super::problem::{Rejection, StreamProblems};
+use crate::codes::Code;
 use crate::events::{Events, KEPT, Listener};
 use crate::model::{self, Event, Fault, Gap, ServiceKey, What};
 
@@ -126,7 +127,7 @@ pub(super) async fn list(State(app): State<App>, headers: HeaderMap, Asked(asked
     let place = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
         let detail =
             format!("there are {STREAMS} streams of events already, and no more are allowed: end one, or ask for lists with since");
-        Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", detail)
+        Rejection::new(Code::TooManyStreams, detail)
     })?;
     let (seen, listener) = (wanted.since.unwrap_or_else(|| events.latest()), events.listen());
     let follower = Follower { events: events.clone(), listener, seen, filter: wanted.filter, ready: VecDeque::new(), _place: place };

@@ -10,12 +10,12 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
 use tokio::time::timeout;
 
 use super::problem::Rejection;
 use super::{App, MAX_BODY};
-use crate::model::{Fault, ServiceKey};
+use crate::codes::Code;
+use crate::model::{Fault, ServiceKey, pointer};
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -30,11 +30,11 @@ impl<T: DeserializeOwned + 'static> FromRequest<App> for Body<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Rejection> {
-        let busy = |_| Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "other requests' bodies are still being read: try again");
+        let busy = |_| Rejection::new(Code::Busy, "other requests' bodies are still being read: try again");
         let turn = timeout(TURN_TIME, app.bodies.acquire()).await.map_err(busy)?;
         let slow = |_| {
             let detail = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
-            Rejection::new(StatusCode::REQUEST_TIMEOUT, "slow-request", detail)
+            Rejection::new(Code::SlowRequest, detail)
         };
         let bytes = timeout(BODY_TIME, Bytes::from_request(request, app)).await.map_err(slow)?.map_err(|e| unread(&e))?;
         let body = parse(&bytes);
@@ -45,7 +45,7 @@ impl<T: DeserializeOwned + 'static> FromRequest<App> for Body<T> {
 
 fn unread(rejection: &BytesRejection) -> Rejection {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", format!("the body is larger than {MAX_BODY} bytes"))
+        Rejection::new(Code::BodyTooLarge, format!("the body is larger than {MAX_BODY} bytes"))
     } else {
         Rejection::malformed(format!("the body could not be read: {}", rejection.body_text()))
     }
@@ -68,21 +68,6 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
     })?;
     reader.end().map_err(|error| Rejection::malformed(format!("the body goes on after its JSON value: {error}")))?;
     Ok(value)
-}
-
-/// RFC 6901: `~` and `/` in a key are written `~0` and `~1`.
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    let mut text = String::new();
-    for segment in path {
-        text.push('/');
-        match segment {
-            Segment::Seq { index } => text.push_str(&index.to_string()),
-            Segment::Map { key } => text.push_str(&key.replace('~', "~0").replace('/', "~1")),
-            Segment::Enum { variant } => text.push_str(variant),
-            Segment::Unknown => text.push('?'),
-        }
-    }
-    text
 }
 
 /// The virtual service that a path names: `tcp:10.10.24.88:80`, percent-encoded or not.

@@ -1,17 +1,17 @@
 //! `/livez` and `/readyz`.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 
 use super::App;
 use super::problem::Rejection;
+use crate::codes::Code;
 use crate::model::Problem;
 
 /// Whether the control plane answers and every worker turns.
 #[utoipa::path(get, path = "/livez", tag = "health",
     responses((status = 200, body = String), (status = 503, description = "`not-live`", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn live(State(app): State<App>) -> Result<&'static str, Rejection> {
-    answer("not-live", &app.director.stuck_workers())
+    answer(Code::NotLive, &app.director.stuck_workers())
 }
 
 /// Whether every worker runs the present configuration and nothing else is missing.
@@ -21,9 +21,9 @@ pub(super) async fn ready(State(app): State<App>) -> Result<&'static str, Reject
     let mut missing = app.director.stuck_workers();
     missing.extend(app.director.late_workers());
     missing.extend((app.facts.missing)());
-    answer("not-ready", &missing)
+    answer(Code::NotReady, &missing)
 }
 
-fn answer(code: &str, missing: &[String]) -> Result<&'static str, Rejection> {
-    if missing.is_empty() { Ok("ok\n") } else { Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, code, missing.join("; "))) }
+fn answer(code: Code, missing: &[String]) -> Result<&'static str, Rejection> {
+    if missing.is_empty() { Ok("ok\n") } else { Err(Rejection::new(code, missing.join("; "))) }
 }

@@ -2,22 +2,25 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use dataplane::command::WorkerReport;
 use dataplane::stats::TrafficSum;
 use dataplane::verdict::Verdict;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::App;
 use super::problem::Rejection;
+use crate::codes::Code;
 use crate::director::{Observation, ServerSample, ServiceSample};
+use crate::health::Pace;
 use crate::model::{Port, Protocol, RealServerState, ServiceKey, VipConflict, Worker};
 
 /// Series are told for at most so many services and so many real servers; `baton_series_left_out` counts the others.
@@ -37,6 +40,7 @@ struct Scrape {
     sent: Vec<(usize, usize, u64)>,
     ports: Vec<Port>,
     services: Observation,
+    pace: Arc<Pace>,
     /// Who else speaks for VIPs, and claims by VIP, port and number.
     conflicts: (Vec<VipConflict>, Vec<(IpAddr, u16, u64)>),
 }
@@ -54,7 +58,7 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<([(HeaderName, Hea
     registry.register_collector(Box::new(Scrape::take(&app)));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)
-        .map_err(|e| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", format!("the metrics could not be written: {e}")))?;
+        .map_err(|e| Rejection::new(Code::Metrics, format!("the metrics could not be written: {e}")))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text))
 }
 
@@ -72,6 +76,7 @@ impl Scrape {
             sent: Vec::new(),
             ports: (app.facts.ports)(),
             services: director.observe(MOST),
+            pace: Arc::clone(director.pace()),
             conflicts: director.vip_conflicts(),
         };
         director.for_each_worker(|worker, report| scrape.add(worker, report));
@@ -129,6 +134,7 @@ impl Collector for Scrape {
         out.gauge("revision", "Revision of the configuration", self.revision)?;
         out.gauge("state_stored", "Whether the present configuration is in the state file", u64::from(self.stored))?;
         out.gauge("series_left_out", "Services and real servers that these metrics do not show", self.services.left_out)?;
+        self.encode_checks(&mut out)?;
         self.encode_workers(&mut out)?;
         self.encode_ports(&mut out)?;
         self.encode_services(&mut out)?;
@@ -138,6 +144,17 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    fn encode_checks(&self, out: &mut Families<'_>) -> fmt::Result {
+        // The last class has no bound.
+        let mut classes: Vec<(f64, u64)> = self.pace.classes().map(|(bound, count)| (bound.as_secs_f64(), count)).collect();
+        if let Some(last) = classes.last_mut() {
+            last.0 = f64::INFINITY;
+        }
+        let help = "How late health checks began: more than a few milliseconds say that the control core has too much to do";
+        let mut family = out.0.encode_descriptor("health_check_delay", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        family.encode_histogram::<NoLabelSet>(self.pace.sum().as_secs_f64(), self.pace.count(), &classes, None)
+    }
+
     fn encode_workers(&self, out: &mut Families<'_>) -> fmt::Result {
         let rows = |value: fn(&Worker) -> u64| self.workers.iter().map(move |w| ([("worker", w.id.to_string())], value(w)));
         out.gauges("worker_version", "Revision of the configuration that the worker runs", rows(|w| w.version))?;

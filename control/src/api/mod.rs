@@ -17,18 +17,20 @@ mod metrics;
 mod openapi;
 mod problem;
 mod real_servers;
+mod revisions;
 mod serve;
 mod services;
 mod system;
 pub mod tls;
 mod vips;
 pub mod who;
+mod write;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
@@ -40,8 +42,9 @@ use utoipa_axum::routes;
 pub use configuration::SettingsPatch;
 pub use serve::{Entrance, Listening, ServeError};
 
+use crate::codes::Code;
 use crate::director::Director;
-use crate::model::{Neighbour, Port};
+use crate::model::{Document, Neighbour, Port};
 use problem::Rejection;
 
 /// The largest request body, in bytes: 16 MiB, which holds a document with 16 384 services and 131 072 real servers.
@@ -63,6 +66,22 @@ pub struct Facts {
     pub neighbours: Arc<dyn Fn() -> Vec<Neighbour> + Send + Sync>,
     /// What is missing, in words, beside the workers, before the director is ready; empty when nothing is.
     pub missing: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Reads baton.toml again, and checks it whole.
+    pub reread: Reread,
+}
+
+/// Reads baton.toml again: what of it can change while the director runs, if nothing else is different.
+pub type Reread = Arc<dyn Fn() -> Result<Document, RereadError> + Send + Sync>;
+
+/// Why a baton.toml that was read again is not applied.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RereadError {
+    /// It has faults: all of them, with line and column.
+    #[error("{0}")]
+    Faulty(String),
+    /// Keys differ that are read at start only.
+    #[error("these need a restart, and nothing was changed: {}", .0.join(", "))]
+    NeedsRestart(Vec<String>),
 }
 
 impl Default for Facts {
@@ -73,6 +92,7 @@ impl Default for Facts {
             ports: Arc::new(Vec::new),
             neighbours: Arc::new(Vec::new),
             missing: Arc::new(Vec::new),
+            reread: Arc::new(|| Err(RereadError::Faulty("there is no baton.toml".to_owned()))),
         }
     }
 }
@@ -107,12 +127,18 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(marks::read, marks::put, marks::add, marks::delete_all))
         .routes(routes!(configuration::read_settings, configuration::patch_settings, configuration::reset_settings))
         .routes(routes!(configuration::read, configuration::put))
+        .routes(routes!(revisions::history))
+        .routes(routes!(revisions::past))
+        .routes(routes!(revisions::apply))
+        .routes(routes!(revisions::rollback))
+        .routes(routes!(revisions::reload))
         .routes(routes!(openapi::document));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::Api::openapi())
         .nest("/api/v1", v1)
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(problem::meaning))
         .split_for_parts();
     let openapi = described.to_json().unwrap_or_default();
     let (bodies, streams) = (Arc::new(Semaphore::new(BODIES)), Arc::new(Semaphore::new(events::STREAMS)));
@@ -135,21 +161,17 @@ pub fn open_router(routes: &Router) -> Router {
             return routes.oneshot(request).await.into_response();
         }
         let detail = format!("only {} are open here", OPEN.join(", "));
-        Rejection::new(StatusCode::NOT_FOUND, "not-found", detail).into_response()
+        Rejection::new(Code::NotFound, detail).into_response()
     })
 }
 
 async fn unknown_route(uri: Uri) -> Rejection {
-    Rejection::new(
-        StatusCode::NOT_FOUND,
-        "not-found",
-        format!("there is nothing at {}; /api/v1/openapi.json lists what there is", uri.path()),
-    )
+    Rejection::new(Code::NotFound, format!("there is nothing at {}; /api/v1/openapi.json lists what there is", uri.path()))
 }
 
 async fn unknown_method(method: Method, uri: Uri) -> Rejection {
     let detail = format!("{} cannot be {method}; the Allow header lists what it can", uri.path());
-    Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+    Rejection::new(Code::MethodNotAllowed, detail)
 }
 
 /// A web page that someone looks at on this machine must not change anything over the loopback address. Browsers name the
@@ -157,9 +179,7 @@ async fn unknown_method(method: Method, uri: Uri) -> Rejection {
 async fn refuse_web_pages(request: Request, next: Next) -> Response {
     match request.headers().get(header::ORIGIN) {
         None => next.run(request).await,
-        Some(_) => {
-            Rejection::new(StatusCode::FORBIDDEN, "web-page", "requests by web pages (with an Origin header) are refused").into_response()
-        }
+        Some(_) => Rejection::new(Code::WebPage, "requests by web pages (with an Origin header) are refused").into_response(),
     }
 }
 

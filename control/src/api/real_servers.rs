@@ -5,32 +5,40 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
+use serde_json::Value;
 
 use super::App;
 use super::extract::{Body, RealServerId, ServiceId};
 use super::problem::{BadId, ChangeProblems, Exists, Missing, Rejection, WriteProblems};
-use crate::model::{Fault, RealServer, RealServerPatch, RealServerSpec, ServiceKey};
+use super::write::{Conditions, Tagged, Write, WriteQuery};
+use crate::director::{Director, Resource};
+use crate::model::{Difference, Fault, Outcome, RealServer, RealServerPatch, RealServerSpec, ServiceKey};
 
 /// The real servers of a virtual service, in the order in which they were added.
 #[utoipa::path(get, path = "/services/{id}/real-servers", tag = "real servers",
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80")),
     responses((status = 200, body = [RealServer]), BadId, Missing))]
-pub(super) async fn list(State(app): State<App>, ServiceId(service): ServiceId) -> Result<Json<Vec<RealServer>>, Rejection> {
-    Ok(Json(app.director.service(service)?.real_servers))
+pub(super) async fn list(State(app): State<App>, ServiceId(service): ServiceId) -> Result<Tagged<Json<Vec<RealServer>>>, Rejection> {
+    Tagged::new(&app.director, Resource::Service(service), || Ok(Json(app.director.service(service)?.real_servers)))
+}
+
+fn tagged(director: &Director, service: ServiceKey, server: SocketAddr) -> Result<Tagged<Json<RealServer>>, Rejection> {
+    Tagged::new(director, Resource::RealServer(service, server), || Ok(Json(director.real_server(service, server)?)))
 }
 
 /// Adds a real server (`ipvsadm -a`).
 #[utoipa::path(post, path = "/services/{id}/real-servers", tag = "real servers", request_body = RealServerSpec,
-    params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80")),
-    responses((status = 201, body = RealServer), Missing, Exists, WriteProblems))]
+    params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"), WriteQuery, Conditions),
+    responses((status = 200, description = "With `dry_run`", body = Difference), (status = 201, body = RealServer), Missing, Exists, WriteProblems))]
 pub(super) async fn create(
-    State(app): State<App>,
+    Write(director): Write,
     ServiceId(service): ServiceId,
     Body(spec): Body<RealServerSpec>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<RealServer>), Rejection> {
-    let server = app.director.create_real_server(service, &spec).await?;
+) -> Result<(StatusCode, [(HeaderName, String); 1], Tagged<Json<RealServer>>), Rejection> {
+    let server = director.create_real_server(service, &spec).await?;
     let location = format!("/api/v1/services/{service}/real-servers/{}", server.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(server)))
+    let shown = tagged(&director, service, SocketAddr::new(server.address, server.port))?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], shown))
 }
 
 /// One real server.
@@ -38,45 +46,49 @@ pub(super) async fn create(
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"),
         ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80")),
     responses((status = 200, body = RealServer), BadId, Missing))]
-pub(super) async fn read(State(app): State<App>, RealServerId(service, server): RealServerId) -> Result<Json<RealServer>, Rejection> {
-    Ok(Json(app.director.real_server(service, server)?))
+pub(super) async fn read(
+    State(app): State<App>,
+    RealServerId(service, server): RealServerId,
+) -> Result<Tagged<Json<RealServer>>, Rejection> {
+    tagged(&app.director, service, server)
 }
 
 /// Adds a real server, or makes an existing one what the body says.
 #[utoipa::path(put, path = "/services/{id}/real-servers/{server}", tag = "real servers", request_body = RealServerSpec,
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"),
-        ("server" = String, Path, description = "RIP and rport, as in the body", example = "10.10.24.21:80")),
-    responses((status = 200, description = "Replaced", body = RealServer), (status = 201, description = "Added", body = RealServer), Missing, WriteProblems))]
+        ("server" = String, Path, description = "RIP and rport, as in the body", example = "10.10.24.21:80"), WriteQuery, Conditions),
+    responses((status = 200, description = "Replaced", body = Outcome<RealServer>), (status = 201, description = "Added", body = RealServer), Missing, WriteProblems))]
 pub(super) async fn put(
-    State(app): State<App>,
+    Write(director): Write,
     RealServerId(service, server): RealServerId,
     Body(spec): Body<RealServerSpec>,
-) -> Result<(StatusCode, Json<RealServer>), Rejection> {
+) -> Result<(StatusCode, Tagged<Json<RealServer>>), Rejection> {
     check_id(service, server, &spec)?;
-    let (created, server) = app.director.put_real_server(service, &spec).await?;
-    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(server)))
+    let (created, _) = director.put_real_server(service, &spec).await?;
+    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, tagged(&director, service, server)?))
 }
 
-/// Changes parts of a real server (`ipvsadm -e`).
-#[utoipa::path(patch, path = "/services/{id}/real-servers/{server}", tag = "real servers", request_body = RealServerPatch,
+/// Changes parts of a real server (`ipvsadm -e`): a JSON merge patch (RFC 7396).
+#[utoipa::path(patch, path = "/services/{id}/real-servers/{server}", tag = "real servers", request_body(content((RealServerPatch = "application/merge-patch+json"), (RealServerPatch = "application/json"))),
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"),
-        ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80")),
-    responses((status = 200, body = RealServer), Missing, WriteProblems))]
+        ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80"), WriteQuery, Conditions),
+    responses((status = 200, body = Outcome<RealServer>), Missing, WriteProblems))]
 pub(super) async fn patch(
-    State(app): State<App>,
+    Write(director): Write,
     RealServerId(service, server): RealServerId,
-    Body(patch): Body<RealServerPatch>,
-) -> Result<Json<RealServer>, Rejection> {
-    Ok(Json(app.director.patch_real_server(service, server, &patch).await?))
+    Body(patch): Body<Value>,
+) -> Result<Tagged<Json<RealServer>>, Rejection> {
+    director.patch_real_server(service, server, &patch).await?;
+    tagged(&director, service, server)
 }
 
 /// Removes a real server (`ipvsadm -d`).
 #[utoipa::path(delete, path = "/services/{id}/real-servers/{server}", tag = "real servers",
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"),
-        ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80")),
-    responses((status = 204), Missing, ChangeProblems))]
-pub(super) async fn delete(State(app): State<App>, RealServerId(service, server): RealServerId) -> Result<StatusCode, Rejection> {
-    app.director.delete_real_server(service, server).await?;
+        ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80"), WriteQuery, Conditions),
+    responses((status = 200, description = "With `dry_run`", body = Difference), (status = 204), Missing, ChangeProblems))]
+pub(super) async fn delete(Write(director): Write, RealServerId(service, server): RealServerId) -> Result<StatusCode, Rejection> {
+    director.delete_real_server(service, server).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -16,7 +16,6 @@ use axum::Router;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Group;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::access::Access;
@@ -149,17 +148,22 @@ impl Listening {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 
+    /// What a reload does: reads the certificates again, and opens the audit log anew. Reads files.
+    pub fn renewal(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let (tls, door) = (self.tls.clone(), Arc::clone(&self.door));
+        Arc::new(move || renew(tls.as_deref(), &door))
+    }
+
     /// Serves until `shutdown`, gives requests under way a second to finish, and removes the socket.
     ///
-    /// `open` is what everybody gets at the address for metrics. On SIGHUP certificates are read again, and the audit log is
-    /// opened anew.
+    /// `open` is what everybody gets at the address for metrics.
     pub async fn serve(self, routes: Router, open: Router, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { unix, tcp, metrics, tls, door, guard } = self;
         let (stop, stopping) = watch::channel(false);
         let routes = door.guard(routes);
         let inner = Answering { routes, tls: None, stopping: stopping.clone() };
         let on_unix = take(Listener::Unix(unix), inner.clone());
-        let on_tcp = maybe(tcp, Answering { tls: tls.clone(), ..inner });
+        let on_tcp = maybe(tcp, Answering { tls, ..inner });
         let on_metrics = maybe(metrics, Answering { routes: open, tls: None, stopping });
         let serving = async { tokio::join!(on_unix, on_tcp, on_metrics) };
         let stopped = async {
@@ -171,7 +175,6 @@ impl Listening {
         tokio::select! {
             _ = serving => {}
             () = stopped => {}
-            () = renew_on_hang_up(tls, &door) => {}
         }
         drop(guard);
         Ok(())
@@ -197,20 +200,15 @@ async fn maybe(listener: Option<TcpListener>, answering: Answering) {
     }
 }
 
-/// Never ends.
-async fn renew_on_hang_up(tls: Option<Arc<Tls>>, door: &Door) {
-    let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return std::future::pending().await };
-    while hang_up.recv().await.is_some() {
-        match tls.as_ref().map(|tls| tls.read_again()) {
-            Some(Ok(())) => tracing::info!("SIGHUP: the API's certificates were read again"),
-            Some(Err(why)) => tracing::error!("SIGHUP: the API's certificates stay as they were: {why}"),
-            None => {}
-        }
-        if let Err(why) = door.audit.reopen() {
-            tracing::error!("SIGHUP: the audit log goes on in the old file: {why}");
-        }
+fn renew(tls: Option<&Tls>, door: &Door) {
+    match tls.map(Tls::read_again) {
+        Some(Ok(())) => tracing::info!("the API's certificates were read again"),
+        Some(Err(why)) => tracing::error!("the API's certificates stay as they were: {why}"),
+        None => {}
     }
-    std::future::pending::<()>().await;
+    if let Err(why) = door.audit.reopen() {
+        tracing::error!("the audit log goes on in the old file: {why}");
+    }
 }
 
 fn bind_unix(entrance: &Entrance) -> Result<(UnixListener, SocketGuard), ServeError> {

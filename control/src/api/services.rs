@@ -3,32 +3,41 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
+use serde_json::Value;
 
 use super::App;
-use super::extract::{Body, ServiceId};
+use super::extract::{Asked, Body, ServiceId};
 use super::problem::{BadId, ChangeProblems, Exists, Missing, Rejection, WriteProblems};
-use crate::model::{Fault, Protocol, Service, ServiceKey, ServicePatch, ServiceSpec, Services};
+use super::write::{Conditions, NoQuery, Tagged, Write, WriteQuery};
+use crate::director::{Director, Resource};
+use crate::model::{Difference, Fault, Outcome, Protocol, Service, ServiceKey, ServicePatch, ServiceSpec, Services};
 
 /// All virtual services with their real servers, counters and rates.
 #[utoipa::path(get, path = "/services", tag = "services", responses((status = 200, body = Services)))]
-pub(super) async fn list(State(app): State<App>) -> Json<Services> {
-    Json(app.director.services())
+pub(super) async fn list(State(app): State<App>) -> Result<Tagged<Json<Services>>, Rejection> {
+    Tagged::new(&app.director, Resource::Document, || Ok(Json(app.director.services())))
+}
+
+fn tagged(director: &Director, key: ServiceKey) -> Result<Tagged<Json<Service>>, Rejection> {
+    Tagged::new(director, Resource::Service(key), || Ok(Json(director.service(key)?)))
 }
 
 /// Adds a virtual service (`ipvsadm -A`).
-#[utoipa::path(post, path = "/services", tag = "services", request_body = ServiceSpec, responses((status = 201, body = Service), Exists, WriteProblems))]
+#[utoipa::path(post, path = "/services", tag = "services", request_body = ServiceSpec, params(WriteQuery, Conditions),
+    responses((status = 200, description = "With `dry_run`", body = Difference), (status = 201, body = Service), Exists, WriteProblems))]
 pub(super) async fn create(
-    State(app): State<App>,
+    Write(director): Write,
     Body(spec): Body<ServiceSpec>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Service>), Rejection> {
-    let service = app.director.create_service(&spec).await?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/services/{}", service.id))], Json(service)))
+) -> Result<(StatusCode, [(HeaderName, String); 1], Tagged<Json<Service>>), Rejection> {
+    let id = director.create_service(&spec).await?.id;
+    Ok((StatusCode::CREATED, [(header::LOCATION, format!("/api/v1/services/{id}"))], tagged(&director, spec.key())?))
 }
 
 /// Removes every virtual service (`ipvsadm -C`).
-#[utoipa::path(delete, path = "/services", tag = "services", responses((status = 204), ChangeProblems))]
-pub(super) async fn delete_all(State(app): State<App>) -> Result<StatusCode, Rejection> {
-    app.director.delete_all_services().await?;
+#[utoipa::path(delete, path = "/services", tag = "services", params(WriteQuery, Conditions),
+    responses((status = 200, description = "With `dry_run`", body = Difference), (status = 204), ChangeProblems))]
+pub(super) async fn delete_all(Write(director): Write) -> Result<StatusCode, Rejection> {
+    director.delete_all_services().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -36,48 +45,49 @@ pub(super) async fn delete_all(State(app): State<App>) -> Result<StatusCode, Rej
 #[utoipa::path(get, path = "/services/{id}", tag = "services",
     params(("id" = String, Path, description = "Its natural key", example = "tcp:10.10.24.88:80")),
     responses((status = 200, body = Service), BadId, Missing))]
-pub(super) async fn read(State(app): State<App>, ServiceId(key): ServiceId) -> Result<Json<Service>, Rejection> {
-    Ok(Json(app.director.service(key)?))
+pub(super) async fn read(State(app): State<App>, ServiceId(key): ServiceId) -> Result<Tagged<Json<Service>>, Rejection> {
+    tagged(&app.director, key)
 }
 
 /// Adds a virtual service, or makes an existing one what the body says.
 #[utoipa::path(put, path = "/services/{id}", tag = "services", request_body = ServiceSpec,
-    params(("id" = String, Path, description = "Its natural key, as in the body", example = "tcp:10.10.24.88:80")),
-    responses((status = 200, description = "Replaced", body = Service), (status = 201, description = "Added", body = Service), WriteProblems))]
+    params(("id" = String, Path, description = "Its natural key, as in the body", example = "tcp:10.10.24.88:80"), WriteQuery, Conditions),
+    responses((status = 200, description = "Replaced", body = Outcome<Service>), (status = 201, description = "Added", body = Service), WriteProblems))]
 pub(super) async fn put(
-    State(app): State<App>,
+    Write(director): Write,
     ServiceId(key): ServiceId,
     Body(spec): Body<ServiceSpec>,
-) -> Result<(StatusCode, Json<Service>), Rejection> {
+) -> Result<(StatusCode, Tagged<Json<Service>>), Rejection> {
     check_key(key, &spec)?;
-    let (created, service) = app.director.put_service(&spec).await?;
-    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(service)))
+    let (created, _) = director.put_service(&spec).await?;
+    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, tagged(&director, key)?))
 }
 
-/// Changes parts of a virtual service (`ipvsadm -E`).
-#[utoipa::path(patch, path = "/services/{id}", tag = "services", request_body = ServicePatch,
-    params(("id" = String, Path, description = "Its natural key", example = "tcp:10.10.24.88:80")),
-    responses((status = 200, body = Service), Missing, WriteProblems))]
+/// Changes parts of a virtual service (`ipvsadm -E`): a JSON merge patch (RFC 7396).
+#[utoipa::path(patch, path = "/services/{id}", tag = "services", request_body(content((ServicePatch = "application/merge-patch+json"), (ServicePatch = "application/json"))),
+    params(("id" = String, Path, description = "Its natural key", example = "tcp:10.10.24.88:80"), WriteQuery, Conditions),
+    responses((status = 200, body = Outcome<Service>), Missing, WriteProblems))]
 pub(super) async fn patch(
-    State(app): State<App>,
+    Write(director): Write,
     ServiceId(key): ServiceId,
-    Body(patch): Body<ServicePatch>,
-) -> Result<Json<Service>, Rejection> {
-    Ok(Json(app.director.patch_service(key, &patch).await?))
+    Body(patch): Body<Value>,
+) -> Result<Tagged<Json<Service>>, Rejection> {
+    director.patch_service(key, &patch).await?;
+    tagged(&director, key)
 }
 
 /// Removes a virtual service with its real servers (`ipvsadm -D`).
 #[utoipa::path(delete, path = "/services/{id}", tag = "services",
-    params(("id" = String, Path, description = "Its natural key", example = "tcp:10.10.24.88:80")),
-    responses((status = 204), Missing, ChangeProblems))]
-pub(super) async fn delete(State(app): State<App>, ServiceId(key): ServiceId) -> Result<StatusCode, Rejection> {
-    app.director.delete_service(key).await?;
+    params(("id" = String, Path, description = "Its natural key", example = "tcp:10.10.24.88:80"), WriteQuery, Conditions),
+    responses((status = 200, description = "With `dry_run`", body = Difference), (status = 204), Missing, ChangeProblems))]
+pub(super) async fn delete(Write(director): Write, ServiceId(key): ServiceId) -> Result<StatusCode, Rejection> {
+    director.delete_service(key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Takes all counters as zero from now on (`ipvsadm -Z`).
-#[utoipa::path(post, path = "/services/zero", tag = "services", responses((status = 204)))]
-pub(super) async fn zero_all(State(app): State<App>) -> Result<StatusCode, Rejection> {
+#[utoipa::path(post, path = "/services/zero", tag = "services", responses((status = 204), BadId))]
+pub(super) async fn zero_all(State(app): State<App>, _: Asked<NoQuery>) -> Result<StatusCode, Rejection> {
     app.director.zero(None)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -86,7 +96,7 @@ pub(super) async fn zero_all(State(app): State<App>) -> Result<StatusCode, Rejec
 #[utoipa::path(post, path = "/services/{id}/zero", tag = "services",
     params(("id" = String, Path, description = "Its natural key", example = "tcp:10.10.24.88:80")),
     responses((status = 204), BadId, Missing))]
-pub(super) async fn zero(State(app): State<App>, ServiceId(key): ServiceId) -> Result<StatusCode, Rejection> {
+pub(super) async fn zero(State(app): State<App>, ServiceId(key): ServiceId, _: Asked<NoQuery>) -> Result<StatusCode, Rejection> {
     app.director.zero(Some(key))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,7 @@
 mod connections;
 mod events;
 mod marks;
+mod revisions;
 mod seen;
 
 use std::net::SocketAddr;
@@ -80,6 +81,7 @@ impl Api {
             ports: Arc::new(move || ports.clone()),
             neighbours: Arc::new(move || vec![neighbour.clone()]),
             missing: Arc::new(Vec::new),
+            ..Facts::default()
         };
         Self { router: router(rig.director.clone(), facts), rig }
     }

@@ -1,4 +1,4 @@
-//! The API's TLS: its certificate, and the authorities of its clients', read again on SIGHUP.
+//! The API's TLS: its certificate, and the authorities of its clients', read again on reload.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -8,8 +8,9 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 
 use super::App;
-use super::extract::RealServerId;
+use super::extract::{Asked, RealServerId};
 use super::problem::{BadId, ChangeProblems, Missing, Rejection};
+use super::write::NoQuery;
 use crate::model::{Problem, RealServer, Vip};
 
 /// The VIP that a path names.
@@ -36,7 +37,7 @@ pub(super) async fn list(State(app): State<App>) -> Json<Vec<Vip>> {
     params(("vip" = String, Path, description = "The VIP", example = "10.10.24.88")),
     responses((status = 200, body = Vip), ChangeProblems,
         (status = 404, description = "`no-such-vip`", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn take(State(app): State<App>, VipAddress(vip): VipAddress) -> Result<Json<Vip>, Rejection> {
+pub(super) async fn take(State(app): State<App>, VipAddress(vip): VipAddress, _: Asked<NoQuery>) -> Result<Json<Vip>, Rejection> {
     Ok(Json(app.director.take_vip(vip).await?))
 }
 
@@ -45,6 +46,10 @@ pub(super) async fn take(State(app): State<App>, VipAddress(vip): VipAddress) ->
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"),
         ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80")),
     responses((status = 200, body = RealServer), BadId, Missing, ChangeProblems))]
-pub(super) async fn release(State(app): State<App>, RealServerId(service, server): RealServerId) -> Result<Json<RealServer>, Rejection> {
+pub(super) async fn release(
+    State(app): State<App>,
+    RealServerId(service, server): RealServerId,
+    _: Asked<NoQuery>,
+) -> Result<Json<RealServer>, Rejection> {
     Ok(Json(app.director.release(service, server).await?))
 }

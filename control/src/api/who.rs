@@ -62,6 +62,19 @@ pub enum Who {
     Nobody,
 }
 
+impl Who {
+    /// A user of this machine. Only /etc/passwd is asked for the name, since other sources of names may hang.
+    pub(super) fn local(uid: u32) -> Self {
+        let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let user = text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        });
+        Self::Local { uid, user }
+    }
+}
+
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::changes::{Manner, Source};
 use super::client::reach::Reach;
 use super::connections::Filter;
 use super::events::Chosen;
@@ -40,7 +41,7 @@ pub enum Command {
     Check(ConfigFile),
     /// Write what ipvsadm, keepalived or ldirectord have as baton.toml, and name every line that is not in it
     #[command(
-        after_help = "Example:\n  ipvsadm -Sn | baton import --config /etc/baton/baton.toml - > new.toml\n  baton import /etc/keepalived/keepalived.conf > new.toml\n  baton import --from ldirectord /etc/ha.d/ldirectord.cf > new.toml\n\nExit code 0: all is carried over; 1: some lines are not, or not as they were; 2: nothing could be read."
+        after_help = "Example:\n  baton import /etc/keepalived/keepalived.conf > new.toml\n  ipvsadm -Sn | baton import --config /etc/baton/baton.toml - > new.toml\n  baton import --from ldirectord /etc/ha.d/ldirectord.cf > new.toml\n\nExit code 0: all is carried over; 1: some lines are not, or not as they were; 2: nothing could be read."
     )]
     Import(Import),
     /// ipvsadm's own command line
@@ -80,6 +81,51 @@ pub enum Command {
         after_help = "Example:\n  baton drain tcp:10.10.24.88:80 10.10.24.21 --deadline 300s --then reset --wait\n  baton drain tcp:10.10.24.88:80 10.10.24.21 --cancel"
     )]
     Drain(super::drain::Line),
+    /// Make the configuration what a file says, all or nothing; what is the same stays untouched
+    #[command(after_help = "Example:\n  baton apply -f baton.toml --dry-run\n  baton apply -f baton.toml")]
+    Apply {
+        /// What to apply.
+        #[command(flatten)]
+        source: Source,
+        /// Change nothing: show what would be
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show how the configuration differs from a file: exit code 0 when it does not, 1 when it does, 2 when that is not known
+    #[command(after_help = "Example:\n  baton diff -f /etc/baton/baton.toml\n  baton diff -f document.json -o json")]
+    Diff(Source),
+    /// Read baton.toml again, and apply what is different from when it was last applied
+    #[command(
+        after_help = "Example:\n  baton reload --dry-run\n  baton reload\n\nWhat was changed otherwise, and not in the file, stays. A difference in keys that are read at start only is refused with their names."
+    )]
+    Reload(Manner),
+    /// Show the last 50 changes: who, when, what; or the configuration as it was in one revision
+    #[command(after_help = "Example:\n  baton history\n  baton history 41 > document.json")]
+    History {
+        /// Print the configuration of this revision
+        #[arg(value_name = "REVISION")]
+        revision: Option<u64>,
+        /// How to show the changes
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Make the configuration what it was in an earlier revision
+    #[command(after_help = "Example:\n  baton rollback --dry-run\n  baton rollback 41")]
+    Rollback {
+        /// The revision; the kept one before the present one when not given
+        #[arg(value_name = "REVISION")]
+        revision: Option<u64>,
+        /// How.
+        #[command(flatten)]
+        manner: Manner,
+    },
+    /// List every error that the API and the commands know, by its stable name
+    #[command(after_help = "Example:\n  baton errors")]
+    Errors {
+        /// How to show them
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Take VIPs that other machines have
     #[command(after_help = "Example:\n  baton get vips\n  baton vips take 10.10.24.88")]
     Vips(Vips),
@@ -116,8 +162,8 @@ pub enum Command {
 /// A configuration file.
 #[derive(Args, Debug)]
 pub struct ConfigFile {
-    /// The configuration, baton.toml
-    #[arg(long, short, value_name = "FILE")]
+    /// The configuration
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/baton/baton.toml")]
     pub config: PathBuf,
 }
 

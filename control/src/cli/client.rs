@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::codes::Code;
 use crate::model::Problem;
 use reach::{Reach, Shown};
 
@@ -112,6 +113,25 @@ impl ClientError {
             Self::Refused(problem) => Some(problem.kind.rsplit('/').next().unwrap_or(&problem.kind)),
             _ => None,
         }
+    }
+}
+
+impl ClientError {
+    /// The message with the stable name, and with where in a document each fault is.
+    pub fn with_places(&self) -> String {
+        let Self::Refused(problem) = self else { return self.with_code() };
+        let faults: Vec<String> = problem.errors.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
+        if faults.is_empty() { self.with_code() } else { format!("{} [{}]", faults.join("\n"), self.code().unwrap_or_default()) }
+    }
+
+    /// The message, with the stable name of the error in brackets behind it.
+    pub fn with_code(&self) -> String {
+        let code = self.code().unwrap_or(match self {
+            Self::Unreachable { .. } => Code::Unreachable.as_str(),
+            Self::Silent { .. } => Code::NoAnswer.as_str(),
+            Self::NotUnderstood { .. } | Self::Refused(_) => Code::NotUnderstood.as_str(),
+        });
+        format!("{self} [{code}]")
     }
 }
 

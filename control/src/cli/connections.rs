@@ -4,6 +4,7 @@ use hyper::Method;
 
 use super::client::{Client, ClientError, encode};
 use super::console::Console;
+use crate::codes::Code;
 use crate::model::{Connections, Flushed};
 
 /// Which connection entries are meant; nothing given means all.
@@ -52,7 +53,10 @@ pub fn flush(client: &Client, filter: &Filter, yes: bool, console: &mut Console<
             Some(true) => {}
             Some(false) => return Ok(1),
             None => {
-                console.complain("every connection entry would end: say --yes, or which ones with --service, --client or --server");
+                console.complain(format_args!(
+                    "every connection entry would end: say --yes, or which ones with --service, --client or --server [{}]",
+                    Code::Usage
+                ));
                 return Ok(2);
             }
         }

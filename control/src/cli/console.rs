@@ -15,6 +15,7 @@ pub struct Console<'a> {
     interactive: bool,
     /// Standard output is a terminal.
     terminal: bool,
+    colours: bool,
     closed: bool,
     failure: Option<io::Error>,
 }
@@ -26,6 +27,7 @@ impl Console<'static> {
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
         console.terminal = io::stdout().is_terminal();
+        console.colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         console
     }
 }
@@ -39,6 +41,7 @@ impl<'a> Console<'a> {
             err: Box::new(err),
             interactive: false,
             terminal: false,
+            colours: false,
             closed: false,
             failure: None,
         }
@@ -72,6 +75,15 @@ impl<'a> Console<'a> {
     /// Takes away the line that [`Self::renew`] put.
     pub fn renewed(&mut self) {
         self.renew("");
+    }
+
+    /// Writes a line of output in a colour (a number of ECMA-48's SGR), where a terminal shows it and nobody set `NO_COLOR`.
+    pub fn coloured(&mut self, colour: &str, text: impl fmt::Display) {
+        if self.colours {
+            self.write(format_args!("\u{1b}[{colour}m{text}\u{1b}[0m\n"));
+        } else {
+            self.line(text);
+        }
     }
 
     /// Writes a line to standard error, after everything that was written before it.

@@ -5,6 +5,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::args::Cli;
+use crate::codes::Code;
 
 /// What the command line does not know: heading, then (tag, text) each.
 const MORE: &[(&str, &[(&str, &str)])] = &[
@@ -23,7 +24,8 @@ const MORE: &[(&str, &[(&str, &str)])] = &[
         "FILES",
         &[
             ("/etc/baton/baton.toml", "The configuration that the service starts with; see baton.toml(5)."),
-            ("/var/lib/baton/state.json", "Services and settings as they were changed last; five earlier versions beside it."),
+            ("/var/lib/baton/state.json", "Services and settings as they were changed last."),
+            ("/var/lib/baton/state.json.history", "The last 50 versions of it, by revision; see \"baton history\" and \"baton rollback\"."),
             ("/run/baton/baton.sock", "The API. Whoever may open it may change everything: root, and members of the group baton."),
             ("/usr/libexec/baton", "ipvsadm, ipvsadm-save and ipvsadm-restore as links to this program, which then is them."),
         ],
@@ -31,9 +33,9 @@ const MORE: &[(&str, &[(&str, &str)])] = &[
     (
         "EXIT STATUS",
         &[
-            ("0", "It was done; the director ended on SIGTERM or SIGINT."),
-            ("1", "It failed, and standard error says why."),
-            ("2", "The command line is wrong."),
+            ("0", "It was done; the director ended on SIGTERM or SIGINT; \"baton diff\" found no difference."),
+            ("1", "It failed, and standard error says why; \"baton diff\" found a difference."),
+            ("2", "The command line is wrong; \"baton diff\" failed."),
             ("255", "As ipvsadm ends when it fails."),
         ],
     ),
@@ -67,6 +69,20 @@ pub(super) fn page() -> std::io::Result<String> {
             roff.text([roman(*text)]);
         }
     }
+    roff.control("SH", ["ERRORS"]);
+    roff.text([roman(
+        "Each error has a name that stays: in \"type\" of the API's answers, and in brackets behind the messages of commands.",
+    )]);
+    for code in Code::ALL {
+        roff.control("TP", []);
+        let status = if code.status() == 0 { String::new() } else { format!(" ({})", code.status()) };
+        roff.text([bold(code.as_str()), roman(status)]);
+        roff.text([roman(code.meaning())]);
+    }
+    roff.control("SH", ["SIGNALS"]);
+    roff.control("TP", []);
+    roff.text([bold("SIGHUP")]);
+    roff.text([roman("As \"baton reload\"; the log says what it changed, or why it was refused.")]);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([bold("baton.toml"), roman("(5), "), bold("ipvsadm"), roman("(8), "), bold("systemctl"), roman("(1)")]);
     roff.to_writer(&mut out)?;
@@ -118,6 +134,14 @@ mod tests {
             assert!(page.contains(text), "{text} is missing:\n{page}");
         }
         assert_eq!(page.matches("\n\\fB\\-\\-api").count(), 1, "options of all commands stand once:\n{page}");
+    }
+
+    #[test]
+    fn page_has_every_error() {
+        let page = page().unwrap().replace("\\-", "-");
+        for code in Code::ALL {
+            assert!(page.contains(code.as_str()), "{code} is missing:\n{page}");
+        }
     }
 
     #[test]

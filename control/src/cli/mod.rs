@@ -5,6 +5,7 @@ pub mod console;
 pub mod ipvsadm;
 
 pub mod args;
+pub mod changes;
 pub mod connections;
 pub mod doctor;
 pub mod drain;
@@ -33,6 +34,8 @@ use client::{Client, ClientError};
 use console::Console;
 use ipvsadm::Program;
 
+use crate::codes::Code;
+
 /// Runs the program with the process's own arguments: `baton`, or one of ipvsadm's programs when called by that name.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -41,7 +44,7 @@ pub fn main() -> ExitCode {
     match console.finish() {
         None => code,
         Some(error) => {
-            console.complain(format_args!("cannot write: {error}"));
+            console.complain(format_args!("cannot write: {error} [{}]", Code::CannotWrite));
             if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
         }
     }
@@ -65,7 +68,7 @@ pub fn dispatch(arguments: &[OsString], console: &mut Console<'_>) -> ExitCode {
         Ok(Cli { command: Command::Check(file), .. }) => crate::config::check(&file.config),
         Ok(cli) => carry_out(cli, console).into(),
         Err(error) if error.use_stderr() => {
-            console.complain(error.to_string().trim_end());
+            console.complain(format_args!("{} [{}]", error.to_string().trim_end(), Code::Usage));
             2.into()
         }
         Err(error) => {
@@ -114,6 +117,17 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
         }),
         Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
         Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
+        Command::Apply { source, dry_run } => with(api, console, |client, console| Ok(changes::apply(client, &source, dry_run, console))),
+        Command::Diff(source) => with(api, console, |client, console| Ok(changes::diff(client, &source, console))),
+        Command::Rollback { revision, manner } => {
+            with(api, console, |client, console| changes::rollback(client, revision, &manner, console))
+        }
+        Command::Reload(manner) => with(api, console, |client, console| changes::reload(client, &manner, console)),
+        Command::History { revision, output } => with(api, console, |client, console| changes::history(client, revision, output, console)),
+        Command::Errors { output } => {
+            changes::errors(output, console);
+            0
+        }
         Command::Vips(line) => with(api, console, |client, _| match &line.action {
             VipsAction::Take { vip } => vips::take(client, *vip),
         }),
@@ -153,12 +167,12 @@ fn with(reach: &Reach, console: &mut Console<'_>, run: impl FnOnce(&Client, &mut
     let client = match Client::new(reach) {
         Ok(client) => client,
         Err(error) => {
-            console.complain(format_args!("cannot start: {error}"));
+            console.complain(format_args!("cannot start: {error} [{}]", Code::CannotStart));
             return 1;
         }
     };
     run(&client, console).unwrap_or_else(|error| {
-        console.complain(error);
+        console.complain(error.with_code());
         1
     })
 }

@@ -6,13 +6,14 @@ use serde_json::{Map, Value};
 use super::client::{Client, ClientError};
 use super::console::Console;
 use super::get::{Output, json, table};
+use crate::codes::Code;
 use crate::model::Settings;
 
 /// Shows all settings, or those of `names`; the exit code.
 pub fn get(client: &Client, names: &[String], output: Output, console: &mut Console<'_>) -> Result<u8, ClientError> {
     let all: Map<String, Value> = client.get("settings")?;
     if let Some(unknown) = names.iter().find(|name| !all.contains_key(*name)) {
-        console.complain(unknown_setting(unknown, all.keys()));
+        console.complain(format_args!("{} [{}]", unknown_setting(unknown, all.keys()), Code::Usage));
         return Ok(2);
     }
     show(all.into_iter().filter(|(name, _)| names.is_empty() || names.contains(name)).collect(), output, console);
@@ -27,7 +28,7 @@ pub fn set(client: &Client, changes: &[String], console: &mut Console<'_>) -> Re
             Ok(0)
         }
         Err(text) => {
-            console.complain(text);
+            console.complain(format_args!("{text} [{}]", Code::Usage));
             Ok(2)
         }
     }

@@ -11,6 +11,7 @@ mod health;
 mod marks;
 mod ports;
 mod reader;
+mod restart;
 mod sections;
 mod services;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use toml::de::DeTable;
 pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use health::Checks;
+pub use restart::needs_restart;
 pub use values::{ByteSize, Device};
 pub use watch::Watch;
 

@@ -16,6 +16,7 @@ use super::neighbours::{Hop, Neighbours};
 use super::places::Places;
 use super::records::{Accepted, ServerFields, ServerKey, ServerRecord, ServiceFields, ServiceRecord};
 use super::routes::hop_for;
+use super::snapshot::Change;
 use super::vips::Vips;
 use super::{Limits, Link, marks};
 use crate::model::{MarkRule, Method, ServiceKey, Settings, What};
@@ -24,7 +25,7 @@ use crate::model::{MarkRule, Method, ServiceKey, Settings, What};
 const GATEWAY: u32 = u32::MAX;
 
 /// What a change touched since it was last taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each says of one part of a batch whether it is sent")]
 pub(super) struct Touched {
     pub(super) services: BTreeSet<u32>,
@@ -38,12 +39,16 @@ pub(super) struct Touched {
     pub(super) routes: bool,
     /// Something that the document shows: the revision grows.
     pub(super) document: bool,
+    /// Services that the document shows otherwise than before.
+    pub(super) rewritten_services: BTreeSet<u32>,
+    /// Real servers that the document shows otherwise than before.
+    pub(super) rewritten_servers: BTreeSet<u32>,
     /// Real servers that were added or must be asked for their MAC: whoever changed them waits a moment for it.
     pub(super) awaited: Vec<u32>,
 }
 
-/// The desired state.
-#[derive(Debug)]
+/// The desired state. A copy is as good as the original until either is given to workers.
+#[derive(Clone, Debug)]
 pub(super) struct Desired {
     pub(super) links: Arc<[Link]>,
     pub(super) workers: usize,
@@ -66,6 +71,10 @@ pub(super) struct Desired {
     pub(super) neighbours: Neighbours,
     pub(super) settings: Settings,
     marks: Vec<MarkRule>,
+    /// The revision in which the settings last became others.
+    pub(super) settings_changed: u64,
+    /// The revision in which the mark rules last became others.
+    pub(super) marks_changed: u64,
     pub(super) touched: Touched,
     /// What is to be told of as an event, with its reason.
     pub(super) happened: Vec<(What, String)>,
@@ -97,6 +106,8 @@ impl Desired {
             neighbours: Neighbours::new(own, limits.real_servers as usize + 65_536),
             settings: Settings::default(),
             marks: Vec::new(),
+            settings_changed: 0,
+            marks_changed: 0,
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             happened: Vec::new(),
             ramping: BTreeSet::new(),
@@ -137,8 +148,7 @@ impl Desired {
         if key.mark().is_none() && count(&mut self.vips, key.address) {
             self.touched.vips.insert(key.address);
         }
-        self.touched.services.insert(id);
-        self.touched.document = true;
+        self.rewritten(id);
         self.list_changed(id);
         Some(id)
     }
@@ -175,8 +185,7 @@ impl Desired {
         if another {
             self.list_changed(id);
         }
-        self.touched.services.insert(id);
-        self.touched.document = true;
+        self.rewritten(id);
     }
 
     /// Makes `wanted` the service's real servers, in this order; `false` when no place is free for one of them.
@@ -202,7 +211,7 @@ impl Desired {
         }
         if edited || members != old {
             self.list_changed(id);
-            self.touched.document = true;
+            self.rewritten(id);
         }
         if let Some(record) = self.services.get_mut(id) {
             record.members = members;
@@ -238,16 +247,19 @@ impl Desired {
             record.members.push(server);
         }
         self.list_changed(service);
-        self.touched.document = true;
+        self.rewritten(service);
         true
     }
 
     /// Sets a real server's fields. The scheduler notices even if they are what they were, as it does in the kernel (`ipvsadm -e`).
     pub(super) fn edit_server(&mut self, server: u32, fields: ServerFields) {
         let service = self.servers.get(server).map(|r| r.service);
-        self.touched.document |= self.edit_fields(server, fields);
+        let edited = self.edit_fields(server, fields);
         if let Some(service) = service {
             self.list_changed(service);
+            if edited {
+                self.rewritten(service);
+            }
         }
     }
 
@@ -258,7 +270,7 @@ impl Desired {
         }
         self.server_leaves(server);
         self.list_changed(service);
-        self.touched.document = true;
+        self.rewritten(service);
     }
 
     pub(super) fn set_settings(&mut self, settings: Settings) {
@@ -293,11 +305,11 @@ impl Desired {
         self.touched.document = true;
     }
 
-    /// Puts the services into the order of `keys`, all of which are present.
-    pub(super) fn reorder(&mut self, keys: impl Iterator<Item = ServiceKey>) {
+    /// Puts the services into the order of `keys`, all of which are present; whether that is another.
+    pub(super) fn reorder(&mut self, keys: impl Iterator<Item = ServiceKey>) -> bool {
         let ids: Vec<u32> = keys.filter_map(|k| self.services.find(&k)).collect();
         if self.order.values().eq(ids.iter()) {
-            return;
+            return false;
         }
         self.order.clear();
         for id in ids {
@@ -308,6 +320,7 @@ impl Desired {
             }
         }
         self.touched.document = true;
+        true
     }
 
     /// Notes what the kernel told about a neighbour.
@@ -343,6 +356,7 @@ impl Desired {
         record.dismissed = None;
         count(&mut self.addresses, key.address);
         self.touched.servers.insert(server);
+        self.touched.rewritten_servers.insert(server);
         self.touched.awaited.push(server);
         self.find_next_hop(server);
         self.find_gateways(method);
@@ -370,6 +384,7 @@ impl Desired {
         }
         let (other_mac, method) = (old.mac != record.fields.mac, record.fields.method);
         self.touched.servers.insert(server);
+        self.touched.rewritten_servers.insert(server);
         self.find_gateways(method);
         if other_mac {
             if old.mac.is_none() {
@@ -429,6 +444,33 @@ impl Desired {
             record.next_hop = next_hop;
             self.touched.servers.insert(server);
             self.touched.services.insert(record.service);
+        }
+    }
+
+    /// The document shows the service otherwise than before.
+    fn rewritten(&mut self, service: u32) {
+        self.touched.rewritten_services.insert(service);
+        self.touched.services.insert(service);
+        self.touched.document = true;
+    }
+
+    /// Notes that what `change` rewrote is as it is since `revision`.
+    pub(super) fn stamp(&mut self, change: &Change, revision: u64) {
+        for id in &change.rewritten_services {
+            if let Some(record) = self.services.get_mut(*id) {
+                record.changed = revision;
+            }
+        }
+        for id in &change.rewritten_servers {
+            if let Some(record) = self.servers.get_mut(*id) {
+                record.changed = revision;
+            }
+        }
+        if change.settings.is_some() {
+            self.settings_changed = revision;
+        }
+        if change.marks.is_some() {
+            self.marks_changed = revision;
         }
     }
 

@@ -33,7 +33,7 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 const SAMPLES: usize = 30;
 
 /// A drain of one real server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Draining {
     spec: DrainSpec,
     since: SystemTime,
@@ -152,7 +152,7 @@ fn write(path: &Path, kept: &[Kept]) -> io::Result<()> {
 impl Director {
     /// Begins a drain, or gives the one that is under way another deadline or end.
     pub async fn drain(&self, service: ServiceKey, server: SocketAddr, spec: DrainSpec) -> Result<Drain, Error> {
-        let committed = self.change(|inner| {
+        let committed = self.act(|inner| {
             let id = inner.member(service, server)?;
             let mut found = Findings::default();
             if spec.deadline.0 > LONGEST {
@@ -176,7 +176,7 @@ impl Director {
 
     /// Ends a drain: the real server gets new connections again, as its weight says.
     pub async fn cancel_drain(&self, service: ServiceKey, server: SocketAddr) -> Result<(), Error> {
-        let committed = self.change(|inner| {
+        let committed = self.act(|inner| {
             let id = inner.member(service, server)?;
             let record = inner.desired.servers.get_mut(id).filter(|record| record.drain.is_some());
             record.ok_or(Error::NoDrain(service, server))?.drain = None;
@@ -221,7 +221,7 @@ impl Director {
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
-        Err(Error::NotKept(format!("the drain is in force but would be forgotten by a restart: {failed}")))
+        Err(Error::DrainNotStored(format!("the drain is in force but would be forgotten by a restart: {failed}")))
     }
 
     fn drains_to_keep(&self) -> Vec<Kept> {

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Fault, ServiceKey};
+use super::Resource;
+use crate::model::{Difference, Fault, ServiceKey};
 
-/// Why a request was refused, or what is left to happen of one that was accepted.
+/// Why a request was refused, what is left to happen of one that was accepted, or what one would do that was only tried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The document breaks a rule; every fault is named.
@@ -27,7 +28,31 @@ pub enum Error {
     NoDrain(ServiceKey, SocketAddr),
     /// A drain is in force and would be forgotten by a restart.
     #[error("{0}")]
-    NotKept(String),
+    DrainNotStored(String),
+    /// Nothing was changed: a condition on the resource's state is not met.
+    #[error("{}", not_as_asked(*resource, *now, *asked))]
+    NotAsAsked {
+        /// The resource.
+        resource: Resource,
+        /// The revision in which it last became another; `None` when there is no such resource.
+        now: Option<u64>,
+        /// The revision that was asked for, where one was.
+        asked: Option<u64>,
+    },
+    /// Nothing was changed, and nothing was to be: this is what would have been.
+    #[error("nothing was changed: it was only asked what would be")]
+    DryRun(Box<Difference>),
+    /// There is no such revision in the history.
+    #[error("{}", not_kept(*revision, kept))]
+    NotKept {
+        /// The revision that was asked for; `None` for the one before the present one.
+        revision: Option<u64>,
+        /// Those that there are.
+        kept: Vec<u64>,
+    },
+    /// The history could not be read.
+    #[error("the history could not be read: {0}")]
+    Unread(String),
     /// There is no such VIP.
     #[error("no virtual service and no mark rule has the VIP {0}")]
     NoSuchVip(IpAddr),
@@ -45,6 +70,24 @@ pub enum Error {
         /// What failed.
         cause: String,
     },
+}
+
+fn not_as_asked(resource: Resource, now: Option<u64>, asked: Option<u64>) -> String {
+    let now = match now {
+        Some(revision) => format!("{resource} is as it is since revision {revision}"),
+        None => format!("{resource} is not there"),
+    };
+    match asked {
+        Some(asked) => format!("{now}, and it was to be as in revision {asked}: read it again"),
+        None => format!("{now}, and it was to be otherwise"),
+    }
+}
+
+fn not_kept(revision: Option<u64>, kept: &[u64]) -> String {
+    let which = revision.map_or_else(|| "a revision before the present one".to_owned(), |revision| format!("revision {revision}"));
+    let kept: Vec<String> = kept.iter().map(u64::to_string).collect();
+    let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(", ") };
+    format!("{which} is not in the history: there is {kept}")
 }
 
 fn summary(faults: &[Fault]) -> String {

@@ -52,9 +52,7 @@ pub struct Observation {
 impl Director {
     /// The whole configuration. Cost: a copy of it.
     pub fn document(&self) -> Document {
-        let inner = self.lock();
-        let services = inner.desired.order.values().filter_map(|id| inner.service_spec(*id)).collect();
-        Document { revision: inner.revision, settings: inner.desired.settings, marks: inner.desired.marks().to_vec(), services }
+        self.lock().document()
     }
 
     /// All virtual services as they are.
@@ -114,6 +112,11 @@ impl Director {
 }
 
 impl Inner {
+    pub(super) fn document(&self) -> Document {
+        let services = self.desired.order.values().filter_map(|id| self.service_spec(*id)).collect();
+        Document { revision: self.revision, settings: self.desired.settings, marks: self.desired.marks().to_vec(), services }
+    }
+
     pub(super) fn service_spec(&self, id: u32) -> Option<ServiceSpec> {
         let place = self.desired.services.place(id)?;
         let members = place.record.members.iter().filter_map(|m| self.desired.servers.place(*m));

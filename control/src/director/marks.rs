@@ -10,7 +10,7 @@ use super::desired::Desired;
 use super::snapshot::protocol_for_workers;
 use super::validate::{Findings, Surroundings, unfit_vip};
 use super::writes::Present;
-use super::{Director, Error};
+use super::{Director, Error, Resource};
 use crate::model::{MarkRule, MarkRules, Network, Protocol};
 
 /// The most mark rules: a worker goes through them for the first packet of every connection.
@@ -27,12 +27,12 @@ impl Director {
 
     /// Makes these all mark rules there are. Connections stay where they are: only first packets are looked at.
     pub async fn put_marks(&self, rules: &MarkRules) -> Result<MarkRules, Error> {
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Marks, |inner| {
             let mut found = Findings::default();
             check_marks(&rules.marks, &Present::with_new_vips(inner), &mut found);
             found.into_result()?;
             inner.desired.set_marks(&rules.marks);
-            Ok(())
+            Ok("mark rules changed".to_owned())
         })?;
         self.settle(committed).await?;
         Ok(self.marks())
@@ -40,7 +40,7 @@ impl Director {
 
     /// Adds a mark rule behind all others.
     pub async fn add_mark(&self, rule: &MarkRule) -> Result<MarkRules, Error> {
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Marks, |inner| {
             let mut found = Findings::default();
             check_mark(rule, "", &Present::with_new_vips(inner), &mut found);
             let mut rules = inner.desired.marks().to_vec();
@@ -48,7 +48,7 @@ impl Director {
             check_count("", rules.len(), &mut found);
             found.into_result()?;
             inner.desired.set_marks(&rules);
-            Ok(())
+            Ok(format!("a rule for mark {} added", rule.mark))
         })?;
         self.settle(committed).await?;
         Ok(self.marks())

@@ -11,7 +11,7 @@ pub(super) const ESTIMATE_EVERY: u64 = 2;
 ///
 /// The estimator is IPVS's: every 2 seconds `average += (rate - average) / 4`, in fixed point, connections and packets in
 /// 1/1024, bytes in 1/32, rounded when read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Meter {
     baseline: TrafficSum,
     last: TrafficSum,

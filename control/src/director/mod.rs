@@ -6,11 +6,14 @@
 
 mod connections;
 mod desired;
+mod difference;
+mod disk;
 mod drains;
 mod error;
 mod health;
 mod health_rules;
 mod hints;
+mod history;
 mod listing;
 pub mod mac;
 mod marks;
@@ -28,15 +31,16 @@ mod settle;
 mod slow_start;
 mod snapshot;
 mod store;
+mod terms;
 mod validate;
 mod vips;
 mod workers;
 mod writes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dataplane::command::ControlEnd;
 use dataplane::settings::Settings;
@@ -48,13 +52,14 @@ pub use error::Error;
 pub use health::{Subject, WantedCheck};
 pub use listing::{Observation, ServerSample, ServiceSample};
 pub use marks::{MAX_MARKS, MAX_RANGES};
-pub use store::{EARLIER_VERSIONS, Store, StoreError};
+pub use store::{Store, StoreError, VERSIONS, Version};
+pub use terms::{Actor, Condition, Resource, Tag, Terms};
 pub use validate::{MAX_TIMEOUT, MAX_WEIGHT, validate};
 pub use vips::WatchRules;
 
 use crate::events::Events;
 use crate::health::Pace;
-use crate::model::{Document, What};
+use crate::model::{Change, Document};
 use desired::Desired;
 use drains::DrainFile;
 use outbox::Outbox;
@@ -104,9 +109,10 @@ const BEAT: Duration = Duration::from_millis(500);
 /// The longest pause between two looks at the replies of workers that have something to answer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// The desired state, the workers that run it, and the file that keeps it; cheap to clone, all clones are one.
+/// The desired state, the workers that run it, and the file that keeps it; cheap to clone, all clones are one, but for the terms
+/// that the writes of each keep.
 #[derive(Clone)]
-pub struct Director(Arc<Shared>);
+pub struct Director(Arc<Shared>, Terms);
 
 struct Shared {
     /// Held for moments only, never across an await.
@@ -114,6 +120,8 @@ struct Shared {
     links: Arc<[Link]>,
     limits: Limits,
     base: Settings,
+    /// Differs from run to run.
+    run: u32,
     wanted: watch::Sender<Wanted>,
     /// Changes whenever a worker has applied something or a MAC became known.
     progress: watch::Sender<()>,
@@ -134,6 +142,10 @@ struct Inner {
     revision: u64,
     /// Real servers that are to be checked at once.
     hinted: Vec<Subject>,
+    /// The last changes, oldest first: at most [`VERSIONS`].
+    history: VecDeque<Change>,
+    /// What of baton.toml can change while the director runs, as it was applied last.
+    file: Option<Arc<Document>>,
 }
 
 /// What a request changed.
@@ -160,32 +172,41 @@ impl Director {
             outboxes: workers.into_iter().map(|end| Outbox::new(end, limits.connections)).collect(),
             revision: 0,
             hinted: Vec::new(),
+            history: VecDeque::new(),
+            file: None,
         };
-        let director = Self(Arc::new(Shared {
-            inner: Mutex::new(inner),
-            links,
-            limits,
-            base,
-            wanted: watch::Sender::default(),
-            progress: watch::Sender::default(),
-            checks: watch::Sender::default(),
-            wake: Notify::new(),
-            drains: DrainFile::beside(store.as_ref().map(Store::path)),
-            persistence: Persistence::new(store),
-            events: Events::default(),
-            pace: Arc::default(),
-        }));
+        let director = Self(
+            Arc::new(Shared {
+                inner: Mutex::new(inner),
+                links,
+                limits,
+                base,
+                run: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos()),
+                wanted: watch::Sender::default(),
+                progress: watch::Sender::default(),
+                checks: watch::Sender::default(),
+                wake: Notify::new(),
+                drains: DrainFile::beside(store.as_ref().map(Store::path)),
+                persistence: Persistence::new(store),
+                events: Events::default(),
+                pace: Arc::default(),
+            }),
+            Terms::default(),
+        );
         director.commit(&mut director.lock());
         director
     }
 
-    /// Takes over a document at start, from the state file or from baton.toml, with its revision; does not wait for the workers.
-    pub fn restore(&self, document: &Document) -> Result<(), Error> {
+    /// Takes over a version at start, from the state file or from baton.toml, with its revision; does not wait for the workers.
+    pub fn restore(&self, version: &Version) -> Result<(), Error> {
+        let document = &version.document;
         validate::check_document(document, &self.0.links).into_result()?;
         let mut inner = self.lock();
         inner.check_document_room(document)?;
         inner.replace_all(document);
         inner.revision = document.revision;
+        inner.history = version.history.iter().cloned().collect();
+        inner.file = version.file.clone().map(Arc::new);
         inner.desired.touched.document = false;
         self.commit(&mut inner);
         drop(inner);
@@ -262,10 +283,8 @@ impl Director {
         let Some(change) = change else {
             return Committed { number: inner.desired.next_change - 1, revision: inner.revision, awaited: Vec::new(), probed: Vec::new() };
         };
-        if change.document {
-            inner.revision += 1;
-            self.0.events.raise(What::ConfigurationChanged { revision: inner.revision }, "a request changed it");
-        }
+        inner.revision += u64::from(change.document);
+        inner.desired.stamp(&change, inner.revision);
         for outbox in &mut inner.outboxes {
             outbox.add(&change, inner.revision);
             outbox.pump();

@@ -10,7 +10,7 @@ pub(super) use crate::model::moment::utc;
 /// A neighbour: the port that it is on and its address.
 pub(super) type Hop = (u16, IpAddr);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     mac: Option<[u8; 6]>,
     /// A MAC that was told and cannot be used, and why.
@@ -23,7 +23,7 @@ struct Known {
 ///
 /// What is no longer asked for is kept too: a real server that is removed and added again within a moment must not wait
 /// for news that nobody has. Beyond the capacity, those are forgotten.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Neighbours {
     known: HashMap<Hop, Known>,
     own: Vec<[u8; 6]>,

@@ -16,14 +16,15 @@ const DISK: Duration = Duration::from_secs(5);
 /// The state file and the last revision that is in it.
 #[derive(Debug)]
 pub(super) struct Persistence {
+    pub(super) store: Option<Arc<Store>>,
     /// Held by whoever writes the file, until the disk has answered, even if the request that began it is gone.
-    store: Option<Arc<Mutex<Store>>>,
+    turn: Arc<Mutex<()>>,
     stored: Arc<AtomicU64>,
 }
 
 impl Persistence {
     pub(super) fn new(store: Option<Store>) -> Self {
-        Self { store: store.map(|s| Arc::new(Mutex::new(s))), stored: Arc::default() }
+        Self { store: store.map(Arc::new), turn: Arc::default(), stored: Arc::default() }
     }
 
     pub(super) fn set_stored(&self, revision: u64) {
@@ -48,8 +49,8 @@ impl Director {
             return Ok(());
         }
         let write = async {
-            let guard = Arc::clone(store).lock_owned().await;
-            if self.0.persistence.has(revision) { Ok(()) } else { self.write_newest(guard).await }
+            let guard = Arc::clone(&self.0.persistence.turn).lock_owned().await;
+            if self.0.persistence.has(revision) { Ok(()) } else { self.write_newest(Arc::clone(store), guard).await }
         };
         let outcome = timeout(DISK, write).await.unwrap_or_else(|_| Err(format!("the disk has not answered for {} s", DISK.as_secs())));
         outcome.map_err(|cause| Error::NotStored { revision, cause })
@@ -61,21 +62,23 @@ impl Director {
         if self.is_stored() {
             return;
         }
-        if let Ok(guard) = Arc::clone(store).try_lock_owned() {
-            let director = self.clone();
-            tokio::spawn(async move { director.write_newest(guard).await });
+        if let Ok(guard) = Arc::clone(&self.0.persistence.turn).try_lock_owned() {
+            let (director, store) = (self.clone(), Arc::clone(store));
+            tokio::spawn(async move { director.write_newest(store, guard).await });
         }
     }
 
-    async fn write_newest(&self, guard: OwnedMutexGuard<Store>) -> Result<(), String> {
+    async fn write_newest(&self, store: Arc<Store>, turn: OwnedMutexGuard<()>) -> Result<(), String> {
         let director = self.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let document = director.document();
-            let outcome = guard.write(&document).map_err(|e| e.to_string());
+            let version = director.version();
+            let document = &version.document;
+            let outcome = store.write(&version).map_err(|e| e.to_string());
             match &outcome {
                 Ok(()) => director.0.persistence.set_stored(document.revision),
                 Err(cause) => tracing::error!(revision = document.revision, %cause, "the state file could not be written"),
             }
+            drop(turn);
             outcome
         });
         written.await.unwrap_or_else(|e: JoinError| Err(e.to_string()))

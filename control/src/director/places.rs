@@ -16,7 +16,7 @@ pub(super) enum Presence {
 }
 
 /// What is at a place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place<K, R> {
     pub(super) key: K,
     pub(super) presence: Presence,
@@ -26,7 +26,7 @@ pub(super) struct Place<K, R> {
 /// A bounded set of numbered places, each held by one key for as long as anything may refer to it.
 ///
 /// Every operation costs a hash look-up and a walk down a tree of the places that are not present.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Places<K, R> {
     held: Vec<Place<K, R>>,
     by_key: HashMap<K, u32>,

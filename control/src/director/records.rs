@@ -34,6 +34,11 @@ impl ServerKey {
         Self { service, address: spec.address, port: spec.port.unwrap_or(service.port) }
     }
 
+    /// `real server ... added`, for the history.
+    pub(super) fn in_words(&self, what: &str) -> String {
+        format!("real server {} of virtual service {} {what}", self.socket(), self.service)
+    }
+
     pub(super) fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
@@ -66,11 +71,13 @@ impl ServiceFields {
 }
 
 /// A virtual service; its key is kept with its place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ServiceRecord {
     pub(super) fields: ServiceFields,
     /// Its rank among the services, in the order in which they were added.
     pub(super) order: u64,
+    /// The revision in which the document last showed it, or one of its real servers, otherwise than before.
+    pub(super) changed: u64,
     /// When it was added, as a rank among all additions; another each time.
     pub(super) added: u64,
     /// Differs from every earlier value whenever a scheduler must notice a change; never used twice.
@@ -94,6 +101,7 @@ impl ServiceRecord {
         Self {
             fields: ServiceFields::default(),
             order: 0,
+            changed: 0,
             added: 0,
             list_revision: 0,
             members: Vec::new(),
@@ -120,16 +128,20 @@ pub(super) struct ServerFields {
 }
 
 /// A real server; its key is kept with its place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ServerRecord {
     /// Its service's place.
     pub(super) service: u32,
+    /// The revision in which the document last showed it otherwise than before.
+    pub(super) changed: u64,
     /// Which addition of the service it belongs to: it keeps its counters when it is removed and added again, but not when the
     /// service is, as in the kernel.
     pub(super) service_added: u64,
     pub(super) fields: ServerFields,
     /// The last weight that it had and that was not 0, since it was added (IPVS: `last_weight`).
     pub(super) last_weight: u32,
+    /// It is overloaded no more; workers are told when the change is given to them.
+    pub(super) relieved: bool,
     /// The port that its frames leave by and the address that is asked for its MAC.
     pub(super) hop: Hop,
     pub(super) next_hop: Option<NextHop>,
@@ -159,17 +171,17 @@ impl ServerRecord {
             self.last_weight = self.fields.weight;
         }
         let upper = self.fields.thresholds.upper;
-        if upper == 0 || upper > old.thresholds.upper {
-            self.stats.set_overloaded(false);
-        }
+        self.relieved |= upper == 0 || upper > old.thresholds.upper;
         old
     }
 
     pub(super) fn new(service: u32, fields: ServerFields, hop: Hop, workers: usize) -> Self {
         Self {
             service,
+            changed: 0,
             service_added: 0,
             last_weight: fields.weight,
+            relieved: false,
             fields,
             hop,
             next_hop: None,

@@ -7,21 +7,32 @@ use super::{Error, Inner};
 use crate::model::{Document, Fault, ServiceKey, ServiceSpec};
 
 impl Inner {
-    /// Makes the desired state what `document`, which is valid and has room, says; what is the same is not touched.
-    pub(super) fn replace_all(&mut self, document: &Document) {
+    /// Makes the desired state what `document`, which is valid and has room, says; what is the same is not touched. In words, what
+    /// that changed.
+    pub(super) fn replace_all(&mut self, document: &Document) -> String {
         let desired = &mut self.desired;
+        let (settings, marks) = (desired.settings != document.settings, desired.marks() != document.marks);
         desired.set_settings(document.settings);
         desired.set_marks(&document.marks);
         let keys: HashSet<ServiceKey> = document.services.iter().map(ServiceSpec::key).collect();
         let gone: Vec<u32> =
             desired.order.values().copied().filter(|id| desired.services.place(*id).is_some_and(|p| !keys.contains(&p.key))).collect();
+        let (removed, before) = (gone.len(), desired.order.len());
         for id in gone {
             desired.remove_service(id);
         }
         for spec in &document.services {
             desired.put_service(&Accepted::new(spec));
         }
-        desired.reorder(document.services.iter().map(ServiceSpec::key));
+        let added = desired.order.len() + removed - before;
+        let changed = desired.touched.rewritten_services.len().saturating_sub(added);
+        let reordered = desired.reorder(document.services.iter().map(ServiceSpec::key));
+        let counted = [(added, "added"), (removed, "removed"), (changed, "changed")];
+        let services = counted.iter().filter(|(count, _)| *count > 0);
+        let services = services.map(|(count, what)| format!("{count} {} {what}", if *count == 1 { "service" } else { "services" }));
+        let others = [(reordered, "services in another order"), (settings, "settings changed"), (marks, "mark rules changed")];
+        let words: Vec<String> = services.chain(others.iter().filter(|(is, _)| *is).map(|(_, what)| (*what).to_owned())).collect();
+        if words.is_empty() { "nothing changed".to_owned() } else { words.join(", ") }
     }
 
     pub(super) fn check_document_room(&self, document: &Document) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! From the desired state to what the workers get: immutable snapshots of what a change touched.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -52,6 +52,10 @@ pub(super) struct Change {
     pub(super) hops: Vec<(Hop, bool)>,
     /// The document changed.
     pub(super) document: bool,
+    /// Services that it shows otherwise than before.
+    pub(super) rewritten_services: BTreeSet<u32>,
+    /// Real servers that it shows otherwise than before.
+    pub(super) rewritten_servers: BTreeSet<u32>,
     /// Real servers whose MACs are waited for.
     pub(super) awaited: Vec<u32>,
 }
@@ -64,7 +68,14 @@ impl Desired {
         for service in self.touched.services.iter().copied().collect::<Vec<_>>() {
             self.judge(service);
         }
-        let Touched { services, servers, vips, hops, marks, settings, routes, document, awaited } = std::mem::take(&mut self.touched);
+        let Touched { services, servers, vips, hops, marks, settings, routes, document, rewritten_services, rewritten_servers, awaited } =
+            std::mem::take(&mut self.touched);
+        for id in &servers {
+            if let Some(record) = self.servers.get_mut(*id).filter(|record| record.relieved) {
+                record.relieved = false;
+                record.stats.set_overloaded(false);
+            }
+        }
         let first = self.next_change == 1;
         self.follow_vips(&vips);
         if services.is_empty()
@@ -86,6 +97,8 @@ impl Desired {
             vips: vips.into_iter().map(|vip| self.vip_change(vip)).collect(),
             hops: hops.into_iter().map(|h| (h, self.hops.contains_key(&h))).collect(),
             document,
+            rewritten_services,
+            rewritten_servers,
             awaited,
         };
         self.next_change += 1;

@@ -1,14 +1,21 @@
-//! The state file: what was set over the API, kept so that a crash at any point leaves the old or the new whole.
+//! The state file and its history: what was set over the API, kept so that a crash at any point leaves the old or the new whole.
+//!
+//! Every version is written once, to `state.json.new`; it gets a second name in the folder `state.json.history` and then takes the
+//! place of `state.json`. So a version is never copied, and no step touches a file that another name still shows.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::model::Document;
+use serde::Serialize;
+use serde_json::Value;
 
-/// How many earlier versions are kept: `state.json.1` (the last before the present one) to `state.json.5`.
-pub const EARLIER_VERSIONS: u32 = 5;
+use super::disk::{Disk, FileSystem};
+use crate::model::moment::utc;
+use crate::model::{Change, Document};
+
+/// How many versions the history has.
+pub const VERSIONS: usize = 50;
 
 /// Why the state file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +23,7 @@ pub enum StoreError {
     /// The system refused.
     #[error("{call} {}: {cause}", path.display())]
     Io {
-        /// What was tried: `write`, `sync`, `rename` ...
+        /// What was tried: `write`, `rename` ...
         call: &'static str,
         /// On which file.
         path: PathBuf,
@@ -24,49 +31,88 @@ pub enum StoreError {
         cause: io::Error,
     },
     /// The file is there and is not a whole document.
-    #[error("{} is not a whole state document: {cause}; earlier versions are {}.1 to .5", path.display(), path.display())]
+    #[error("{} is not a whole state document: {cause}", path.display())]
     Corrupt {
-        /// The state file.
+        /// The file.
         path: PathBuf,
         /// What the parser said, with line and column.
         cause: serde_json::Error,
     },
 }
 
-/// The points between which a crash may fall, in their order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
-    /// Before anything is touched.
-    Start,
-    /// Half of the new document is in the temporary file.
-    HalfWritten,
-    /// All of it is, perhaps only in memory.
-    Written,
-    /// All of it is on the disk.
-    Synced,
-    /// Earlier versions have moved up by one.
-    Shifted,
-    /// The present version also stands as `.1`.
-    Kept,
-    /// The new version has taken the file's name.
-    Renamed,
+/// What a state file holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Version {
+    /// The configuration.
+    pub document: Document,
+    /// The changes that led to it, oldest first: the last [`VERSIONS`].
+    pub history: Vec<Change>,
+    /// What of baton.toml can change while the director runs, as it was when it was last applied: the next reload applies what is
+    /// different from it.
+    pub file: Option<Document>,
 }
 
-/// The state file and its earlier versions.
+impl Version {
+    /// What a director begins with that has no state file: what baton.toml says, and a history that tells so.
+    pub fn beginning(document: Document, what: &str) -> Self {
+        let change = Change { revision: document.revision, at: utc(SystemTime::now()), by: "baton.toml".to_owned(), what: what.to_owned() };
+        Self { history: vec![change], file: Some(document.clone()), document }
+    }
+
+    /// The same as a new revision.
+    fn put_back(&self, revision: u64) -> Self {
+        let what = format!("state file of revision {} put back", self.document.revision);
+        let mut version = self.clone();
+        version.document.revision = revision;
+        version.history.push(Change { revision, at: utc(SystemTime::now()), by: "baton".to_owned(), what });
+        version
+    }
+
+    /// The bytes of the state file: the document's own fields, `history` and `file`.
+    fn render(&self) -> serde_json::Result<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            #[serde(flatten)]
+            document: &'a Document,
+            history: &'a [Change],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            file: Option<&'a Document>,
+        }
+        let mut bytes = serde_json::to_vec_pretty(&Written { document: &self.document, history: &self.history, file: self.file.as_ref() })?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads what [`Version::render`] wrote, or a document alone.
+    fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        let mut value: Value = serde_json::from_slice(bytes)?;
+        let mut take = |key: &str| value.as_object_mut().and_then(|fields| fields.remove(key));
+        let (history, file) = (take("history"), take("file"));
+        Ok(Self {
+            document: serde_json::from_value(value)?,
+            history: history.map_or_else(|| Ok(Vec::new()), serde_json::from_value)?,
+            file: file.map(serde_json::from_value).transpose()?,
+        })
+    }
+}
+
+/// The state file and its history.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    disk: Box<dyn Disk>,
 }
 
 impl Store {
     /// The store at `path`; makes the folder it lies in when that is missing.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let store = Self { path: path.into() };
-        fs::create_dir_all(store.folder()).map_err(|cause| StoreError::Io {
-            call: "make folder",
-            path: store.folder().to_owned(),
-            cause,
-        })?;
+        Self::on(Box::new(FileSystem), path.into())
+    }
+
+    fn on(disk: Box<dyn Disk>, path: PathBuf) -> Result<Self, StoreError> {
+        let store = Self { path, disk };
+        let history = store.history();
+        store.disk.make_folder(&history).map_err(fail("make folder", &history))?;
         Ok(store)
     }
 
@@ -75,82 +121,111 @@ impl Store {
         &self.path
     }
 
-    /// Reads the document; `None` when there is no state file yet.
-    pub fn load(&self) -> Result<Option<Document>, StoreError> {
-        match fs::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|cause| StoreError::Corrupt { path: self.path.clone(), cause }),
+    /// The folder of the versions.
+    pub fn history(&self) -> PathBuf {
+        self.beside("history")
+    }
+
+    /// Reads the present version; `None` when there is no state file yet.
+    pub fn load(&self) -> Result<Option<Version>, StoreError> {
+        self.load_from(&self.path)
+    }
+
+    /// Reads the version that led to `revision`; `None` when it was not kept.
+    pub fn read(&self, revision: u64) -> Result<Option<Version>, StoreError> {
+        self.load_from(&self.numbered(revision))
+    }
+
+    fn load_from(&self, path: &Path) -> Result<Option<Version>, StoreError> {
+        match self.disk.read(path) {
+            Ok(bytes) => Version::parse(&bytes).map(Some).map_err(|cause| StoreError::Corrupt { path: path.to_owned(), cause }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err(StoreError::Io { call: "read", path: self.path.clone(), cause }),
+            Err(cause) => Err(fail("read", path)(cause)),
         }
     }
 
-    /// Replaces the document: when this returns without an error, it is on the disk.
-    ///
-    /// Blocks for two fsyncs: not for a thread that must not wait.
-    pub fn write(&self, document: &Document) -> Result<(), StoreError> {
-        self.write_in_steps(document, &mut |_| Ok(()))
+    /// The revisions whose versions were kept, in their order.
+    pub fn kept(&self) -> Vec<u64> {
+        let names = self.disk.list(&self.history()).unwrap_or_default();
+        let mut kept: Vec<u64> = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
+        kept.sort_unstable();
+        kept
     }
 
-    fn write_in_steps(&self, document: &Document, reached: &mut dyn FnMut(Step) -> io::Result<()>) -> Result<(), StoreError> {
-        let fail = |call: &'static str, path: &Path| {
-            let path = path.to_owned();
-            move |cause: io::Error| StoreError::Io { call, path, cause }
-        };
-        let fresh = self.numbered("new");
-        let mut bytes = serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(fail("write", &fresh))?;
-        bytes.push(b'\n');
-        let mut at = |step| reached(step).map_err(fail("write", &self.path));
-
-        at(Step::Start)?;
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh).map_err(fail("create", &fresh))?;
-        let (half, rest) = bytes.split_at(bytes.len() / 2);
-        file.write_all(half).map_err(fail("write", &fresh))?;
-        at(Step::HalfWritten)?;
-        file.write_all(rest).map_err(fail("write", &fresh))?;
-        at(Step::Written)?;
-        file.sync_all().map_err(fail("sync", &fresh))?;
-        at(Step::Synced)?;
-        self.shift().map_err(fail("rename", &self.path))?;
-        at(Step::Shifted)?;
-        self.keep_present().map_err(fail("link", &self.path))?;
-        at(Step::Kept)?;
-        fs::rename(&fresh, &self.path).map_err(fail("rename", &fresh))?;
-        at(Step::Renamed)?;
-        File::open(self.folder()).and_then(|folder| folder.sync_all()).map_err(fail("sync", self.folder()))
-    }
-
-    /// Moves `.4` to `.5`, then `.3` to `.4`, and so on, so that `.1` is free for the present version.
-    ///
-    /// If a crash has left it free, or already with the present version, nothing moves: no version is lost to crashes.
-    fn shift(&self) -> io::Result<()> {
-        match fs::metadata(self.numbered(1)) {
-            Ok(kept) if !self.is_present(&kept) => {}
-            _ => return Ok(()),
-        }
-        for number in (1..EARLIER_VERSIONS).rev() {
-            match fs::rename(self.numbered(number), self.numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+    /// Makes the history and the version that the director begins with fit each other: it is kept, and one that a crash kept from
+    /// coming into force is not. One that was put back by hand, behind others, becomes a revision after them.
+    pub fn begin_with(&self, version: &mut Version) -> Result<(), StoreError> {
+        let revision = version.document.revision;
+        let later: Vec<u64> = self.kept().into_iter().filter(|kept| *kept > revision).collect();
+        match later.as_slice() {
+            [] => {}
+            [unfinished] => self.remove(&self.numbered(*unfinished))?,
+            [.., newest] => {
+                let same = |kept: &Version| Document { revision, ..kept.document.clone() } == version.document;
+                *version = match self.read(*newest)? {
+                    Some(kept) if same(&kept) => kept,
+                    _ => version.put_back(newest + 1),
+                };
             }
+        }
+        let revision = version.document.revision;
+        let known = self.read(revision).is_ok_and(|kept| kept.is_some_and(|kept| kept.document == version.document));
+        if known {
+            return Ok(());
+        }
+        let fresh = self.write_fresh(version)?;
+        self.keep(&fresh, revision, version)?;
+        self.remove(&fresh)
+    }
+
+    /// Replaces the present version: when this returns without an error, the new one is on the disk and in the history.
+    ///
+    /// Blocks for three syncs: not for a thread that must not wait.
+    pub fn write(&self, version: &Version) -> Result<(), StoreError> {
+        let fresh = self.write_fresh(version)?;
+        self.keep(&fresh, version.document.revision, version)?;
+        self.disk.rename(&fresh, &self.path).map_err(fail("rename", &fresh))?;
+        self.disk.sync_folder(self.folder()).map_err(fail("sync", self.folder()))?;
+        let kept = self.kept();
+        for old in kept.iter().take(kept.len().saturating_sub(VERSIONS)) {
+            self.remove(&self.numbered(*old))?;
         }
         Ok(())
     }
 
-    /// Gives the present file a second name, so that its own name is never without a file; copies where links do not exist.
-    fn keep_present(&self) -> io::Result<()> {
-        let kept = self.numbered(1);
-        match fs::hard_link(&self.path, &kept) {
-            Ok(()) => Ok(()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Ok(()),
-            Err(_) => fs::copy(&self.path, &kept).map(|_| ()),
+    fn write_fresh(&self, version: &Version) -> Result<PathBuf, StoreError> {
+        let fresh = self.beside("new");
+        let bytes = version.render().map_err(io::Error::from).map_err(fail("write", &fresh))?;
+        // Never filled again: what a crash left may have a name in the history, too.
+        self.remove(&fresh)?;
+        self.disk.write(&fresh, &bytes).map_err(fail("write", &fresh))?;
+        Ok(fresh)
+    }
+
+    /// Gives a version its name in the history; a copy where the file system has no links.
+    fn keep(&self, fresh: &Path, revision: u64, version: &Version) -> Result<(), StoreError> {
+        let kept = self.numbered(revision);
+        self.remove(&kept)?;
+        if self.disk.link(fresh, &kept).is_err() {
+            let bytes = version.render().map_err(io::Error::from).map_err(fail("write", &kept))?;
+            self.disk.write(&kept, &bytes).map_err(fail("write", &kept))?;
+        }
+        let history = self.history();
+        self.disk.sync_folder(&history).map_err(fail("sync", &history))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail("remove", path)(error)),
+            _ => Ok(()),
         }
     }
 
-    fn is_present(&self, other: &fs::Metadata) -> bool {
-        fs::metadata(&self.path).is_ok_and(|present| (present.dev(), present.ino()) == (other.dev(), other.ino()))
+    fn numbered(&self, revision: u64) -> PathBuf {
+        self.history().join(format!("{revision}.json"))
     }
 
-    fn numbered(&self, suffix: impl std::fmt::Display) -> PathBuf {
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".{suffix}"));
         name.into()
@@ -164,5 +239,11 @@ impl Store {
     }
 }
 
+fn fail(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |cause| StoreError::Io { call, path: path.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod crashes;
 #[cfg(test)]
 mod tests;

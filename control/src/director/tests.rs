@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::scripted::{LIMITS, Rig, ScriptedWorker, document, server, service};
 use super::*;
-use crate::model::{RealServerPatch, RealServerState, ServiceKey, ServicePatch, Settings as DocumentSettings};
+use crate::model::{RealServerState, ServiceKey, Settings as DocumentSettings};
 
 const WEB: &str = "tcp:10.10.24.88:80";
 pub(super) const MAC_21: [u8; 6] = [2, 0, 0, 0, 0, 0x15];
@@ -99,7 +99,7 @@ async fn a_mac_does_not_disturb_the_list_and_an_edit_does() {
     assert_eq!(with_mac.revision, before.revision);
     assert_eq!(rig.workers[0].real_server("10.10.24.21").unwrap().next_hop.unwrap().mac, MAC_21);
 
-    let weight = |weight| RealServerPatch { weight: Some(weight), ..RealServerPatch::default() };
+    let weight = |weight: u32| json!({ "weight": weight });
     rig.director.patch_real_server(web(), socket("10.10.24.21:80"), &weight(5)).await.unwrap();
     let edited = rig.workers[0].only_service();
     assert_ne!(edited.revision, with_mac.revision);
@@ -114,10 +114,10 @@ async fn the_scheduler_starts_anew_only_when_it_is_another() {
     let rig = Rig::new(1);
     rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
     let before = rig.workers[0].only_service().revision;
-    let to = |scheduler| ServicePatch { scheduler: Some(scheduler), ..ServicePatch::default() };
-    rig.director.patch_service(web(), &to(crate::model::Scheduler::Rr)).await.unwrap();
+    let to = |scheduler: &str| json!({ "scheduler": scheduler });
+    rig.director.patch_service(web(), &to("rr")).await.unwrap();
     assert_eq!(rig.workers[0].only_service().revision, before);
-    rig.director.patch_service(web(), &to(crate::model::Scheduler::Wrr)).await.unwrap();
+    rig.director.patch_service(web(), &to("wrr")).await.unwrap();
     assert_ne!(rig.workers[0].only_service().revision, before);
 }
 
@@ -397,7 +397,7 @@ async fn what_was_answered_is_in_the_state_file_and_restored_from_it() {
     let open = || Store::open(folder.path().join("state.json")).unwrap();
     let rig = Rig::with(1, 8, LIMITS, Some(open()));
     rig.director.create_service(&web_spec(&json!([near(21)]))).await.unwrap();
-    assert_eq!(open().load().unwrap(), Some(rig.director.document()));
+    assert_eq!(open().load().unwrap().unwrap().document, rig.director.document());
     rig.director.edit_settings(|s| s.sloppy_tcp = 1).await.unwrap();
     let before = rig.director.document();
     drop(rig);
@@ -408,7 +408,7 @@ async fn what_was_answered_is_in_the_state_file_and_restored_from_it() {
     until("the workers", || rig.workers[0].tables().services.len() == 1).await;
     assert!(rig.director.is_stored());
     rig.director.delete_all_services().await.unwrap();
-    assert_eq!(open().load().unwrap().unwrap().revision, 3);
+    assert_eq!(open().load().unwrap().unwrap().document.revision, 3);
 }
 
 #[tokio::test]
@@ -423,7 +423,7 @@ async fn a_change_that_cannot_be_stored_is_in_force_and_stored_later() {
     assert!(!rig.director.is_stored() && rig.director.service(web()).is_ok());
     std::fs::remove_dir(&obstacle).unwrap();
     until("another try", || rig.director.is_stored()).await;
-    assert_eq!(Store::open(&path).unwrap().load().unwrap().unwrap().services.len(), 1);
+    assert_eq!(Store::open(&path).unwrap().load().unwrap().unwrap().document.services.len(), 1);
 }
 
 #[tokio::test]
@@ -442,7 +442,7 @@ async fn many_changes_at_once_are_all_stored_with_fewer_writes() {
     for write in writes {
         write.await.unwrap().unwrap();
     }
-    let stored = Store::open(&path).unwrap().load().unwrap().unwrap();
+    let stored = Store::open(&path).unwrap().load().unwrap().unwrap().document;
     assert_eq!((stored.revision, stored.services.len()), (40, 40));
 }
 

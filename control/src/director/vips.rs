@@ -39,7 +39,7 @@ impl Default for WatchRules {
 }
 
 /// A machine that speaks for a VIP.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Heard {
     since: SystemTime,
     last: SystemTime,
@@ -72,7 +72,7 @@ impl Quarantine {
 }
 
 /// All VIPs and who else speaks for them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Vips {
     rules: WatchRules,
     states: HashMap<IpAddr, VipState>,
@@ -132,7 +132,7 @@ impl Director {
 
     /// Takes a VIP although another machine has it.
     pub async fn take_vip(&self, vip: IpAddr) -> Result<Vip, Error> {
-        let committed = self.change(|inner| {
+        let committed = self.act(|inner| {
             if !inner.desired.vips.contains_key(&vip) {
                 return Err(Error::NoSuchVip(vip));
             }
@@ -146,7 +146,7 @@ impl Director {
     /// Lets a real server out of quarantine, until it has been quiet and is heard again.
     pub async fn release(&self, service: ServiceKey, server: SocketAddr) -> Result<RealServer, Error> {
         let key = ServerKey { service, address: server.ip(), port: server.port() };
-        let committed = self.change(|inner| {
+        let committed = self.act(|inner| {
             let id = inner.find_service(service)?;
             let id = inner.find_member(id, &key).ok_or(Error::NoSuchRealServer(service, server))?;
             inner.desired.release(id);

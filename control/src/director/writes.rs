@@ -2,22 +2,27 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::Serialize;
+use serde_json::Value;
+
+use super::difference::difference;
 use super::health_rules::check_server_health;
 use super::listing::server_spec;
 use super::records::{Accepted, ServerKey, ServiceFields, fields, sorry_spec};
 use super::validate::{At, Findings, Surroundings, check_document, check_server, check_service, check_settings};
-use super::{Committed, Director, Error, Inner, Link};
-use crate::model::{Document, RealServer, RealServerPatch, RealServerSpec, Service, ServiceKey, ServicePatch, ServiceSpec, Settings};
+use super::{Committed, Director, Error, Inner, Link, Resource};
+use crate::model::{Document, Fault, Method, RealServer, RealServerSpec, Service, ServiceKey, ServiceSpec, Settings, What, patched};
 
 impl Director {
     /// Adds a virtual service with its real servers (`ipvsadm -A`).
     pub async fn create_service(&self, spec: &ServiceSpec) -> Result<Service, Error> {
         let key = spec.key();
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Document, |inner| {
             if inner.desired.services.find(&key).is_some() {
                 return Err(Error::ServiceExists(key));
             }
-            inner.put_service(spec)
+            inner.put_service(spec)?;
+            Ok(format!("virtual service {key} added"))
         })?;
         self.settle(committed).await?;
         self.service(key)
@@ -26,32 +31,36 @@ impl Director {
     /// Adds a virtual service or makes an existing one what `spec` says; whether it was added.
     pub async fn put_service(&self, spec: &ServiceSpec) -> Result<(bool, Service), Error> {
         let mut created = false;
-        let committed = self.change(|inner| {
-            created = inner.desired.services.find(&spec.key()).is_none();
-            inner.put_service(spec)
+        let key = spec.key();
+        let committed = self.change(Resource::Service(key), |inner| {
+            created = inner.desired.services.find(&key).is_none();
+            inner.put_service(spec)?;
+            Ok(format!("virtual service {key} {}", if created { "added" } else { "changed" }))
         })?;
         self.settle(committed).await?;
-        Ok((created, self.service(spec.key())?))
+        Ok((created, self.service(key)?))
     }
 
-    /// Changes a virtual service's own settings (`ipvsadm -E`).
-    pub async fn patch_service(&self, key: ServiceKey, patch: &ServicePatch) -> Result<Service, Error> {
-        let committed = self.change(|inner| {
+    /// Changes parts of a virtual service (`ipvsadm -E`) by a JSON merge patch (RFC 7396). Another scheduler begins without flags, where
+    /// the patch gives none.
+    pub async fn patch_service(&self, key: ServiceKey, patch: &impl Serialize) -> Result<Service, Error> {
+        let patch = &serde_json::to_value(patch).unwrap_or_default();
+        let committed = self.change(Resource::Service(key), |inner| {
             let id = inner.find_service(key)?;
-            let mut spec = inner.service_spec(id).ok_or(Error::NoSuchService(key))?;
-            patch.apply(&mut spec);
-            if patch.health.is_none() {
-                // Nothing else of a service bears on its real servers, which were judged when they came.
-                spec.real_servers.clear();
+            let old = inner.service_spec(id).ok_or(Error::NoSuchService(key))?;
+            let mut spec = patched(&old, patch).map_err(|fault| Error::Invalid(vec![fault]))?;
+            if spec.key() != key {
+                return Err(Error::Invalid(other_key(patch, &["protocol", "address", "port", "mark", "family"], &key.to_string())));
             }
-            let mut found = Findings::default();
-            check_service(&spec, At::default(), &Present { inner, new: false }, &mut found);
-            found.into_result()?;
-            let sorry = sorry_spec(&spec).map(|sorry| (ServerKey::new(key, &sorry), fields(&sorry)));
-            inner.check_room(&[], &sorry.iter().map(|(key, _)| *key).collect::<Vec<_>>())?;
-            inner.desired.edit_service(id, ServiceFields::of(&spec));
-            inner.desired.put_sorry(id, sorry.as_ref());
-            Ok(())
+            if spec.scheduler != old.scheduler && patch.get("flags").is_none() {
+                spec.flags.clear();
+            }
+            if spec.real_servers == old.real_servers {
+                inner.edit_service(id, spec, patch.get("health").is_some())?;
+            } else {
+                inner.put_service(&spec)?;
+            }
+            Ok(format!("virtual service {key} changed"))
         })?;
         self.settle(committed).await?;
         self.service(key)
@@ -59,21 +68,21 @@ impl Director {
 
     /// Removes a virtual service with its real servers (`ipvsadm -D`).
     pub async fn delete_service(&self, key: ServiceKey) -> Result<(), Error> {
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Service(key), |inner| {
             let id = inner.find_service(key)?;
             inner.desired.remove_service(id);
-            Ok(())
+            Ok(format!("virtual service {key} removed"))
         })?;
         self.settle(committed).await
     }
 
     /// Removes every virtual service (`ipvsadm -C`).
     pub async fn delete_all_services(&self) -> Result<(), Error> {
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Document, |inner| {
             for id in inner.desired.order.values().copied().collect::<Vec<_>>() {
                 inner.desired.remove_service(id);
             }
-            Ok(())
+            Ok("all virtual services removed".to_owned())
         })?;
         self.settle(committed).await
     }
@@ -81,12 +90,13 @@ impl Director {
     /// Adds a real server (`ipvsadm -a`).
     pub async fn create_real_server(&self, service: ServiceKey, spec: &RealServerSpec) -> Result<RealServer, Error> {
         let key = ServerKey::new(service, spec);
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Service(service), |inner| {
             let id = inner.find_service(service)?;
             if inner.desired.servers.find(&key).is_some() {
                 return Err(Error::RealServerExists(service, key.socket()));
             }
-            inner.put_real_server(id, key, spec)
+            inner.put_real_server(id, key, spec)?;
+            Ok(key.in_words("added"))
         })?;
         self.settle(committed).await?;
         self.real_server(service, key.socket())
@@ -96,25 +106,34 @@ impl Director {
     pub async fn put_real_server(&self, service: ServiceKey, spec: &RealServerSpec) -> Result<(bool, RealServer), Error> {
         let key = ServerKey::new(service, spec);
         let mut created = false;
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::RealServer(service, key.socket()), |inner| {
             let id = inner.find_service(service)?;
             created = inner.desired.servers.find(&key).is_none();
-            inner.put_real_server(id, key, spec)
+            inner.put_real_server(id, key, spec)?;
+            Ok(key.in_words(if created { "added" } else { "changed" }))
         })?;
         self.settle(committed).await?;
         Ok((created, self.real_server(service, key.socket())?))
     }
 
-    /// Changes parts of a real server (`ipvsadm -e`).
-    pub async fn patch_real_server(&self, service: ServiceKey, server: SocketAddr, patch: &RealServerPatch) -> Result<RealServer, Error> {
+    /// Changes parts of a real server (`ipvsadm -e`) by a JSON merge patch (RFC 7396). A method other than `tunnel` has no tunnel, where
+    /// the patch gives none.
+    pub async fn patch_real_server(&self, service: ServiceKey, server: SocketAddr, patch: &impl Serialize) -> Result<RealServer, Error> {
+        let patch = &serde_json::to_value(patch).unwrap_or_default();
         let key = ServerKey { service, address: server.ip(), port: server.port() };
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::RealServer(service, server), |inner| {
             let id = inner.find_service(service)?;
             let place = inner.find_member(id, &key).and_then(|s| inner.desired.servers.get(s));
             let old = place.ok_or(Error::NoSuchRealServer(service, server))?.fields.clone();
-            let mut spec = server_spec(&key, &old);
-            patch.apply(&mut spec);
-            inner.put_real_server(id, key, &spec)
+            let mut spec = patched(&server_spec(&key, &old), patch).map_err(|fault| Error::Invalid(vec![fault]))?;
+            if ServerKey::new(service, &spec) != key {
+                return Err(Error::Invalid(other_key(patch, &["address", "port"], &server.to_string())));
+            }
+            if spec.method != Method::Tunnel && patch.get("tunnel").is_none() {
+                spec.tunnel = None;
+            }
+            inner.put_real_server(id, key, &spec)?;
+            Ok(key.in_words("changed"))
         })?;
         self.settle(committed).await?;
         self.real_server(service, server)
@@ -123,11 +142,11 @@ impl Director {
     /// Removes a real server (`ipvsadm -d`); its connections stay until they end.
     pub async fn delete_real_server(&self, service: ServiceKey, server: SocketAddr) -> Result<(), Error> {
         let key = ServerKey { service, address: server.ip(), port: server.port() };
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::RealServer(service, server), |inner| {
             let id = inner.find_service(service)?;
             let id = inner.find_member(id, &key).ok_or(Error::NoSuchRealServer(service, server))?;
             inner.desired.remove_server(id);
-            Ok(())
+            Ok(key.in_words("removed"))
         })?;
         self.settle(committed).await
     }
@@ -137,10 +156,9 @@ impl Director {
     /// What is the same in both stays untouched: connections, counters and the schedulers' positions.
     pub async fn put_document(&self, document: &Document) -> Result<Document, Error> {
         check_document(document, &self.0.links).into_result()?;
-        let committed = self.change(|inner| {
+        let committed = self.change(Resource::Document, |inner| {
             inner.check_document_room(document)?;
-            inner.replace_all(document);
-            Ok(())
+            Ok(inner.replace_all(document))
         })?;
         self.settle(committed).await?;
         Ok(self.document())
@@ -151,16 +169,31 @@ impl Director {
         self.lock().desired.settings
     }
 
+    /// Changes some settings by a JSON merge patch (RFC 7396).
+    pub async fn patch_settings(&self, patch: &Value) -> Result<Settings, Error> {
+        let edit =
+            |settings: &mut Settings| patched(settings, patch).map(|new| *settings = new).map_err(|fault| Error::Invalid(vec![fault]));
+        self.try_edit_settings(edit).await
+    }
+
     /// Changes the settings by `edit`.
     pub async fn edit_settings(&self, edit: impl FnOnce(&mut Settings)) -> Result<Settings, Error> {
-        let committed = self.change(|inner| {
+        self.try_edit_settings(|settings| {
+            edit(settings);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn try_edit_settings(&self, edit: impl FnOnce(&mut Settings) -> Result<(), Error>) -> Result<Settings, Error> {
+        let committed = self.change(Resource::Settings, |inner| {
             let mut settings = inner.desired.settings;
-            edit(&mut settings);
+            edit(&mut settings)?;
             let mut found = Findings::default();
             check_settings(&settings, "", &mut found);
             found.into_result()?;
             inner.desired.set_settings(settings);
-            Ok(())
+            Ok("settings changed".to_owned())
         })?;
         self.settle(committed).await?;
         Ok(self.settings())
@@ -185,11 +218,36 @@ impl Director {
         Ok(())
     }
 
-    /// Makes a change and gives it to the workers; an error means that nothing was changed.
-    pub(super) fn change(&self, make: impl FnOnce(&mut Inner) -> Result<(), Error>) -> Result<Committed, Error> {
+    /// Does what the document does not show, and gives it to the workers; an error means that nothing was done.
+    pub(super) fn act(&self, make: impl FnOnce(&mut Inner) -> Result<(), Error>) -> Result<Committed, Error> {
         let mut inner = self.lock();
         make(&mut inner)?;
         Ok(self.commit(&mut inner))
+    }
+
+    /// Makes a change of `resource` and gives it to the workers; an error means that nothing was changed. `make` says in words what
+    /// it did.
+    ///
+    /// A dry run makes it of a copy. Cost of that: the whole desired state.
+    pub(super) fn change(&self, resource: Resource, make: impl FnOnce(&mut Inner) -> Result<String, Error>) -> Result<Committed, Error> {
+        let mut inner = self.lock();
+        self.check_condition(&inner, resource)?;
+        if self.1.dry_run {
+            let mut copy = inner.copy();
+            drop(inner);
+            let before = copy.document();
+            make(&mut copy)?;
+            return Err(Error::DryRun(Box::new(difference(&before, &copy.document()))));
+        }
+        let what = make(&mut inner)?;
+        let before = inner.revision;
+        let committed = self.commit(&mut inner);
+        if committed.revision > before {
+            let reason = format!("{}: {what}", self.1.actor);
+            self.0.events.raise(What::ConfigurationChanged { revision: committed.revision }, reason);
+            inner.note(committed.revision, &self.1.actor, what);
+        }
+        Ok(committed)
     }
 }
 
@@ -232,6 +290,22 @@ impl Inner {
         self.desired.servers.find(key).filter(|id| Some(*id) != sorry)
     }
 
+    /// Changes a service's own settings; its real servers, which were judged when they came, are judged again only if other checks may
+    /// not fit them.
+    fn edit_service(&mut self, id: u32, mut spec: ServiceSpec, other_checks: bool) -> Result<(), Error> {
+        if !other_checks {
+            spec.real_servers.clear();
+        }
+        let mut found = Findings::default();
+        check_service(&spec, At::default(), &Present { inner: self, new: false }, &mut found);
+        found.into_result()?;
+        let sorry = sorry_spec(&spec).map(|sorry| (ServerKey::new(spec.key(), &sorry), fields(&sorry)));
+        self.check_room(&[], &sorry.iter().map(|(key, _)| *key).collect::<Vec<_>>())?;
+        self.desired.edit_service(id, ServiceFields::of(&spec));
+        self.desired.put_sorry(id, sorry.as_ref());
+        Ok(())
+    }
+
     fn put_service(&mut self, spec: &ServiceSpec) -> Result<(), Error> {
         let known = self.desired.services.find(&spec.key()).is_some();
         let mut found = Findings::default();
@@ -262,4 +336,11 @@ impl Inner {
         self.desired.add_server(service, key, fields(spec));
         Ok(())
     }
+}
+
+/// The fields of a patch that would make its resource another one.
+fn other_key(patch: &Value, key: &[&str], id: &str) -> Vec<Fault> {
+    let given = key.iter().filter(|field| patch.get(*field).is_some());
+    let detail = format!("it is part of the id {id}, which stays: add another one and remove this one");
+    given.map(|field| Fault { pointer: format!("/{field}"), detail: detail.clone() }).collect()
 }

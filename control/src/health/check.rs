@@ -176,7 +176,9 @@ impl fmt::Display for Check {
         let kind = self.what.kind();
         match &self.what {
             What::Arp => return write!(f, "arp of {}", self.way.target().ip()),
-            What::Exec(program) => return write!(f, "exec of {} for {}", program.command.join(" "), self.way.target()),
+            What::Exec(program) => {
+                return write!(f, "exec of {} for {}", program.command.first().map_or("", String::as_str), self.way.target());
+            }
             _ => {}
         }
         let way = if matches!(self.way, Way::Direct(_)) { "directly" } else { "on the clients' path" };

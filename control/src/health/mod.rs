@@ -125,3 +125,6 @@ fn tell(director: &Director, check: &Check, subjects: &[Subject], verdict: &Verd
     let reason = verdict.as_ref().err().map(ToString::to_string);
     director.set_health(subjects, check, reason.as_deref(), SystemTime::now());
 }
+
+#[cfg(test)]
+mod many_tests;

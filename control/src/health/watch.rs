@@ -55,11 +55,10 @@ pub(super) async fn run(check: Arc<Check>, gear: Gear, mut report: impl FnMut(Ve
         }
         count += 1;
         let next = begin + pause(&check.times, judge.is_hasty(), chance.percent(count));
-        let due = next.max(Instant::now());
         tokio::select! {
             biased;
             () = gear.hurry.notified() => {}
-            () = sleep_until(next) => gear.pace.note(Instant::now().saturating_duration_since(due)),
+            () = sleep_until(next) => gear.pace.note(Instant::now().saturating_duration_since(next)),
         }
     }
 }

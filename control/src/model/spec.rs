@@ -280,34 +280,38 @@ const fn one() -> u32 {
     1
 }
 
-/// Part of a service to change: what is left out stays.
+/// Part of a service to change, as a JSON merge patch (RFC 7396): what is left out stays, `null` puts a default back, and objects change
+/// in what they name. Every field of a service may stand here, but for those of its key.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServicePatch {
     /// A new scheduler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
-    /// New flags for the scheduler, in place of all that there were; another scheduler begins without any.
+    /// New flags for the scheduler, in place of all that there were; another scheduler without them here begins without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<BTreeSet<SchedulerFlag>>,
-    /// New persistence; `null` ends it.
+    /// Persistence; `null` ends it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     #[schema(value_type = Option<Persistence>)]
     pub persistence: Option<Option<Persistence>>,
     /// One-packet scheduling on or off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_packet: Option<bool>,
-    /// New checks in place of those that there were; `null` ends them.
+    /// Checks; `null` ends them.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     #[schema(value_type = Option<HealthSpec>)]
     pub health: Option<Option<HealthSpec>>,
     /// What a client is told whose connection no real server takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_real_server: Option<NoRealServer>,
-    /// New timeouts, in place of all that there were; `null` leaves those of the settings.
+    /// Timeouts; `null` leaves those of the settings.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     #[schema(value_type = Option<ServiceTimeouts>)]
     pub timeouts: Option<Option<ServiceTimeouts>>,
+    /// New real servers, in place of all that there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_servers: Option<Vec<RealServerSpec>>,
 }
 
 /// Tells a field that is `null` from one that is left out, which serde's default stands for.
@@ -315,29 +319,7 @@ fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(value: D) -> Res
     T::deserialize(value).map(Some)
 }
 
-impl ServicePatch {
-    /// What `service` becomes.
-    pub fn apply(&self, service: &mut ServiceSpec) {
-        if let Some(scheduler) = self.scheduler
-            && scheduler != service.scheduler
-        {
-            service.scheduler = scheduler;
-            service.flags.clear();
-        }
-        if let Some(flags) = &self.flags {
-            service.flags.clone_from(flags);
-        }
-        service.persistence = self.persistence.unwrap_or(service.persistence);
-        service.one_packet = self.one_packet.unwrap_or(service.one_packet);
-        service.no_real_server = self.no_real_server.unwrap_or(service.no_real_server);
-        service.timeouts = self.timeouts.unwrap_or(service.timeouts);
-        if let Some(health) = &self.health {
-            service.health.clone_from(health);
-        }
-    }
-}
-
-/// Part of a real server to change: what is left out stays.
+/// Part of a real server to change, as a JSON merge patch (RFC 7396), as with services.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RealServerPatch {
@@ -353,34 +335,14 @@ pub struct RealServerPatch {
     /// A new forwarding method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
-    /// Another tunnel; with a new method other than `tunnel` there is none.
+    /// The tunnel; with a new method other than `tunnel` there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<Tunnel>,
     /// A new static MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
-    /// A new check of its own; `null` makes it that of the service.
+    /// A check of its own; `null` makes it that of the service.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     #[schema(value_type = Option<HealthSpec>)]
     pub health: Option<Option<HealthSpec>>,
-}
-
-impl RealServerPatch {
-    /// What `server` becomes.
-    pub fn apply(&self, server: &mut RealServerSpec) {
-        server.weight = self.weight.unwrap_or(server.weight);
-        server.upper_threshold = self.upper_threshold.unwrap_or(server.upper_threshold);
-        server.lower_threshold = self.lower_threshold.unwrap_or(server.lower_threshold);
-        server.method = self.method.unwrap_or(server.method);
-        if self.method.is_some_and(|method| method != Method::Tunnel) {
-            server.tunnel = None;
-        }
-        server.tunnel = self.tunnel.or(server.tunnel);
-        if self.mac.is_some() {
-            server.mac.clone_from(&self.mac);
-        }
-        if let Some(health) = &self.health {
-            server.health.clone_from(health);
-        }
-    }
 }

@@ -15,14 +15,14 @@ use super::facts::{self, Ports};
 use super::locks::{self, Locks};
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
-use super::{cpus, initial, plan, preflight, watchdog};
-use crate::api::{self, Listening};
+use super::{cpus, initial, plan, preflight, reload, watchdog};
+use crate::api::{self, Listening, Reread};
 use crate::config::Config;
-use crate::director::{self, Director, Limits, Link, Store};
+use crate::director::{self, Director, Limits, Link, Store, Version};
 use crate::health;
 use crate::kernel::probes::Probes;
 use crate::kernel::{Kernel, LinkPlan, NeighbourEvent, VipNews, WatchPlan};
-use crate::model::{Document, ProbeMode, RealServerState, VipState, What};
+use crate::model::{ProbeMode, RealServerState, VipState, What};
 
 /// The longest that requests in flight, and then the kernel's side, may take to end.
 const LONGEST_FAREWELL: Duration = Duration::from_millis(400);
@@ -47,7 +47,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     preflight::check(config, cpus)?;
     raise_open_files();
     let _locks = Locks::take(config, Path::new(locks::FOLDER))?;
-    let (store, document) = initial::document(file, config)?;
+    let (store, version) = initial::version(file, config)?;
     let api = Listening::bind(&config.control.entrance)
         .map_err(|why| StartError::new(why.to_string(), "start as root, or change what is named of [control]"))?;
     // From here on, whatever fails undoes what was done: everything below closes itself when it is dropped, in reverse.
@@ -57,14 +57,15 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let mut ports = devices::open(&eal, config)?;
     let vlans = devices::open_vlans(config)?;
     let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
-    let director = direct(config, &ports, &workers, store, &document)?;
+    let director = direct(config, &ports, &workers, store, &version)?;
     let probes = Probes::new(config.checks.networks);
     let (news, vip_news) = mpsc::channel(64);
     let watched = WatchPlan { interval: config.watch.interval, probe: config.watch.probe, news };
     let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone(), watched)
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
-    let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes };
+    let reread = reload::reread(file, config, cpus, api.renewal());
+    let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes, reread };
     runtime.block_on(parts.serve(config, signals, api, events, vip_news))
 }
 
@@ -77,7 +78,7 @@ fn raise_open_files() {
 }
 
 /// The director with its first document on the way to the workers.
-fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, document: &Document) -> Result<Director, StartError> {
+fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, version: &Version) -> Result<Director, StartError> {
     let links: Vec<Link> = config.links(|at| ports[at].mac, |at| ports[at].mtu);
     let limits =
         Limits { connections: config.limits.connections, services: config.limits.services, real_servers: config.limits.real_servers };
@@ -93,7 +94,7 @@ fn direct(config: &Config, ports: &[OpenPort], workers: &Workers, store: Store, 
         arp_leak: config.watch.arp_leak,
         quiet: config.watch.interval * config.watch.quiet,
     });
-    director.restore(document).map_err(|why| {
+    director.restore(version).map_err(|why| {
         StartError::new(
             format!("the services to begin with were refused: {why}"),
             format!("correct them in {} or in the configuration", config.control.state.display()),
@@ -170,6 +171,7 @@ struct Parts {
     director: Director,
     kernel: Kernel,
     probes: Probes,
+    reread: Reread,
 }
 
 impl Parts {
@@ -177,14 +179,15 @@ impl Parts {
     async fn serve(
         mut self,
         config: &Config,
-        mut signals: Signals,
+        signals: Signals,
         api: Listening,
         mut events: mpsc::Receiver<NeighbourEvent>,
         mut vip_news: mpsc::Receiver<VipNews>,
     ) -> Result<(), StartError> {
+        let Signals { mut ends, hang_up } = signals;
         let (farewell, mut said) = watch::channel(());
         let settled = Arc::new(AtomicBool::new(false));
-        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel, &settled));
+        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel, &settled, &self.reread));
         let open = api::open_router(&router);
         let mut server = tokio::spawn(api.serve(router, open, async move {
             let _ = said.changed().await;
@@ -207,12 +210,13 @@ impl Parts {
         let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone(), user));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
+        let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), Arc::clone(&self.reread)));
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
         let links = tokio::spawn(facts::watch_links(self.ports.clone(), config.clone(), self.director.events().clone()));
         self.director.events().raise(What::Started, format!("version {}", env!("CARGO_PKG_VERSION")));
         tracing::info!("the director runs");
         let outcome = tokio::select! {
-            signal = signals.end() => {
+            signal = ends.wait() => {
                 tracing::info!("{signal}: the director ends");
                 Ok(())
             }
@@ -226,6 +230,7 @@ impl Parts {
             ended = &mut neighbours => Err(format!("the kernel's side of the ports has ended: {ended:?}")),
         };
         heart.abort();
+        reloads.abort();
         links.abort();
         tell_systemd("STOPPING=1");
         give_up_after(LONGEST_END);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::devices::OpenPort;
-use crate::api::Facts;
+use crate::api::{Facts, Reread};
 use crate::config::Config;
 use crate::director::mac;
 use crate::events::Events;
@@ -109,7 +109,7 @@ fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port
 /// What the API tells that the director does not know.
 ///
 /// `settled` is false until real servers were given their time to answer for their MACs.
-pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<AtomicBool>) -> Facts {
+pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<AtomicBool>, reread: &Reread) -> Facts {
     let config = Arc::new(config.clone());
     let (listed, watched, kernel) = (ports.clone(), ports.clone(), kernel.clone());
     let settled = Arc::clone(settled);
@@ -126,5 +126,6 @@ pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<
             }
             missing
         }),
+        reread: Arc::clone(reread),
     }
 }

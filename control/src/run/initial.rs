@@ -4,29 +4,31 @@ use std::path::Path;
 
 use super::error::StartError;
 use crate::config::Config;
-use crate::director::{self, Store};
-use crate::model::Document;
+use crate::director::{self, Store, Version};
 
-/// The state file's document if there is one, otherwise the configuration's, with the store for later changes.
+/// The state file's version if there is one, otherwise the configuration's, with the store for later changes.
 ///
 /// # Errors
 /// The state file cannot be read, is not whole, or holds services that do not fit the configured ports.
-pub(super) fn document(file: &Path, config: &Config) -> Result<(Store, Document), StartError> {
+pub(super) fn version(file: &Path, config: &Config) -> Result<(Store, Version), StartError> {
     let path = config.control.state.display();
     let mend = "make its folder writable, or give another control.state";
     let store = Store::open(&config.control.state).map_err(|why| StartError::new(format!("state file {path}: {why}"), mend))?;
     let stored = store.load().map_err(|why| {
         StartError::new(
             format!("state file: {why}"),
-            format!("put an earlier version back ({path}.1 is the last), or move it away to begin anew"),
+            format!("put an earlier version back (the last one of {}), or move it away to begin anew", store.history().display()),
         )
     })?;
-    let Some(document) = stored else {
-        tracing::info!("{} from {}; {path} will keep changes", counted(config.services.len()), file.display());
-        return Ok((store, config.document()));
+    let Some(mut version) = stored else {
+        let services = counted(config.services.len());
+        tracing::info!("{services} from {}; {path} will keep changes", file.display());
+        let mut version = Version::beginning(config.document(), &format!("{services} to begin with"));
+        begin(&store, &mut version)?;
+        return Ok((store, version));
     };
     // The devices' MACs and MTUs are not known yet, and no rule about services needs them.
-    let faults = director::validate(&document, &config.links(|_| [0; 6], |_| u16::MAX));
+    let faults = director::validate(&version.document, &config.links(|_| [0; 6], |_| u16::MAX));
     if !faults.is_empty() {
         let list: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
         return Err(StartError::new(
@@ -34,9 +36,23 @@ pub(super) fn document(file: &Path, config: &Config) -> Result<(Store, Document)
             "change the ports' addresses back, correct the state file, or move it away to begin with the configuration's services",
         ));
     }
+    let file_now = config.document();
+    if *version.file.get_or_insert_with(|| file_now.clone()) != file_now {
+        tracing::warn!(
+            "{} has other services, marks or settings than when it was last applied: `baton reload` applies them",
+            file.display()
+        );
+    }
+    begin(&store, &mut version)?;
     let unused = if config.services.is_empty() { "" } else { "; it wins over the [[service]] of the configuration" };
-    tracing::info!("{} from {path}{unused}", counted(document.services.len()));
-    Ok((store, document))
+    tracing::info!("{} from {path}{unused}", counted(version.document.services.len()));
+    Ok((store, version))
+}
+
+fn begin(store: &Store, version: &mut Version) -> Result<(), StartError> {
+    store
+        .begin_with(version)
+        .map_err(|why| StartError::new(format!("history of the state file: {why}"), format!("make {} writable", store.history().display())))
 }
 
 fn counted(services: usize) -> String {
@@ -46,6 +62,7 @@ fn counted(services: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Document;
 
     /// A configuration with one service, 10.10.24.88:80, and its state file in `folder`.
     fn config(folder: &Path) -> Config {
@@ -58,7 +75,7 @@ mod tests {
     }
 
     fn begin(folder: &Path) -> Result<Document, StartError> {
-        document(Path::new("baton.toml"), &config(folder)).map(|(_, document)| document)
+        version(Path::new("baton.toml"), &config(folder)).map(|(_, version)| version.document)
     }
 
     fn state(real_server: &str) -> String {
@@ -97,6 +114,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("state.json"), &state("10.10.24.21")[..40]).unwrap();
         let refused = begin(folder.path()).unwrap_err();
-        assert!(refused.mend.contains("state.json.1 is the last"), "{refused}");
+        assert!(refused.mend.contains("the last one of") && refused.mend.contains("state.json.history"), "{refused}");
     }
 }

@@ -16,6 +16,7 @@ mod logging;
 mod pci;
 mod plan;
 mod preflight;
+mod reload;
 mod signals;
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::error::StartError;
 
-/// The signals that end the director, and the one that people send to make a daemon read its file again.
+/// The signals that end the director, and the one that makes it read its file again.
 #[derive(Debug)]
 pub(super) struct Signals {
+    pub(super) ends: Ends,
+    pub(super) hang_up: Signal,
+}
+
+/// The signals that end the director.
+#[derive(Debug)]
+pub(super) struct Ends {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
 }
 
 impl Signals {
@@ -23,23 +29,18 @@ impl Signals {
             signal(kind).map_err(|why| StartError::new(format!("cannot catch signals: {why}"), "raise the limit of open files (ulimit -n)"))
         };
         Ok(Self {
-            terminate: catch(SignalKind::terminate())?,
-            interrupt: catch(SignalKind::interrupt())?,
+            ends: Ends { terminate: catch(SignalKind::terminate())?, interrupt: catch(SignalKind::interrupt())? },
             hang_up: catch(SignalKind::hangup())?,
         })
     }
+}
 
-    /// Waits for a signal that ends the director, and says which.
-    pub(super) async fn end(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::warn!(
-                    "SIGHUP changes nothing: PUT /api/v1/config replaces services and settings while the director runs; \
-                     ports, workers and limits need a restart"
-                ),
-            }
+impl Ends {
+    /// Waits for one, and says which.
+    pub(super) async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
@@ -84,6 +85,7 @@ mod tests {
         let mut signals = Signals::catch().unwrap();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGHUP).unwrap();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-        assert_eq!(runtime.block_on(signals.end()), "SIGTERM");
+        assert_eq!(runtime.block_on(signals.ends.wait()), "SIGTERM");
+        assert!(runtime.block_on(signals.hang_up.recv()).is_some());
     }
 }

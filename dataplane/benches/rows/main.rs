@@ -11,6 +11,7 @@ mod feeder;
 mod frames;
 mod idle;
 mod index;
+mod instructions;
 mod latency;
 mod lives;
 mod memory;
@@ -30,12 +31,13 @@ use serde_json::Value;
 type Family = fn(&Options) -> Value;
 
 /// Name and function of each family.
-const FAMILIES: [(&str, Family); 11] = [
+const FAMILIES: [(&str, Family); 12] = [
     ("births", births::run),
     ("established", established::run),
     ("expiry", expiry::run),
     ("idle", idle::run),
     ("index", index::run),
+    ("instructions", instructions::run),
     ("latency", latency::run),
     ("lives", lives::run),
     ("memory", memory::run),

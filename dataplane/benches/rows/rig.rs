@@ -213,9 +213,8 @@ fn put_service(batch: &mut Batch, id: u32, served: &Served, first: u32) {
                 .then_some(Tunnel { source: Address::v4(0x0a0a_180a), encapsulation: Encapsulation::IpIp }),
             thresholds: Thresholds::default(),
             available: true,
-            drain: dataplane::service::Drain::No,
-            weight: 1,
             drain: Drain::No,
+            weight: 1,
             next_hop: Some(NextHop { port: 0, mac: [2, 0, 1, b, c, d], mtu: MTU }),
             stats: Arc::clone(&stats),
         };

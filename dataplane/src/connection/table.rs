@@ -173,12 +173,6 @@ impl ConnectionTable {
         self.entries.get_mut(guess.0 as usize).filter(|entry| same && entry.is_plain(plain, ports))
     }
 
-    /// The entry in this place, to change what is not its key.
-    #[inline]
-    pub(crate) fn entry_mut(&mut self, id: EntryId) -> &mut Entry {
-        &mut self.entries[id.0 as usize]
-    }
-
     /// What packets of the entry in this place are found by. Cost: its line, and another one for IPv6.
     #[inline]
     pub fn key(&self, id: EntryId) -> Key {

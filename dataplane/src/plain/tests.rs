@@ -1,7 +1,8 @@
-use dpdk::net::checksum;
+use dpdk::net::{checksum, protocol};
 use proptest::prelude::*;
 
 use super::*;
+use crate::connection::Key;
 use crate::parse::{Kind, Packet, parse};
 use crate::verdict::Verdict;
 
@@ -48,18 +49,19 @@ fn mend(frame: &mut [u8]) {
 /// What the short way reads of a packet: key, TCP's flags, length, and whether it is IPv4.
 type Read = (Key, u8, u16, bool);
 
-fn read<F: Family>(frame: &[u8], doubted: bool) -> Option<Read> {
+fn read<F: Family, T: Transport>(frame: &[u8], doubted: bool) -> Option<Read> {
     let head = F::head(frame)?;
-    let flags = if F::protocol(head) == protocol::TCP { F::tcp_flags(head) } else { 0 };
-    let hasher = Hasher::new([1, 2, 3, 4]);
-    assert_eq!(F::hash(head, &hasher), hasher.hash(&F::key(head)));
-    F::is_plain(head, frame.len(), doubted, &Ethernet::to(US)).then(|| (F::key(head), flags, F::length(head), F::V4))
+    let flags = if T::PROTOCOL == Protocol::Tcp { F::transport(head)[13] } else { 0 };
+    let (key, hasher) = (Key::of(F::addresses(head), F::ports(head), T::PROTOCOL as u8), Hasher::new([1, 2, 3, 4]));
+    assert_eq!(hasher.mix(F::word(head, &hasher), F::ports(head), T::PROTOCOL as u8), hasher.hash(&key));
+    F::is_plain::<T>(head, frame.len(), doubted, &Ethernet::to(US)).then(|| (key, flags, F::length(head), F::V4))
 }
 
 fn short(frame: &[u8], doubted: bool) -> Option<Read> {
-    let (v4, v6) = (read::<V4>(frame, doubted), read::<V6>(frame, doubted));
-    assert!(v4.is_none() || v6.is_none());
-    v4.or(v6)
+    let kinds = [read::<V4, Tcp>, read::<V4, Udp>, read::<V6, Tcp>, read::<V6, Udp>];
+    let all: Vec<Read> = kinds.iter().filter_map(|read| read(frame, doubted)).collect();
+    assert!(all.len() <= 1);
+    all.first().copied()
 }
 
 fn long(packet: &Packet) -> Read {
@@ -82,16 +84,14 @@ fn a_plain_segment_is_read_by_both_alike() {
 
 #[test]
 fn ordinary_segments_and_datagrams_continue_a_connection() {
-    let kind = |frame: &[u8]| V4::head(frame).and_then(V4::continues);
-    let mut segment = frame();
-    assert_eq!(kind(&segment), None, "a SYN");
-    segment[47] = 0x18;
-    assert_eq!(kind(&segment), Some((Plain::new(Protocol::Tcp, State::Established, true), true)));
-    for flags in [0x11, 0x14, 0x12, 0x08] {
-        segment[47] = flags;
-        assert_eq!(kind(&segment), None, "{flags:#x}");
+    let mut segment = TCP;
+    for (flags, continues) in
+        [(0x10, true), (0x18, true), (0x30, true), (0x02, false), (0x11, false), (0x14, false), (0x12, false), (8, false)]
+    {
+        segment[13] = flags;
+        assert_eq!(Tcp::continues(&segment), continues, "{flags:#x}");
     }
-    assert_eq!(kind(&frame_of(false, true)), Some((Plain::new(Protocol::Udp, State::None, true), false)));
+    assert!(Udp::continues(&UDP));
 }
 
 proptest! {

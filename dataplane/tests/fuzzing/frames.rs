@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::answers;
 use super::choices::Choices;
 use super::rig::{MACS, ROUTER_MAC};
 use crate::reference::Director;
@@ -23,15 +24,20 @@ pub struct Places {
     pub last: Option<Key>,
 }
 
+/// Whether any worker has a connection.
+fn is_known(directors: &[Director], key: &Key) -> bool {
+    directors.iter().any(|director| director.knows(key))
+}
+
 /// Connections that are remembered to be met again.
 const RECENT: usize = 200;
 
 impl Places {
     /// A connection of late, rather one that there is still.
-    pub fn connection(&self, c: &mut Choices<'_>, director: &Director) -> Key {
+    pub fn connection(&self, c: &mut Choices<'_>, directors: &[Director]) -> Key {
         let start = c.below(self.recent.len());
         let tries = self.recent.iter().cycle().skip(start).take(if c.one_in(8) { 1 } else { 16 });
-        *tries.filter(|key| director.knows(key)).chain([&self.recent[start]]).next().expect("at least one")
+        *tries.filter(|key| is_known(directors, key)).chain([&self.recent[start]]).next().expect("at least one")
     }
 
     fn remember(&mut self, c: &mut Choices<'_>, key: Key) {
@@ -54,7 +60,7 @@ const CLIENTS_V4: [[u8; 4]; 8] = [
     [100, 64, 0, 1],
 ];
 
-fn client(c: &mut Choices<'_>, v4: bool) -> IpAddr {
+pub fn client(c: &mut Choices<'_>, v4: bool) -> IpAddr {
     if v4 {
         Ipv4Addr::from(c.pick(&CLIENTS_V4)).into()
     } else {
@@ -64,17 +70,21 @@ fn client(c: &mut Choices<'_>, v4: bool) -> IpAddr {
 }
 
 /// A frame, and sometimes what is left of one.
-pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, director: &Director) -> Vec<u8> {
+pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, directors: &[Director]) -> Vec<u8> {
     let known = c.below(4) < 3 && !places.recent.is_empty();
     // A conversation goes on, often within a burst.
-    let connection = if c.one_in(3) { places.last } else { known.then(|| places.connection(c, director)) };
+    let connection = if c.one_in(3) { places.last } else { known.then(|| places.connection(c, directors)) };
     places.last = connection.or(places.last);
-    let mut frame = match c.below(16) {
-        0..10 => flow(c, port, places, connection, director),
-        10 => arp(c, port, places),
-        11 => discovery(c, port, places),
-        12 => echo(c, port, places),
-        13..15 => icmp_error(c, port, places, connection),
+    let answers_from = connection.and_then(|key| directors.iter().find_map(|director| director.answers_from(&key)));
+    let mut frame = match (c.below(16), connection.zip(answers_from)) {
+        (0..4, Some((key, from))) => answers::answer(c, port, key.protocol, from, key.client),
+        (13, Some((key, from))) => answers::error(c, port, key.protocol, from, key.client),
+        (0..10, _) => flow(c, port, places, connection, directors),
+        (10, _) => arp(c, port, places),
+        (11, _) => discovery(c, port, places),
+        (12, _) => echo(c, port, places),
+        (13 | 14, _) => icmp_error(c, port, places, connection),
+        _ if c.one_in(4) => answers::unasked(c, port),
         _ => other(c, port, places),
     };
     if c.one_in(8) {
@@ -90,7 +100,7 @@ fn end_of_service(c: &mut Choices<'_>, places: &Places) -> (u8, SocketAddr) {
 }
 
 /// The packet of a connection: of one that there is, or of whatever client.
-fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key>, director: &Director) -> Vec<u8> {
+fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key>, directors: &[Director]) -> Vec<u8> {
     let (protocol, source, destination) = if let Some(key) = known {
         (key.protocol, key.client, key.virtual_)
     } else {
@@ -106,6 +116,12 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
         places.remember(c, Key { template: false, aside: 0, protocol, client: source, virtual_: destination });
         (protocol, source, destination)
     };
+    let payload = payload(c);
+    let first = known.is_none_or(|key| !is_known(directors, &key));
+    packet(c, port, protocol, source, destination, &payload, first)
+}
+
+pub fn payload(c: &mut Choices<'_>) -> Vec<u8> {
     let size = match c.below(12) {
         0..8 => c.below(24),
         8 => 1400 + c.below(120),
@@ -113,12 +129,23 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
         10 => c.below(1900),
         _ => 0,
     };
-    let payload = vec![c.byte(); size];
-    let first = known.is_none_or(|key| !director.knows(&key));
+    vec![c.byte(); size]
+}
+
+/// A packet of some connection; `first` when it is to begin one.
+pub fn packet(
+    c: &mut Choices<'_>,
+    port: usize,
+    protocol: u8,
+    source: SocketAddr,
+    destination: SocketAddr,
+    payload: &[u8],
+    first: bool,
+) -> Vec<u8> {
     let message = match protocol {
-        17 => datagram(c, source, destination, &payload),
-        132 => association(c, source, destination, &payload, first),
-        _ => segment(c, source, destination, &payload, first),
+        17 => datagram(c, source, destination, payload),
+        132 => association(c, source, destination, payload, first),
+        _ => segment(c, source, destination, payload, first),
     };
     ip(c, port, source.ip(), destination.ip(), protocol, &message)
 }
@@ -352,11 +379,17 @@ fn icmp_error(c: &mut Choices<'_>, port: usize, places: &Places, known: Option<K
         let (protocol, end) = end_of_service(c, places);
         (protocol, SocketAddr::new(client(c, end.is_ipv4()), 1000 + c.below(24) as u16), end)
     };
-    let v4 = virtual_.is_ipv4();
+    let destination = if c.one_in(16) { of_family(places, c, virtual_.is_ipv4()) } else { virtual_.ip() };
+    error(c, port, protocol, virtual_, client_end, destination)
+}
+
+/// An error from a router to `to` about a packet from `source` to `destination`.
+pub fn error(c: &mut Choices<'_>, port: usize, protocol: u8, source: SocketAddr, destination: SocketAddr, to: IpAddr) -> Vec<u8> {
+    let v4 = source.is_ipv4();
     let size = if c.one_in(8) { c.below(1400) } else { 12 + c.below(40) };
-    let mut quoted = [virtual_.port().to_be_bytes(), client_end.port().to_be_bytes()].concat();
+    let mut quoted = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
     quoted.resize(4 + size, 3);
-    let quote = ip(&mut Choices::Seed(u64::from(c.byte())), 0, virtual_.ip(), client_end.ip(), protocol, &quoted).split_off(14);
+    let quote = ip(&mut Choices::Seed(u64::from(c.byte())), 0, source.ip(), destination.ip(), protocol, &quoted).split_off(14);
     let kind = if c.one_in(8) {
         c.byte()
     } else if v4 {
@@ -366,15 +399,14 @@ fn icmp_error(c: &mut Choices<'_>, port: usize, places: &Places, known: Option<K
     };
     let mut message = vec![kind, c.pick(&[0, 1, 3, 4]), 0, 0, 0, 0, c.pick(&[0, 5]), c.byte()];
     message.extend(&quote[..if c.one_in(10) { c.below(quote.len() + 1) } else { quote.len() }]);
-    let source = client(c, v4);
-    let destination = if c.one_in(16) { of_family(places, c, v4) } else { virtual_.ip() };
+    let from = client(c, v4);
     if v4 {
         let sum = checksum(&message);
         message[2..4].copy_from_slice(&sum.to_be_bytes());
     } else {
-        message = icmpv6(source, destination, message);
+        message = icmpv6(from, to, message);
     }
-    ip(c, port, source, destination, if v4 { 1 } else { 58 }, &message)
+    ip(c, port, from, to, if v4 { 1 } else { 58 }, &message)
 }
 
 /// Other protocols, other ether types, plain noise.

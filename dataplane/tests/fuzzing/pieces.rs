@@ -1,13 +1,13 @@
-//! Fragments, right ones and tricks, what routers say about tunnels, and what real servers answer: things of which only the worker
-//! is asked.
+//! Fragments, right ones and tricks, what routers say about tunnels, and the tags of VLANs.
 
 use super::choices::Choices;
 use super::rig::ROUTER_MAC;
+use crate::reference::vlans::Vlan;
 use crate::reference::wire::{L3, be16, checksum, checksum_with, v4_at, v6_at};
 
 /// Cuts the packet in a frame into fragments, in some order, of which some may be missing, twice there or in each other's place.
-/// Frames that are no packets, or fragments already, stay as they are.
-pub fn cut(c: &mut Choices<'_>, frame: &[u8]) -> Vec<Vec<u8>> {
+/// Frames that are no packets, or fragments already, stay as they are. `lossy`: most first ones are missing.
+pub fn cut(c: &mut Choices<'_>, frame: &[u8], lossy: bool) -> Vec<Vec<u8>> {
     let v4 = frame.len() >= 34 && frame[12..15] == [8, 0, 0x45];
     let v6 = frame.len() >= 54 && frame[12..14] == [0x86, 0xdd] && matches!(frame[20], 6 | 17 | 58 | 132);
     let header = L3 + if v4 { 20 } else { 40 };
@@ -16,8 +16,8 @@ pub fn cut(c: &mut Choices<'_>, frame: &[u8]) -> Vec<Vec<u8>> {
     }
     let end = (L3 + if v4 { usize::from(be16(frame, 16)) } else { 40 + usize::from(be16(frame, 18)) }).min(frame.len());
     let message = frame.get(header..end).unwrap_or_default();
-    // Few ids, so that they meet those of others.
-    let id = c.below(4) as u16;
+    // Few ids, so that they meet those of others; or many, so that places for them run out.
+    let id = if lossy { c.below(400) } else { c.below(4) } as u16;
     let mut cuts = vec![0];
     while let Some(last) = cuts.last().copied().filter(|last| *last < message.len()) {
         let longest = if c.one_in(4) { 2 } else { 40 };
@@ -48,10 +48,11 @@ pub fn cut(c: &mut Choices<'_>, frame: &[u8]) -> Vec<Vec<u8>> {
             piece.extend(id.to_be_bytes());
         }
         piece.extend(&message[from..to]);
-        if !c.one_in(12) {
+        let lost = if lossy && from == 0 { !c.one_in(4) } else { c.one_in(12) };
+        if !lost {
             pieces.push(piece.clone());
         }
-        if c.one_in(12) {
+        if c.one_in(12) && !lost {
             pieces.push(piece);
         }
     }
@@ -95,20 +96,26 @@ pub fn too_big(c: &mut Choices<'_>, sent: &[u8], our_mac: [u8; 6]) -> Option<Vec
     Some(frame)
 }
 
-/// What a real server answers to a frame of ours, as it would with the director for its router.
-pub fn answer(c: &mut Choices<'_>, sent: &[u8], our_mac: [u8; 6]) -> Option<Vec<u8>> {
-    let mut frame = [&our_mac, sent.get(..6)?, sent.get(12..)?].concat();
-    let (source, destination, length, l4) = match sent.get(12..15)? {
-        [8, 0, 0x45] => (26, 30, 4, 34),
-        [0x86, 0xdd, _] => (22, 38, 16, 54),
-        _ => return None,
+/// A frame with the tags of a VLAN of its port, of none, or of one that there is not.
+pub fn tag(c: &mut Choices<'_>, port: usize, vlans: &[Vlan], frame: Vec<u8>) -> Vec<u8> {
+    let of_port: Vec<&Vlan> = vlans.iter().filter(|vlan| vlan.port == port).collect();
+    let tags = match c.below(32) {
+        0..15 if !of_port.is_empty() => of_port[c.below(of_port.len())].tags.clone(),
+        29 => vec![0],
+        30 => vec![c.pick(&[0, 99, 100, 200]), c.pick(&[0, 100, 300])],
+        31 => vec![c.short() & 0xfff],
+        _ => return frame,
     };
-    let ports = sent.get(l4..l4 + 4)?;
-    frame[source..source + length].copy_from_slice(&sent[destination..destination + length]);
-    frame[destination..destination + length].copy_from_slice(&sent[source..source + length]);
-    frame[l4..l4 + 4].copy_from_slice(&[ports[2], ports[3], ports[0], ports[1]]);
-    if let Some(flags) = frame.get_mut(l4 + 13).filter(|_| c.one_in(2)) {
-        *flags = c.pick(&[0x12, 0x10, 0x11, 0x04, 0x18]);
+    let Some((addresses, rest)) = frame.split_at_checked(12) else { return frame };
+    let last = tags.len() - 1;
+    let mut tagged = addresses.to_vec();
+    for (n, id) in tags.into_iter().enumerate() {
+        let kind: u16 = if n < last { c.pick(&[0x88a8, 0x8100]) } else { c.pick(&[0x8100, 0x8100, 0x8100, 0x88a8]) };
+        // Priority and drop eligibility are nobody's business.
+        let priority = if c.one_in(4) { u16::from(c.byte()) << 12 } else { 0 };
+        tagged.extend(kind.to_be_bytes());
+        tagged.extend((id | priority).to_be_bytes());
     }
-    Some(frame)
+    tagged.extend(rest);
+    tagged
 }

@@ -1,12 +1,15 @@
-//! The real worker between rings, on two ports; made anew for every case.
+//! The real workers between rings, on two ports; made anew for every case.
 
 use std::sync::Arc;
 
-use dataplane::command::{Batch, Command, ConnectionFilter, ConnectionPage, ControlEnd, Flush, Reply, channel};
+use dataplane::command::{Batch, Command, ConnectionFilter, ConnectionPage, ControlEnd, Flush, Reply, WorkerReport, channel};
+use dataplane::connection::Replies;
+use dataplane::handover;
 use dataplane::link::PortQueues;
 use dataplane::stats::Counter;
 use dataplane::tick::Tick;
 use dataplane::verdict::Verdict;
+use dataplane::vlan::{Tags, VlanQueues};
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::burst::Burst;
 use dpdk::eal::Eal;
@@ -15,8 +18,9 @@ use dpdk::mempool::{DEFAULT_DATA_ROOM, Mempool};
 use dpdk::port::{Port, PortConfig};
 use dpdk::ring::{Ring, ring_port};
 
-use crate::reference::Room;
 use crate::reference::connections::Row;
+use crate::reference::turn::{Arrivals, Frames, Room};
+use crate::reference::vlans::Vlan;
 
 pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xd0, 0], [2, 0, 0, 0, 0xd0, 1]];
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -24,105 +28,179 @@ pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const PORT_ROOM: u32 = 48;
 const KERNEL_ROOM: u32 = 24;
 
+/// Workers and VLANs, at most.
+pub const MOST_WORKERS: usize = 3;
+const MOST_VLANS: usize = 3;
+/// The secret that workers share.
+pub const SHARED: [u64; 4] = [5, 6, 7, 8];
+
 /// Ports and buffers, which DPDK gives once a process.
 pub struct Rig {
     pub pool: Mempool,
     ports: Vec<Port>,
-    rx: Vec<Ring>,
-    tx: Vec<Ring>,
+    /// By port and worker.
+    rx: Vec<Vec<Ring>>,
+    tx: Vec<Vec<Ring>>,
+    /// By port and VLAN.
     to_kernel: Vec<Arc<Ring>>,
     from_kernel: Vec<Arc<Ring>>,
     _eal: Eal,
 }
 
-/// A worker with its ends.
+/// What a case makes workers from.
+pub struct Plan<'a> {
+    pub workers: usize,
+    pub vlans: &'a [Vlan],
+    pub connections: u32,
+    pub half_open: u32,
+    pub start: Tick,
+}
+
+impl Plan<'_> {
+    /// Each worker's secret.
+    pub fn seeds(&self) -> Vec<[u64; 4]> {
+        (0..self.workers as u64).map(|index| [u64::from(self.start.0), 2, index, u64::from(self.connections)]).collect()
+    }
+}
+
+/// A worker with its end.
+pub struct One {
+    worker: Worker,
+    pub control: ControlEnd,
+    replies: Option<Replies>,
+}
+
+/// Workers with their ends.
 pub struct Bench<'a> {
     pub rig: &'a Rig,
-    pub worker: Worker,
-    pub control: ControlEnd,
+    pub workers: Vec<One>,
     pub now: Tick,
+    sides: usize,
     /// Buffers that somebody else has.
     held: Vec<Mbuf>,
 }
 
-/// All counters of a worker, to compare.
+/// All counters of the workers together, to compare.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    pub received: Vec<u64>,
+    pub received: u64,
+    /// By port.
     pub sent: Vec<u64>,
-    pub verdicts: Vec<Vec<u64>>,
+    /// In the order of [`Verdict::ALL`].
+    pub verdicts: Vec<u64>,
     pub icmp_errors: u64,
     pub resets: u64,
     pub fragments: u64,
     pub injected: u64,
+    pub handed_over: u64,
+    pub taken_over: u64,
 }
 
 impl Rig {
     pub fn new(eal: Eal) -> Self {
         let pool = Mempool::new("frames", 1023, 64, DEFAULT_DATA_ROOM, None).expect("a mempool");
-        let rings = |name: &str, size| (0..2).map(|n| Ring::new(&format!("{name}{n}"), size, None).expect("a ring")).collect::<Vec<_>>();
-        let (rx, tx) = (rings("rx", 128), rings("tx", PORT_ROOM));
-        let to_kernel = rings("up", KERNEL_ROOM).into_iter().map(Arc::new).collect();
-        let from_kernel = rings("down", 64).into_iter().map(Arc::new).collect();
-        let ports = (0..2).map(|n| ring_port(&eal, &format!("fuzz{n}"), &[&rx[n]], &[&tx[n]]).expect("a port")).collect();
+        let rings = |name: &str, count: usize, size| -> Vec<Ring> {
+            (0..count).map(|n| Ring::new(&format!("{name}{n}"), size, None).expect("a ring")).collect()
+        };
+        let queues = |name: &str, size| -> Vec<Vec<Ring>> {
+            (0..MACS.len()).map(|port| rings(&format!("{name}{port}-"), MOST_WORKERS, size)).collect()
+        };
+        let (rx, tx) = (queues("rx", 128), queues("tx", PORT_ROOM));
+        let to_kernel = rings("up", MACS.len() + MOST_VLANS, KERNEL_ROOM).into_iter().map(Arc::new).collect();
+        let from_kernel = rings("down", MACS.len() + MOST_VLANS, 64).into_iter().map(Arc::new).collect();
+        let port = |n: usize| {
+            let (rx, tx): (Vec<&Ring>, Vec<&Ring>) = (rx[n].iter().collect(), tx[n].iter().collect());
+            ring_port(&eal, &format!("fuzz{n}"), &rx, &tx).expect("a port")
+        };
+        let ports = (0..MACS.len()).map(port).collect();
         Self { pool, ports, rx, tx, to_kernel, from_kernel, _eal: eal }
     }
 
-    /// A new worker; the one before must be gone.
-    pub fn bench(&mut self, connections: u32, half_open: u32, start: Tick) -> Bench<'_> {
-        let (control, end) = channel(16, self.ports.len());
-        let mut queues = Vec::new();
+    /// New workers; those before must be gone.
+    pub fn bench(&mut self, plan: &Plan<'_>) -> Bench<'_> {
+        let sides = MACS.len() + plan.vlans.len();
+        let mut queues: Vec<Vec<PortQueues>> = (0..plan.workers).map(|_| Vec::new()).collect();
         for (n, port) in self.ports.iter_mut().enumerate() {
             port.stop().expect("stopped");
-            let config = PortConfig { rx_queues: 1, tx_queues: 1, ..PortConfig::default() };
-            let (mut rx, mut tx) = port.configure(&config, &self.pool).expect("configured");
+            let count = MOST_WORKERS as u16;
+            let (rx, tx) = port
+                .configure(&PortConfig { rx_queues: count, tx_queues: count, ..PortConfig::default() }, &self.pool)
+                .expect("configured");
             port.start().expect("started");
-            queues.push(PortQueues {
-                rx: rx.remove(0),
-                tx: tx.remove(0),
-                mac: MACS[n],
-                pool: self.pool.clone(),
-                to_kernel: Arc::clone(&self.to_kernel[n]),
-                from_kernel: Some(Arc::clone(&self.from_kernel[n])),
-            });
+            for (index, ((rx, tx), of_worker)) in rx.into_iter().zip(tx).zip(&mut queues).enumerate() {
+                of_worker.push(PortQueues {
+                    rx,
+                    tx,
+                    mac: MACS[n],
+                    pool: self.pool.clone(),
+                    to_kernel: Arc::clone(&self.to_kernel[n]),
+                    from_kernel: (index == 0).then(|| Arc::clone(&self.from_kernel[n])),
+                });
+            }
         }
-        let config = WorkerConfig {
-            index: 0,
-            workers: 1,
-            connections,
-            half_open,
-            services: 64,
-            servers: 64,
-            ports: queues,
-            vlans: Vec::new(),
-            idle: Idle::Poll,
-            seed: [u64::from(start.0), 2, 3, u64::from(connections)],
-            handover: None,
-        };
-        let worker = Worker::new(config, end).expect("a worker");
-        let mut bench = Bench { rig: self, worker, control, now: Tick(0), held: Vec::new() };
+        let mesh = handover::mesh(plan.workers, plan.connections, SHARED).expect("rings");
+        let mut workers = Vec::new();
+        for (((index, handover), ports), seed) in mesh.into_iter().enumerate().zip(queues).zip(plan.seeds()) {
+            let vlan = |(n, vlan): (usize, &Vlan)| VlanQueues {
+                port: vlan.port as u16,
+                tags: Tags { outer: (vlan.tags.len() == 2).then(|| vlan.tags[0]), id: vlan.tags[vlan.tags.len() - 1] },
+                to_kernel: Arc::clone(&self.to_kernel[MACS.len() + n]),
+                from_kernel: (index == 0).then(|| Arc::clone(&self.from_kernel[MACS.len() + n])),
+            };
+            let config = WorkerConfig {
+                index,
+                workers: plan.workers,
+                connections: plan.connections,
+                half_open: plan.half_open,
+                services: 64,
+                servers: 64,
+                ports,
+                vlans: plan.vlans.iter().enumerate().map(vlan).collect(),
+                idle: Idle::Poll,
+                seed,
+                handover,
+            };
+            let (control, end) = channel(16, sides);
+            let worker = Worker::new(config, end).expect("a worker");
+            workers.push(One { worker, control, replies: Some(Replies::new(plan.connections).expect("memory")) });
+        }
+        let mut bench = Bench { rig: self, workers, now: Tick(0), sides, held: Vec::new() };
         // The clock begins at 0 and is never more than half its range ahead.
-        for now in [start.0 / 3, start.0 / 3 * 2, start.0] {
+        for now in [plan.start.0 / 3, plan.start.0 / 3 * 2, plan.start.0] {
             bench.now = Tick(now);
-            bench.worker.turn(bench.now);
+            (0..plan.workers).for_each(|worker| bench.turn(worker));
         }
         bench
     }
 }
 
 impl Bench<'_> {
-    /// Applies a change; what it replaced is freed here.
-    pub fn apply(&mut self, batch: Batch) {
-        self.control.send(Command::Apply(Box::new(batch))).expect("room in the ring");
-        self.worker.turn(self.now);
-        assert!(matches!(self.control.receive(), Some(Reply::Applied(_))), "no answer to a batch");
+    /// Tells a worker of a change, of which it hears in its next turn.
+    pub fn tell(&mut self, worker: usize, batch: &Batch) {
+        let One { control, replies, .. } = &mut self.workers[worker];
+        let batch = Batch {
+            version: batch.version,
+            services: batch.services.clone(),
+            servers: batch.servers.clone(),
+            locals: batch.locals.clone(),
+            marks: batch.marks.clone(),
+            settings: batch.settings,
+            routes: batch.routes.clone(),
+            replies: replies.take(),
+        };
+        control.send(Command::Apply(Box::new(batch))).expect("room in the ring");
+    }
+
+    /// The worker has answered; what was replaced is freed here.
+    pub fn hear(&mut self, worker: usize) {
+        assert!(matches!(self.workers[worker].control.receive(), Some(Reply::Applied(_))), "no answer to a batch");
     }
 
     /// Lets somebody else have all buffers but `left`, or gives all of them back.
     pub fn hold_all_but(&mut self, left: Option<usize>) {
         self.held.clear();
         if let Some(left) = left {
-            while self.rig.pool.available() as usize > left {
+            for _ in left..self.rig.pool.available() as usize {
                 self.held.push(self.rig.pool.alloc().expect("available"));
             }
         }
@@ -136,71 +214,77 @@ impl Bench<'_> {
         }
     }
 
-    /// What can be taken by everything that a burst may need.
-    pub fn room(&self) -> Room {
+    /// Puts frames on the wire, to the queue of `worker`, and the kernel's into its rings; gives the room that the worker then has.
+    pub fn feed(&mut self, worker: usize, arrivals: &Arrivals, starve: Option<usize>) -> Room {
+        for (side, frames) in arrivals.injected.iter().enumerate() {
+            self.put(&self.rig.from_kernel[side], frames);
+        }
+        self.put(&self.rig.rx[arrivals.port][worker], &arrivals.frames);
+        self.hold_all_but(starve);
         Room {
             buffers: self.rig.pool.available() as usize,
-            ports: self.rig.tx.iter().map(|ring| PORT_ROOM as usize - ring.len()).collect(),
-            kernel: 0,
+            ports: self.rig.tx.iter().map(|tx| PORT_ROOM as usize - tx[worker].len()).collect(),
+            kernel: self.rig.to_kernel[..self.sides].iter().map(|ring| KERNEL_ROOM as usize - ring.len()).collect(),
         }
     }
 
-    /// Puts frames on the wire of `port`, and the kernel's into its ring; gives the room that the worker then has.
-    pub fn feed(&mut self, port: usize, injected: &[Vec<u8>], frames: &[Vec<u8>], starve: Option<usize>) -> Room {
-        self.put(&self.rig.from_kernel[port], injected);
-        self.put(&self.rig.rx[port], frames);
-        self.hold_all_but(starve);
-        Room { kernel: KERNEL_ROOM as usize - self.rig.to_kernel[port].len(), ..self.room() }
+    pub fn turn(&mut self, worker: usize) {
+        self.workers[worker].worker.turn(self.now);
     }
 
-    pub fn turn(&mut self) {
-        self.worker.turn(self.now);
+    /// Everything that a worker sent, by port, and what is on the way to the kernel, by port and VLAN.
+    pub fn collect(&mut self, worker: usize) -> (Vec<Frames>, Vec<Frames>) {
+        let sent = self.rig.tx.iter().map(|tx| take(&tx[worker])).collect();
+        (sent, self.rig.to_kernel[..self.sides].iter().map(|ring| take(ring)).collect())
     }
 
-    /// Everything that lies behind the ports, and on the way to the kernel.
-    pub fn collect(&mut self) -> (Vec<Vec<Vec<u8>>>, Vec<Vec<u8>>) {
-        let sent = self.rig.tx.iter().map(take).collect();
-        (sent, self.rig.to_kernel.iter().flat_map(|ring| take(ring)).collect())
+    /// How many entries a worker says that it has.
+    pub fn entries(&self, worker: usize) -> u64 {
+        self.workers[worker].control.report().connections.get()
     }
 
     /// Lets connections of removed real servers end, some a turn.
-    pub fn settle(&mut self) {
-        for _ in 0..self.control.report().connections.get() / 256 + 3 {
-            self.worker.turn(self.now);
+    pub fn settle(&mut self, worker: usize) {
+        for _ in 0..self.entries(worker) / 256 + 3 {
+            self.turn(worker);
         }
     }
 
     /// Everything that wants to end by now has ended after so many turns.
-    pub fn catch_up(&mut self, ticks: u32) {
-        let entries = self.control.report().connections.get() as usize;
+    pub fn catch_up(&mut self, worker: usize, ticks: u32) {
+        let entries = self.entries(worker) as usize;
         // A turn looks at 64 slots of 0.32 s and entries; an entry is looked at once in 4096 slots, and when it was renewed.
         let slots = ticks as usize / 32;
         for _ in 0..(slots + entries * (slots / 4000 + 2)) / 64 + 2 {
-            self.worker.turn(self.now);
+            self.turn(worker);
         }
     }
 
     pub fn counters(&self) -> Counters {
-        let report = self.control.report();
+        let sum = |of: &dyn Fn(&WorkerReport) -> u64| self.workers.iter().map(|one| of(one.control.report())).sum::<u64>();
+        let all = |of: fn(&WorkerReport) -> &Vec<Counter>| sum(&|report| of(report).iter().map(Counter::get).sum());
+        let verdict = |verdict: &Verdict| sum(&|report| report.verdicts.iter().map(|v| v.get(*verdict)).sum());
         Counters {
-            received: report.received.iter().map(Counter::get).collect(),
-            sent: report.sent.iter().map(Counter::get).collect(),
-            verdicts: report.verdicts.iter().map(|v| Verdict::ALL.iter().map(|verdict| v.get(*verdict)).collect()).collect(),
-            icmp_errors: report.icmp_errors.get(),
-            resets: report.resets.get(),
-            fragments: report.fragments.get(),
-            injected: report.injected.get(),
+            received: all(|report| &report.received),
+            sent: (0..MACS.len()).map(|port| sum(&|report| report.sent[port].get())).collect(),
+            verdicts: Verdict::ALL.iter().map(verdict).collect(),
+            icmp_errors: sum(&|report| report.icmp_errors.get()),
+            resets: sum(&|report| report.resets.get()),
+            fragments: sum(&|report| report.fragments.get()),
+            injected: sum(&|report| report.injected.get()),
+            handed_over: sum(&|report| report.handed_over.get()),
+            taken_over: sum(&|report| report.taken_over.get()),
         }
     }
 
-    pub fn rows(&mut self) -> Vec<Row> {
+    pub fn rows(&mut self, worker: usize) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut page = Box::new(ConnectionPage { rows: Vec::with_capacity(128), ..ConnectionPage::default() });
         loop {
-            self.control.send(Command::Connections(page)).expect("room in the ring");
+            self.workers[worker].control.send(Command::Connections(page)).expect("room in the ring");
             page = loop {
-                self.worker.turn(self.now);
-                if let Some(Reply::Connections(page)) = self.control.receive() {
+                self.turn(worker);
+                if let Some(Reply::Connections(page)) = self.workers[worker].control.receive() {
                     break page;
                 }
             };
@@ -222,18 +306,19 @@ impl Bench<'_> {
         rows
     }
 
-    pub fn flush(&mut self, filter: ConnectionFilter) -> u64 {
-        self.control.send(Command::Flush(Box::new(Flush { filter, removed: 0 }))).expect("room in the ring");
+    pub fn flush(&mut self, worker: usize, filter: ConnectionFilter) -> u64 {
+        let order = Command::Flush(Box::new(Flush { filter, removed: 0 }));
+        self.workers[worker].control.send(order).expect("room in the ring");
         loop {
-            self.worker.turn(self.now);
-            if let Some(Reply::Flushed(flush)) = self.control.receive() {
+            self.turn(worker);
+            if let Some(Reply::Flushed(flush)) = self.workers[worker].control.receive() {
                 return flush.removed;
             }
         }
     }
 }
 
-fn take(ring: &Ring) -> Vec<Vec<u8>> {
+fn take(ring: &Ring) -> Frames {
     let mut burst = Burst::new();
     let mut frames = Vec::new();
     while ring.dequeue_burst(&mut burst) != 0 {

@@ -1,6 +1,6 @@
 //! What leaves: direct routing, tunnels, and the ICMP errors about what cannot leave.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use dataplane::service::{Method, NextHop, Tunnel};
 use dataplane::settings::Ttl;
@@ -14,13 +14,18 @@ pub enum Cause {
     PortUnreachable,
     TimeExceeded,
     TooBig(u16),
+    /// What a router said of a tunnel: type and code.
+    OfTunnel(u8, u8),
     Reset,
 }
 
-type Refusal = (&'static str, Option<Cause>);
+/// Everything leaves by one method before the next one's turn.
+pub const ORDER: [Method; 3] = [Method::DirectRouting, Method::Tunnel, Method::Masquerading];
+
+pub(super) type Refusal = (&'static str, Option<Cause>);
 
 /// One hop later; `false`, and no change, when there would be none left.
-fn lower_ttl(frame: &mut [u8], v4: bool) -> bool {
+pub(super) fn lower_ttl(frame: &mut [u8], v4: bool) -> bool {
     let at = if v4 { L3 + 8 } else { L3 + 7 };
     if frame[at] <= 1 {
         return false;
@@ -72,14 +77,15 @@ pub fn v6_header(class: u8, payload: usize, next: u8, hops: u8, from: IpAddr, to
 }
 
 impl Director {
-    /// Makes the frame one for the real server, by the connection's method; gives the port that it leaves by.
+    /// Makes the frame, which came by `side`, one for the real server; gives the port that it leaves by. Further pieces of it go
+    /// to `later`.
     pub(super) fn forward(
         &mut self,
         (server, method): (u32, Method),
         frame: &mut Vec<u8>,
         packet: &Packet,
-        later: &mut Vec<(u16, Vec<u8>)>,
-        buffers: &mut usize,
+        side: usize,
+        later: &mut Vec<Vec<u8>>,
     ) -> Result<u16, Refusal> {
         let Some(Server { snapshot, loops, .. }) = self.servers.get(&server) else { return Err(("real_server_removed", None)) };
         if *loops {
@@ -102,15 +108,14 @@ impl Director {
             }
             Method::Tunnel => {
                 let (to, tunnel) = (snapshot.address.ip(), snapshot.tunnel.ok_or(("no_next_hop", None))?);
-                self.tunnel(frame, packet, &hop, tunnel, to, later, buffers)
+                self.tunnel(frame, packet, &hop, tunnel, to, later)
             }
-            Method::Masquerading => Err(("no_next_hop", None)),
+            Method::Masquerading => self.masquerade(server, frame, packet, &hop, side),
         }
     }
 
     /// RFC 2003 and RFC 2473 as the kernel has them: the outer header takes over class, hops and "do not fragment"; a mark of
     /// congestion stays inside.
-    #[expect(clippy::too_many_arguments, reason = "a tunnel's two ends, and what it needs")]
     fn tunnel(
         &mut self,
         frame: &mut Vec<u8>,
@@ -118,8 +123,7 @@ impl Director {
         hop: &NextHop,
         tunnel: Tunnel,
         to: IpAddr,
-        later: &mut Vec<(u16, Vec<u8>)>,
-        buffers: &mut usize,
+        later: &mut Vec<Vec<u8>>,
     ) -> Result<u16, Refusal> {
         if !lower_ttl(frame, packet.is_v4()) {
             return Err(("ttl_expired", Some(Cause::TimeExceeded)));
@@ -131,7 +135,8 @@ impl Director {
         let class = if class & 3 == 3 { class & 0xfc | 2 } else { class };
         let (protocol, inner) = encapsulation::wrap(tunnel.encapsulation, packet, protocol, &inner, from, to);
         let header = if to.is_ipv4() { 20 } else { 40 } + (inner.len() - packet.length) as u16;
-        let room = hop.mtu.saturating_sub(header);
+        let mtu = self.towards(to, hop.mtu);
+        let room = mtu.saturating_sub(header);
         let fits = packet.length <= usize::from(room);
         if !fits {
             // Who may not be told to send less than the least that every link carries.
@@ -147,7 +152,7 @@ impl Director {
             return Ok(hop.port);
         }
         if may_fragment {
-            self.last_id = self.last_id.wrapping_add(1);
+            self.last_id = self.last_id.wrapping_add(self.workers as u32);
         }
         let id = if may_fragment { self.last_id } else { 0 };
         let piece = |offset: usize, length: usize, flags: u16| {
@@ -166,35 +171,36 @@ impl Director {
             *frame = piece(0, inner.len(), if may_fragment { 0 } else { 0x4000 });
             return Ok(hop.port);
         }
-        let most = usize::from(hop.mtu.saturating_sub(if to.is_ipv6() { 48 } else { 20 })) / 8 * 8;
+        let most = usize::from(mtu.saturating_sub(if to.is_ipv6() { 48 } else { 20 })) / 8 * 8;
         if most == 0 {
             return Err(("too_big", None));
         }
         let offsets: Vec<usize> = (0..inner.len()).step_by(most).collect();
-        // A burst has room for so many later fragments.
-        let needed = offsets.len() - 1;
-        if later.len() + needed > 64 || needed > *buffers {
-            return Err(("no_buffer", None));
-        }
-        *buffers -= needed;
         for (n, offset) in offsets.iter().enumerate() {
             let length = most.min(inner.len() - offset);
             let fragment = piece(*offset, length, if n + 1 < offsets.len() { 0x2000 } else { 0 });
             if n == 0 {
                 *frame = fragment;
             } else {
-                later.push((hop.port, fragment));
+                later.push(fragment);
             }
         }
         Ok(hop.port)
     }
 }
 
-/// The ICMP error about a frame, to the MAC that it came from, as from the address that it was sent to.
-pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause) -> Vec<u8> {
-    let v4 = packet.is_v4();
+/// The ICMP error about a frame, to the MAC that it came from, as from `own` or the address that it was sent to.
+pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause, own: Option<IpAddr>) -> Vec<u8> {
+    let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
+    let (from, to) = (own.unwrap_or(packet.destination.ip()), packet.source.ip());
+    error_about(&frame[L3..L3 + packet.length], (from, to), [sender, our_mac], cause)
+}
+
+/// The ICMP error about a packet, from and to these addresses and MACs, of which the receiver's comes first.
+pub fn error_about(packet: &[u8], (from, to): (IpAddr, IpAddr), [to_mac, our_mac]: [[u8; 6]; 2], cause: Cause) -> Vec<u8> {
+    let v4 = from.is_ipv4();
     let (most, header) = if v4 { (576, 20) } else { (1280, 40) };
-    let quote = &frame[L3..L3 + packet.length.min(most - header - 8)];
+    let quote = &packet[..packet.len().min(most - header - 8)];
     let (kind, code, value): (u8, u8, u32) = match (cause, v4) {
         (Cause::Reset, _) => panic!("no ICMP error"),
         (Cause::PortUnreachable, true) => (3, 3, 0),
@@ -203,14 +209,13 @@ pub fn icmp_error(frame: &[u8], packet: &Packet, our_mac: [u8; 6], cause: Cause)
         (Cause::TimeExceeded, false) => (3, 0, 0),
         (Cause::TooBig(mtu), true) => (3, 4, u32::from(mtu)),
         (Cause::TooBig(mtu), false) => (2, 0, u32::from(mtu)),
+        (Cause::OfTunnel(kind, code), _) => (kind, code, 0),
     };
     let mut icmp = vec![kind, code, 0, 0];
     icmp.extend(value.to_be_bytes());
     icmp.extend(quote);
-    let (from, to) = (SocketAddr::ip(&packet.destination), SocketAddr::ip(&packet.source));
     let sum = if v4 { checksum(&icmp) } else { checksum_with(from, to, 58, &icmp) };
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    let sender = [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]];
     let outer = if v4 { v4_header(0xc0, 20 + icmp.len(), 0, 0x4000, 64, 1, from, to) } else { v6_header(0, icmp.len(), 58, 64, from, to) };
-    with_ethernet(sender, our_mac, v4, &[&outer, &icmp])
+    with_ethernet(to_mac, our_mac, v4, &[&outer, &icmp])
 }

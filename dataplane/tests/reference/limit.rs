@@ -3,6 +3,7 @@
 /// Hundredths that one frame costs, and that one tick earns for each frame a second.
 const ONE: u64 = 100;
 
+#[derive(Clone)]
 pub struct Bucket {
     pub rate: u32,
     hundredths: u64,

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::schedule::{Candidate, least};
 
+#[derive(Clone)]
 pub struct Localities(Vec<Memory>);
 
 type Memory = BTreeMap<IpAddr, Locality>;

@@ -1,37 +1,55 @@
 //! A director as one would write it who has all the time in the world: no tables but maps, no tricks, straight from the rules of
-//! LVS. It shares nothing with the packet path but the types of commands and snapshots, and says of every frame what must become
-//! of it.
+//! LVS. It shares nothing with the packet path but the types of commands and snapshots, and the secret hashes that only chance
+//! is made of; it says of every frame what must become of it.
 //!
-//! One file a feature; this one holds what they share: the rules in force, the connections, and the order of a burst.
+//! One file a feature; this one holds what they share: the rules in force, the connections, the counts.
 #![allow(clippy::expect_used, clippy::panic, clippy::cast_possible_truncation, missing_docs)]
 
+pub mod affinity;
 pub mod answers;
 pub mod connections;
 pub mod encapsulation;
+pub mod errors;
 pub mod forward;
+pub mod fragments;
+pub mod handover;
 pub mod hashing;
 pub mod limit;
 pub mod locality;
 pub mod marks;
+pub mod masquerade;
+pub mod notices;
+pub mod recycle;
 pub mod reset;
 pub mod schedule;
 pub mod sctp;
 pub mod tcp;
+pub mod translate;
+pub mod turn;
+pub mod vlans;
 pub mod wire;
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use dataplane::address::Address;
 use dataplane::command::{Batch, LocalAddresses};
+use dataplane::routes::Routes;
 use dataplane::service::{Method, RealServer, VirtualService};
 use dataplane::settings::{Mode, Settings};
 
 use connections::{Connection, Key};
-use forward::Cause;
+use fragments::Fragments;
+use handover::{House, Shares};
 use limit::Bucket;
+use notices::Path;
+use recycle::Places;
 use schedule::{Candidate, Marks, Request};
+use turn::{Arrivals, Fate, Lane};
+use vlans::Vlan;
 use wire::{Kind, Packet};
 
 /// What passed, as `--stats` counts it.
@@ -40,13 +58,8 @@ pub struct Traffic {
     pub connections: u64,
     pub packets: u64,
     pub bytes: u64,
-}
-
-impl Traffic {
-    fn packet(&mut self, packet: &Packet) {
-        self.packets += 1;
-        self.bytes += packet.length as u64;
-    }
+    pub out_packets: u64,
+    pub out_bytes: u64,
 }
 
 /// What is counted of a real server; outlives its snapshots.
@@ -59,82 +72,57 @@ pub struct Counts {
     pub overloaded: bool,
 }
 
+/// What all workers of a director have together.
+#[derive(Clone, Default)]
+pub struct Common {
+    pub services: BTreeMap<u32, Traffic>,
+    pub servers: BTreeMap<u32, Counts>,
+    /// `None` for a worker alone.
+    pub house: Option<House>,
+}
+
+#[derive(Clone)]
 struct Service {
     snapshot: Arc<VirtualService>,
     marks: Marks,
 }
 
+#[derive(Clone)]
 struct Server {
     snapshot: Arc<RealServer>,
     /// Whether its MAC is one of our own.
     loops: bool,
     /// The last weight that was not 0.
     last_weight: u32,
+    /// Whether it masquerades, or did: connections keep the method that they were made with.
+    masqueraded: bool,
 }
 
-/// What must become of a frame, as far as is known yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Fate {
-    Undecided,
-    /// Bound for this real server, by this method.
-    Server(u32, Method),
-    Send(u16, &'static str),
-    Kernel,
-    Drop(&'static str),
-}
-
-struct Lane {
-    frame: Vec<u8>,
-    packet: Option<Packet>,
-    fate: Fate,
-}
-
-/// What the ports and buffers can take during a burst.
-#[derive(Clone, Debug)]
-pub struct Room {
-    /// Buffers for frames of our own.
-    pub buffers: usize,
-    /// Frames that each port still takes.
-    pub ports: Vec<usize>,
-    /// Frames that the way to the kernel still takes.
-    pub kernel: usize,
-}
-
-/// What must have come of a burst.
-#[derive(Default, PartialEq, Eq, Debug)]
-pub struct Outcome {
-    /// How many frames got each verdict.
-    pub verdicts: BTreeMap<&'static str, u64>,
-    /// Frames sent, by port, in order.
-    pub sent: Vec<Vec<Vec<u8>>>,
-    /// Frames handed to the kernel, in order.
-    pub kernel: Vec<Vec<u8>>,
-    pub icmp_errors: u64,
-    pub resets: u64,
-    pub fragments: u64,
-    pub injected: u64,
-}
-
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { verdicts, icmp_errors, resets, fragments, injected, .. } = self;
-        write!(f, "{verdicts:?}, {icmp_errors} errors, {resets} resets, {fragments} fragments, {injected} injected")
-    }
-}
-
+/// One worker's part of the director.
+#[derive(Clone)]
 pub struct Director {
+    index: usize,
+    workers: usize,
     now: u32,
+    /// Those of ports, and then those of VLANs.
     macs: Vec<[u8; 6]>,
+    ports: usize,
+    vlans: Vec<Vlan>,
     services: BTreeMap<u32, Service>,
     servers: BTreeMap<u32, Server>,
     locals: Arc<LocalAddresses>,
+    routes: Arc<Routes>,
     settings: Settings,
     /// Mark rules in force.
     pub marks: Vec<marks::Rule>,
     connections: HashMap<Key, Connection>,
+    places: Places,
+    pub fragments: Fragments,
+    paths: Vec<Path>,
     icmp: Bucket,
     kernel: Bucket,
     kernel_neighbours: Bucket,
+    shares: Shares,
     last_id: u32,
     /// Whether `secure_tcp` is in force.
     secure: bool,
@@ -142,43 +130,140 @@ pub struct Director {
     drop_rate: u32,
     drop_counter: u32,
     templates_aside: u32,
-    /// Real servers that were seen to get a new connection in this burst: what is drawn by lot is not foretold.
+    /// Real servers that were seen to get a new connection in this turn: what is drawn by lot is not foretold.
     pub seen: Vec<u32>,
-    pub service_counts: BTreeMap<u32, Traffic>,
-    pub server_counts: BTreeMap<u32, Counts>,
+    /// Which one to take where several are as right, and how many there were each time: nobody can foretell that either.
+    script: Vec<usize>,
+    asked: Vec<usize>,
+    /// Whether there may be connections that the same packets answer.
+    twins: bool,
+    common: Rc<RefCell<Common>>,
+}
+
+/// All workers of a director on ports with these MACs, with so many places for connections each, and so many of them for half-open
+/// ones. Worker `n` makes its secrets from `seeds[n]`, and all together theirs from `shared`.
+pub fn directors(
+    macs: &[[u8; 6]],
+    vlans: &[Vlan],
+    (connections, half_open): (u32, u32),
+    seeds: &[[u64; 4]],
+    shared: [u64; 4],
+) -> Vec<Director> {
+    let settings = Settings::default();
+    let workers = seeds.len();
+    let house = (workers > 1).then(|| House::new(workers, connections as usize, shared));
+    let common = Rc::new(RefCell::new(Common { house, ..Common::default() }));
+    let of_vlans = vlans.iter().map(|vlan| macs[vlan.port]);
+    let macs_of_all: Vec<_> = macs.iter().copied().chain(of_vlans).collect();
+    let one = |(index, seed): (usize, &[u64; 4])| Director {
+        index,
+        workers,
+        now: 0,
+        macs: macs_of_all.clone(),
+        ports: macs.len(),
+        vlans: vlans.to_vec(),
+        services: BTreeMap::new(),
+        servers: BTreeMap::new(),
+        locals: Arc::default(),
+        routes: Arc::default(),
+        icmp: Bucket::new(settings.icmp_error_rate),
+        kernel: Bucket::new(settings.exception_rate),
+        kernel_neighbours: Bucket::new(2000),
+        shares: Shares { errors: Bucket::new(handover::ERROR_RATE), fragments: Bucket::new(handover::FRAGMENT_RATE), grown: 0 },
+        settings,
+        marks: Vec::new(),
+        connections: HashMap::new(),
+        places: Places::new(connections, half_open, *seed),
+        fragments: Fragments::new(*seed),
+        paths: Vec::new(),
+        last_id: index as u32,
+        secure: false,
+        drop_rate: 0,
+        drop_counter: 0,
+        templates_aside: 0,
+        seen: Vec::new(),
+        script: Vec::new(),
+        asked: Vec::new(),
+        twins: false,
+        common: Rc::clone(&common),
+    };
+    seeds.iter().enumerate().map(one).collect()
+}
+
+/// The same directors once more, with nothing in common with these.
+pub fn copies(directors: &[Director]) -> Vec<Director> {
+    let common = directors.first().map_or_else(Rc::default, |first| Rc::new(RefCell::new(first.common.borrow().clone())));
+    directors.iter().map(|director| Director { common: Rc::clone(&common), ..director.clone() }).collect()
 }
 
 impl Director {
-    /// For a single worker on ports with these MACs, whose table is never full: what goes when it is, is chosen by chance.
-    pub fn new(macs: &[[u8; 6]]) -> Self {
-        let settings = Settings::default();
-        Self {
-            now: 0,
-            macs: macs.to_vec(),
-            services: BTreeMap::new(),
-            servers: BTreeMap::new(),
-            locals: Arc::default(),
-            icmp: Bucket::new(settings.icmp_error_rate),
-            kernel: Bucket::new(settings.exception_rate),
-            kernel_neighbours: Bucket::new(2000),
-            settings,
-            marks: Vec::new(),
-            connections: HashMap::new(),
-            last_id: 0,
-            secure: false,
-            drop_rate: 0,
-            drop_counter: 0,
-            templates_aside: 0,
-            seen: Vec::new(),
-            service_counts: BTreeMap::new(),
-            server_counts: BTreeMap::new(),
+    /// What is counted, by real server and by service.
+    pub fn counts(&self) -> Common {
+        self.common.borrow().clone()
+    }
+
+    fn counts_of<T>(&self, server: u32, change: impl FnOnce(&mut Counts) -> T) -> T {
+        change(self.common.borrow_mut().servers.entry(server).or_default())
+    }
+
+    /// Counts with what is a real server's, and with its service's if there is one.
+    fn traffic(&self, server: u32, service: u32, change: impl Fn(&mut Traffic)) {
+        self.traffic_if(Some(server), Some(service), change);
+    }
+
+    fn traffic_if(&self, server: Option<u32>, service: Option<u32>, change: impl Fn(&mut Traffic)) {
+        if let Some(server) = server {
+            self.counts_of(server, |counts| change(&mut counts.traffic));
         }
+        if let Some(service) = service.filter(|service| self.services.contains_key(service)) {
+            change(self.common.borrow_mut().services.entry(service).or_default());
+        }
+    }
+
+    /// One of so many that are as right as the others.
+    fn choose(&mut self, many: usize) -> usize {
+        let chosen = self.script.get(self.asked.len()).copied().unwrap_or(0);
+        self.asked.push(many);
+        chosen
+    }
+
+    /// Has choices made as `script` says from now on; gives how many there were to choose from at each one since.
+    pub fn choose_by(&mut self, script: Vec<usize>) -> Vec<usize> {
+        self.script = script;
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike.
+    pub fn may_choose(&mut self, arrivals: &Arrivals) -> bool {
+        if !self.has_twins() {
+            return false;
+        }
+        let about = |end: &SocketAddr, frame: &[u8]| match end.ip() {
+            IpAddr::V4(v4) => frame.windows(4).any(|bytes| bytes == v4.octets()),
+            IpAddr::V6(v6) => frame.windows(16).any(|bytes| bytes == v6.octets()),
+        };
+        let ends: BTreeSet<SocketAddr> = self.connections.values().filter_map(|connection| connection.masqueraded).collect();
+        let comes = arrivals.frames.iter().any(|frame| ends.iter().any(|end| about(end, frame)));
+        comes || self.frames_waiting() > 0 || self.fragments.count() > 0
+    }
+
+    /// Whether two connections may be answered by the same packets.
+    fn has_twins(&mut self) -> bool {
+        if self.twins {
+            let mut ends: Vec<_> = self.connections.iter().filter_map(|(k, c)| Some((k.protocol, k.client, c.masqueraded?))).collect();
+            ends.sort();
+            self.twins = ends.windows(2).any(|pair| pair[0] == pair[1]);
+        }
+        self.twins
     }
 
     /// Puts a change in force.
     pub fn apply(&mut self, batch: &Batch) {
         if let Some(locals) = &batch.locals {
             self.locals = Arc::clone(locals);
+        }
+        if let Some(routes) = &batch.routes {
+            self.routes = Arc::clone(routes);
         }
         let mut left = false;
         for (id, change) in &batch.servers {
@@ -189,8 +274,10 @@ impl Director {
                     let loops = new.next_hop.is_some_and(|hop| self.locals.macs.contains(&hop.mac));
                     let before = self.servers.get(&id.0).map_or(0, |old| old.last_weight);
                     let last_weight = if new.weight == 0 { before } else { new.weight };
-                    self.servers.insert(id.0, Server { snapshot: Arc::clone(new), loops, last_weight });
-                    self.server_counts.entry(id.0).or_default();
+                    let end = |server: &RealServer| (server.address, server.port);
+                    let did = self.servers.get(&id.0).is_some_and(|old| old.masqueraded && end(&old.snapshot) == end(new));
+                    let masqueraded = did || new.method == Method::Masquerading;
+                    self.servers.insert(id.0, Server { snapshot: Arc::clone(new), loops, last_weight, masqueraded });
                 }
                 None => drop(self.servers.remove(&id.0)),
             }
@@ -206,24 +293,27 @@ impl Director {
                     None => Marks::new(new),
                 };
                 self.services.insert(id.0, Service { snapshot: Arc::clone(new), marks });
-                self.service_counts.entry(id.0).or_default();
             }
         }
         if let Some(settings) = &batch.settings {
             self.settings = *settings;
             self.icmp.set_rate(settings.icmp_error_rate);
             self.kernel.set_rate(settings.exception_rate);
-            self.secure = settings.secure_tcp == Mode::Always;
-            self.drop_rate = if settings.drop_packet == Mode::Always { settings.am_droprate } else { 0 };
         }
         if left && self.settings.expire_nodest_conn {
             self.end_orphans();
         }
     }
 
+    /// What settings have in force at the end of a turn.
+    fn defend(&mut self) {
+        self.secure = self.settings.secure_tcp == Mode::Always;
+        self.drop_rate = if self.settings.drop_packet == Mode::Always { self.settings.am_droprate } else { 0 };
+    }
+
     /// The control plane's word that a real server may be given connections again.
     pub fn relieve(&mut self, server: u32) {
-        self.server_counts.entry(server).or_default().overloaded = false;
+        self.counts_of(server, |counts| counts.overloaded = false);
     }
 
     /// Time goes on to `now`. What ends by that is said by [`expire`](Self::expire).
@@ -253,210 +343,15 @@ impl Director {
         self.is_vip(address) || (!self.is_own(address) && self.marks.iter().any(|rule| rule.covers(address)))
     }
 
-    /// Whether this frame is a fragment that the worker is to place. This director knows nothing of those: it is not to be given any.
-    pub fn is_placed(&self, frame: &[u8], port: usize) -> bool {
-        let fragment = wire::read(frame, self.macs[port]).is_ok_and(|p| p.kind == Kind::Fragment && self.is_served(p.destination.ip()));
-        fragment && frame[..6] == self.macs[port]
-    }
-
-    /// A burst that comes by `port`, behind frames of the kernel's own that leave there.
-    ///
-    /// Frames of known connections come before first packets, and what is no connection's before both; everything else is in
-    /// the order of the burst.
-    pub fn burst(&mut self, port: usize, injected: Vec<Vec<u8>>, frames: Vec<Vec<u8>>, room: &Room) -> Outcome {
-        let mut lanes: Vec<Lane> = frames.into_iter().map(|frame| Lane { frame, packet: None, fate: Fate::Undecided }).collect();
-        for lane in &mut lanes {
-            match wire::read(&lane.frame, self.macs[port]) {
-                Ok(packet) => {
-                    if !packet.is_flow() {
-                        lane.fate = self.other(&mut lane.frame, &packet, port);
-                    }
-                    lane.packet = Some(packet);
-                }
-                Err(verdict) => lane.fate = Fate::Drop(verdict),
-            }
-        }
-        for lane in &mut lanes {
-            if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
-                lane.fate = self.known(packet).unwrap_or(Fate::Undecided);
-            }
-        }
-        let mut errors = Vec::new();
-        for (at, lane) in lanes.iter_mut().enumerate() {
-            if let Some(packet) = lane.packet.as_ref().filter(|_| lane.fate == Fate::Undecided) {
-                lane.fate = self.known(packet).unwrap_or_else(|| self.first(packet));
-                if lane.fate == Fate::Drop("no_real_server") {
-                    errors.extend(self.refusal(packet).map(|cause| (at, cause)));
-                }
-            }
-        }
-        let mut later = Vec::new();
-        // What of the kernel's frames finds no room is freed before anything else.
-        let mut buffers = room.buffers + injected.len().saturating_sub(room.ports[port]);
-        for tunnels in [false, true] {
-            for (at, lane) in lanes.iter_mut().enumerate() {
-                if let Fate::Server(server, method) = lane.fate
-                    && (method == Method::Tunnel) == tunnels
-                    && let Some(packet) = &lane.packet
-                {
-                    lane.fate = match self.forward((server, method), &mut lane.frame, packet, &mut later, &mut buffers) {
-                        Ok(out) => Fate::Send(out, "forwarded"),
-                        Err((verdict, cause)) => {
-                            errors.extend(cause.filter(|_| packet.is_flow()).map(|cause| (at, cause)));
-                            Fate::Drop(verdict)
-                        }
-                    };
-                }
-            }
-        }
-        self.dispatch(port, injected, lanes, errors, later, buffers, room)
-    }
-
-    /// Everything leaves: the kernel's frames, ICMP errors, the burst in its order, later fragments.
-    #[expect(clippy::too_many_arguments, reason = "all that a burst gathered")]
-    fn dispatch(
-        &mut self,
-        port: usize,
-        injected: Vec<Vec<u8>>,
-        lanes: Vec<Lane>,
-        errors: Vec<(usize, Cause)>,
-        later: Vec<(u16, Vec<u8>)>,
-        mut buffers: usize,
-        room: &Room,
-    ) -> Outcome {
-        let mut outcome = Outcome { sent: vec![Vec::new(); self.macs.len()], ..Outcome::default() };
-        let mut left = room.ports.clone();
-        let mut send = |outcome: &mut Outcome, port: usize, frame: Vec<u8>| {
-            let fits = left[port] > 0;
-            if fits {
-                left[port] -= 1;
-                outcome.sent[port].push(frame);
-            }
-            fits
-        };
-        for frame in injected {
-            outcome.injected += u64::from(send(&mut outcome, port, frame));
-        }
-        for (lane, cause) in errors {
-            if self.icmp.take() && buffers > 0 {
-                let Lane { frame, packet: Some(packet), .. } = &lanes[lane] else { continue };
-                buffers -= 1;
-                if cause == Cause::Reset {
-                    outcome.resets += u64::from(send(&mut outcome, port, reset::write(frame, packet, self.macs[port])));
-                } else {
-                    let error = forward::icmp_error(frame, packet, self.macs[port], cause);
-                    outcome.icmp_errors += u64::from(send(&mut outcome, port, error));
-                }
-            }
-        }
-        let mut to_kernel = room.kernel;
-        for lane in lanes {
-            let verdict = match lane.fate {
-                Fate::Send(out, _) if usize::from(out) >= self.macs.len() => "no_next_hop",
-                Fate::Send(out, verdict) => {
-                    if send(&mut outcome, out.into(), lane.frame) {
-                        verdict
-                    } else {
-                        "tx_full"
-                    }
-                }
-                Fate::Kernel => {
-                    let neighbour = lane.packet.as_ref().is_some_and(|p| matches!(p.kind, Kind::Arp | Kind::Discovery));
-                    let bucket = if neighbour { &mut self.kernel_neighbours } else { &mut self.kernel };
-                    if !bucket.take() {
-                        "exception_rate"
-                    } else if to_kernel == 0 {
-                        "exception_full"
-                    } else {
-                        to_kernel -= 1;
-                        outcome.kernel.push(lane.frame);
-                        "exception"
-                    }
-                }
-                Fate::Drop(verdict) => verdict,
-                Fate::Undecided | Fate::Server(..) => panic!("a frame without a verdict"),
-            };
-            *outcome.verdicts.entry(verdict).or_default() += 1;
-        }
-        for (out, frame) in later {
-            outcome.fragments += u64::from(send(&mut outcome, out.into(), frame));
-        }
-        outcome
-    }
-
-    /// What is no packet of a connection.
-    fn other(&mut self, frame: &mut Vec<u8>, packet: &Packet, port: usize) -> Fate {
-        let our_mac = self.macs[port];
-        if matches!(packet.kind, Kind::Icmp | Kind::Icmpv6)
-            && let Some(fate) = self.about_connection(frame, packet)
-        {
-            return fate;
-        }
-        let local = |address: IpAddr| self.is_local(address, port);
-        let destination = packet.destination.ip();
-        let answer = match packet.kind {
-            Kind::Arp => answers::arp(frame, our_mac, local, |address| self.is_vip(address)),
-            Kind::Icmp | Kind::Icmpv6 => {
-                if packet.kind == Kind::Icmpv6 {
-                    answers::icmpv6(frame, packet, our_mac, local)
-                } else if local(destination) {
-                    answers::echo(frame, packet, our_mac)
-                } else {
-                    answers::Answer::Kernel
-                }
-            }
-            Kind::Discovery => answers::icmpv6(frame, packet, our_mac, local),
-            _ => answers::Answer::Kernel,
-        };
-        match answer {
-            answers::Answer::Send(reply) => {
-                *frame = reply;
-                Fate::Send(port as u16, "answered")
-            }
-            answers::Answer::Kernel => Fate::Kernel,
-            answers::Answer::Drop(verdict) => Fate::Drop(verdict),
-        }
-    }
-
-    /// What becomes of an ICMP error (destination unreachable, source quench, time exceeded, packet too big, parameter problem)
-    /// that was sent to whom the packet that it quotes came from, where that was a service.
-    fn about_connection(&mut self, frame: &[u8], packet: &Packet) -> Option<Fate> {
-        let message = &frame[packet.l4..wire::L3 + packet.length];
-        let kinds: &[u8] = if packet.is_v4() { &[3, 4, 11] } else { &[1, 2, 3, 4] };
-        if !kinds.contains(message.first()?) {
-            return None;
-        }
-        let (protocol, virtual_, client) = wire::quoted(message, packet.is_v4())?;
-        if virtual_.ip() != packet.destination.ip() {
-            return None;
-        }
-        let key = Key { template: false, aside: 0, protocol, client, virtual_ };
-        let Some((server, service, method)) = self.connections.get(&key).map(|c| (c.server, c.service, c.method)) else {
-            let request = Packet { source: client, destination: virtual_, protocol, ..*packet };
-            return self.service_of(&request).map(|_| Fate::Drop("unrelated_icmp_error"));
-        };
-        let sum = if packet.is_v4() {
-            wire::checksum(message)
-        } else {
-            wire::checksum_with(packet.source.ip(), packet.destination.ip(), 58, message)
-        };
-        if sum != 0 {
-            return Some(Fate::Drop("bad_checksum"));
-        }
-        if self.servers.get(&server).is_some_and(|target| target.snapshot.available) {
-            self.count(server, service, packet, false);
-        }
-        Some(Fate::Server(server, method))
-    }
-
     /// The scheduler's word.
     fn schedule(&mut self, service: u32, packet: &Packet) -> Option<u32> {
         let Service { snapshot, marks } = self.services.get_mut(&service)?;
+        let common = self.common.borrow();
         let candidates: Vec<Candidate> = snapshot
             .members
             .iter()
             .map(|member| {
-                let counts = self.server_counts.get(&member.server.0).copied().unwrap_or_default();
+                let counts = common.servers.get(&member.server.0).copied().unwrap_or_default();
                 let Some(server) = self.servers.get(&member.server.0) else { panic!("a member that is no real server") };
                 Candidate {
                     server: member.server.0,

@@ -46,7 +46,7 @@ pub struct Request<'a> {
 }
 
 /// What schedulers remember.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Marks {
     /// The real server picked last; `None` for the head of the list.
     last: Option<u32>,

@@ -1,9 +1,36 @@
-//! SCTP's states as IPVS's table for a director has them that never sees an answer (Linux 6.1).
+//! SCTP's states as IPVS's tables have them (Linux 6.1).
 
 /// What a packet says by its first chunk.
 pub type Event = &'static str;
 
 const COLUMNS: &str = "NO I1 IN CS CR CW CO CE ES SS SR SA RJ CL";
+/// From the client, when answers pass the director.
+const INPUT: [(Event, &str); 10] = [
+    ("data", "ES I1 IN CS CR CW CO CE ES SS SR SA RJ CL"),
+    ("init", "I1 IN IN CS CR CW CO CE ES SS SR SA IN IN"),
+    ("init ack", "CW CW CW CS CR CO CO CE ES SS SR SA RJ CL"),
+    ("cookie echo", "CR IN IN CR CR CW CO CE ES SS SR SA RJ CL"),
+    ("cookie ack", "ES I1 IN CS CR CW CO ES ES SS SR SA RJ CL"),
+    ("shutdown", "SR I1 IN CS CR CW CO CE SR SS SR SA RJ CL"),
+    ("shutdown ack", "CL IN IN CS CR CW CO CE ES CL SR CL RJ CL"),
+    ("shutdown complete", "CL CL CL CS CR CW CO CE ES SS SR CL RJ CL"),
+    ("error", "CL I1 IN CS CR CW CO CL ES SS SR SA RJ CL"),
+    ("abort", "CL CL CL CL CL RJ CL CL CL CL CL CL CL CL"),
+];
+/// From the real server.
+const OUTPUT: [(Event, &str); 10] = [
+    ("data", "ES I1 IN CS CR CW CO CE ES SS SR SA RJ CL"),
+    ("init", "CW CW CW CW CW CW CW CW ES CW CW CW CW CW"),
+    ("init ack", "CS CS CS CS CR CW CO CE ES SS SR SA RJ CL"),
+    ("cookie echo", "CE CE CE CE CE CE CE CE ES SS SR SA RJ CL"),
+    ("cookie ack", "ES ES ES ES ES ES ES ES ES SS SR SA RJ CL"),
+    ("shutdown", "SS SS SS SS SS SS SS SS SS SS SR SA RJ CL"),
+    ("shutdown ack", "SA SA SA SA SA CW CO CE ES SA SA SA RJ CL"),
+    ("shutdown complete", "CL I1 IN CS CR CW CO CE ES SS SR SA RJ CL"),
+    ("error", "CL CL CL CL CL CW CO CE ES SS SR SA RJ CL"),
+    ("abort", "CL RJ CL CL CL CL CL CL CL CL CL CL CL CL"),
+];
+/// From the client, when the director never sees an answer.
 const INPUT_ONLY: [(Event, &str); 10] = [
     ("data", "ES I1 IN CS CR ES CO CE ES SS SR SA RJ CL"),
     ("init", "I1 IN IN IN IN IN CO CE ES SS SR SA IN IN"),
@@ -62,8 +89,14 @@ pub fn read(packet: &[u8]) -> Option<(Event, u8)> {
     Some((chunk(kind), kind))
 }
 
-pub fn next(state: &'static str, event: Event) -> &'static str {
-    let (_, row) = INPUT_ONLY.iter().find(|(name, _)| *name == event).expect("an event");
+/// The state after a packet, by a table ("input", "output", "input only").
+pub fn next(table: &str, state: &'static str, event: Event) -> &'static str {
+    let rows = match table {
+        "input" => INPUT,
+        "output" => OUTPUT,
+        _ => INPUT_ONLY,
+    };
+    let (_, row) = rows.into_iter().find(|(name, _)| *name == event).expect("an event");
     let column = COLUMNS.split(' ').position(|name| name == state).expect("a state");
     row.split(' ').nth(column).expect("as many as there are states")
 }

@@ -6,6 +6,20 @@ pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
 const COLUMNS: &str = "NO ES SS SR FW TW CL CW LA LI SA";
+/// From the client, when answers pass the director.
+const INPUT: [(u8, &str); 4] = [
+    (RST, "CL CL CL SR CL CL CL CL LA LI SR"),
+    (SYN, "SR ES ES SR SR SR SR SR SR SR SR"),
+    (FIN, "CL CW SS TW TW TW CL CW LA LI TW"),
+    (ACK, "ES ES SS ES FW TW CL CW CL LI ES"),
+];
+/// From the real server.
+const OUTPUT: [(u8, &str); 4] = [
+    (RST, "CL CL SS CL CL TW CL CL CL CL CL"),
+    (SYN, "SS ES SS SR SS SS SS SS SS LI SR"),
+    (FIN, "TW FW SS TW FW TW CL TW LA LI TW"),
+    (ACK, "ES ES SS ES FW TW CL CW LA ES ES"),
+];
 /// From the client, when the director never sees an answer.
 const INPUT_ONLY: [(u8, &str); 4] = [
     (RST, "CL CL CL SR CL CL CL CL LA LI CL"),
@@ -31,13 +45,26 @@ const STATES: [(&str, &str, u32, bool); 11] = [
 
 pub type State = &'static str;
 
-/// A SYN while `secure_tcp` is in force.
-const SECURE_SYN: &str = "SA ES ES SR SA SA SA SA SA SA SA";
+/// What `secure_tcp` changes: the table, the flag, and the row.
+const SECURE: [(&str, u8, &str); 6] = [
+    ("input", RST, "CL CL CL SR CL CL CL CL LA LI CL"),
+    ("input", SYN, "SR ES ES SR SR SR SR SR SR SR SA"),
+    ("input", FIN, "CL CW SS TW TW TW CL CW LA LI SA"),
+    ("input", ACK, "ES ES SS SR FW TW CL CW CL LI SA"),
+    ("output", SYN, "SS ES SS SA SS SS SS SS SS LI SA"),
+    ("input only", SYN, "SA ES ES SR SA SA SA SA SA SA SA"),
+];
 
-/// The state after a segment with these flags; one with none of the four closes.
-pub fn next(state: State, flags: u8, secure: bool) -> State {
-    let Some((_, row)) = INPUT_ONLY.iter().find(|(flag, _)| flags & flag != 0) else { return "CL" };
-    let row = if secure && flags & (SYN | RST) == SYN { SECURE_SYN } else { row };
+/// The state after a segment with these flags, by a table ("input", "output", "input only"); one with none of the four closes.
+pub fn next(table: &str, state: State, flags: u8, secure: bool) -> State {
+    let rows = match table {
+        "input" => INPUT,
+        "output" => OUTPUT,
+        _ => INPUT_ONLY,
+    };
+    let Some((flag, row)) = rows.into_iter().find(|(flag, _)| flags & flag != 0) else { return "CL" };
+    let changed = SECURE.into_iter().find(|(of, with, _)| secure && (*of, *with) == (table, flag)).map(|(.., row)| row);
+    let row = changed.unwrap_or(row);
     let column = COLUMNS.split(' ').position(|name| name == state).expect("a state");
     row.split(' ').nth(column).expect("as many as there are states")
 }
@@ -65,5 +92,5 @@ pub fn is_active(state: State) -> bool {
 
 /// The states in which the handshake is not known to be complete.
 pub fn is_half_open(state: State) -> bool {
-    matches!(state, "SS" | "SR" | "SA")
+    matches!(state, "NO" | "SS" | "SR" | "SA")
 }

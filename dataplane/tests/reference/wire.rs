@@ -31,6 +31,8 @@ pub struct Packet {
     pub l4: usize,
     /// Bytes of the IP packet.
     pub length: usize,
+    /// Whether the frame was sent to our own MAC, not to a group.
+    pub to_us: bool,
 }
 
 impl Packet {
@@ -122,7 +124,7 @@ pub fn read(frame: &[u8], our_mac: [u8; 6]) -> Result<Packet, &'static str> {
     let mut packet = match be16(frame, 12) {
         0x0800 => read_v4(frame, to_us)?,
         0x86dd => read_v6(frame, to_us)?,
-        0x0806 => Packet { kind: Kind::Arp, source: NOBODY, destination: NOBODY, protocol: 0, l4: L3, length: frame.len() - L3 },
+        0x0806 => Packet { kind: Kind::Arp, source: NOBODY, destination: NOBODY, protocol: 0, l4: L3, length: frame.len() - L3, to_us },
         0x8100 | 0x88a8 => return Err("unknown_vlan"),
         _ => return Err("ether_type"),
     };
@@ -171,6 +173,7 @@ fn read_v4(frame: &[u8], to_us: bool) -> Result<Packet, &'static str> {
         protocol: ip[9],
         l4: L3 + header,
         length,
+        to_us,
     };
     if be16(ip, 6) & 0x3fff != 0 {
         return Ok(Packet { kind: Kind::Fragment, ..packet });
@@ -219,7 +222,8 @@ fn read_v6(frame: &[u8], to_us: bool) -> Result<Packet, &'static str> {
         walked += 1;
     }
     let kind = if next == 44 { Kind::Fragment } else { Kind::Other };
-    let packet = Packet { kind, source: (source, 0).into(), destination: (destination, 0).into(), protocol: next, l4: L3 + at, length };
+    let packet =
+        Packet { kind, source: (source, 0).into(), destination: (destination, 0).into(), protocol: next, l4: L3 + at, length, to_us };
     // Only duplicate address detection speaks without an address.
     if source.is_unspecified() && next != 58 {
         return Err("martian_source");

@@ -118,7 +118,10 @@ impl Mbuf {
     fn start(&self) -> *mut u8 {
         let (buffer, offset) = (BUF_ADDR.get(self), usize::from(DATA_OFF.get(self)));
         // SAFETY: DPDK and the setters here keep data_off within the buffer that starts at buf_addr.
-        unsafe { buffer.add(offset) }
+        let start = unsafe { buffer.add(offset) };
+        // SAFETY: a buffer is at no null address, nor is what lies in it.
+        unsafe { core::hint::assert_unchecked(!start.is_null()) };
+        start
     }
 
     /// The bytes of the first segment, from the Ethernet header on.

@@ -35,6 +35,8 @@ async fn metrics_name_services_as_node_exporter_does() {
     for line in [
         "baton_build_info{version=\"9.9.9\"} 1".to_owned(),
         "baton_revision 1".to_owned(),
+        "baton_health_check_delay_seconds_count 0".to_owned(),
+        "baton_health_check_delay_seconds_bucket{le=\"+Inf\"} 0".to_owned(),
         "baton_worker_version{worker=\"0\"} 1".to_owned(),
         "baton_frames_total{worker=\"0\",port=\"lan\",verdict=\"forwarded\"} 11".to_owned(),
         "baton_frames_total{worker=\"0\",port=\"far\",verdict=\"short\"} 0".to_owned(),
@@ -101,10 +103,16 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/marks", "get put post delete"),
         ("/api/v1/settings", "get patch delete"),
         ("/api/v1/config", "get put"),
+        ("/api/v1/apply", "post"),
+        ("/api/v1/history", "get"),
+        ("/api/v1/history/{revision}", "get"),
+        ("/api/v1/rollback", "post"),
+        ("/api/v1/reload", "post"),
         ("/api/v1/openapi.json", "get"),
         ("/metrics", "get"),
         ("/livez", "get"),
         ("/readyz", "get"),
+        ("/problems/{code}", "get"),
     ]
     .iter()
     .flat_map(|(path, methods)| methods.split(' ').map(move |m| format!("{m} {path}")))

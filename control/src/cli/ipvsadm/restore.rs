@@ -11,9 +11,10 @@ use hyper::Method;
 use super::names::Names;
 use super::parse::parse;
 use super::request::{Failure, Request};
+use super::run::whole;
 use crate::cli::client::{Client, ClientError};
 use crate::cli::console::Console;
-use crate::model::{Document, Fault, RealServerSpec, ServiceKey, ServiceSpec};
+use crate::model::{Document, Fault, RealServerSpec, ServiceKey, ServiceSpec, patched};
 
 /// What the lines start from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +118,7 @@ impl<'a> Draft<'a> {
             }
             Request::EditService(key, patch) => {
                 let service = self.service(key).ok_or_else(|| Failure::refused("No such service"))?;
-                patch.apply(service);
+                *service = patched(service, &whole(&patch)).map_err(|fault| Failure::refused(fault.detail))?;
                 self.origins.insert((key, None), line);
             }
             Request::DeleteService(key) => {
@@ -142,7 +143,7 @@ impl<'a> Draft<'a> {
             Request::AddServer(key, spec) => self.add_server(key, spec, line)?,
             Request::EditServer(key, at, patch) => {
                 let server = self.server(key, at)?;
-                patch.apply(server);
+                *server = patched(server, &whole(&patch)).map_err(|fault| Failure::refused(fault.detail))?;
                 self.origins.insert((key, Some(at)), line);
             }
             Request::DeleteServer(key, at) => {

@@ -1,6 +1,7 @@
 //! Carries out what a line asks for, over the REST API, and says what ipvsadm says.
 
 use hyper::Method;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::list::{HEADER, Style, connections_title, path_of, timeouts};
@@ -39,7 +40,7 @@ pub fn run(client: &Client, request: Request, names: &Names, console: &mut Conso
 fn change(client: &Client, request: Request) -> Result<(), Failure> {
     let (service, done) = match request {
         Request::AddService(spec) => (None, client.submit(Method::POST, "services", &spec)),
-        Request::EditService(key, patch) => (Some(key), client.submit(Method::PATCH, &path_of(key), &patch)),
+        Request::EditService(key, patch) => (Some(key), client.submit(Method::PATCH, &path_of(key), &whole(&patch))),
         Request::DeleteService(key) => (Some(key), client.order(Method::DELETE, &path_of(key))),
         Request::Clear => (None, client.order(Method::DELETE, "services")),
         Request::Zero(None) => (None, client.order(Method::POST, "services/zero")),
@@ -49,7 +50,7 @@ fn change(client: &Client, request: Request) -> Result<(), Failure> {
             return client.submit(Method::POST, &format!("{}/real-servers", path_of(key)), &spec).map_err(|error| of_server(&error));
         }
         Request::EditServer(key, server, patch) => {
-            return client.submit(Method::PATCH, &server_path(key, server), &patch).map_err(|error| of_server(&error));
+            return client.submit(Method::PATCH, &server_path(key, server), &whole(&patch)).map_err(|error| of_server(&error));
         }
         Request::DeleteServer(key, server) => {
             return client.order(Method::DELETE, &server_path(key, server)).map_err(|error| of_server(&error));
@@ -61,6 +62,24 @@ fn change(client: &Client, request: Request) -> Result<(), Failure> {
         (Some("no-such-service"), _) => Failure::refused("No such service"),
         _ => Failure::refused(error),
     })
+}
+
+/// An edit of ipvsadm's as a merge patch. It names all of persistence and of a tunnel: what it leaves out is not to stay.
+pub(super) fn whole(patch: &impl Serialize) -> Value {
+    let mut patch = serde_json::to_value(patch).unwrap_or_default();
+    for (object, fields) in [("persistence", ["prefix", "netmask"].as_slice()), ("tunnel", &["port"])] {
+        if let Some(Value::Object(object)) = patch.get_mut(object) {
+            for field in fields {
+                object.entry(*field).or_insert(Value::Null);
+            }
+        }
+    }
+    if let Value::Object(fields) = &mut patch
+        && fields.contains_key("method")
+    {
+        fields.entry("tunnel").or_insert(Value::Null);
+    }
+    patch
 }
 
 fn of_server(error: &ClientError) -> Failure {

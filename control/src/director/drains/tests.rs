@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::scripted::{LIMITS, Rig};
 use super::super::tests::{near, socket, web, web_spec};
-use super::super::{EARLIER_VERSIONS, Store};
+use super::super::{Store, VERSIONS, Version};
 use super::*;
 use crate::model::{RealServerState, ServiceSpec};
 
@@ -154,17 +154,17 @@ async fn drain_of_a_director_that_was_started_anew_is_over_and_still_in_force() 
     let first = Rig::with(1, 8, LIMITS, store());
     first.director.create_service(&spec()).await.unwrap();
     first.director.drain(web(), socket(SERVER), asked(60, Then::Reset)).await.unwrap();
-    let document = first.director.document();
+    let version = Version::beginning(first.director.document(), "a test");
 
     let second = Rig::with(1, 8, LIMITS, store());
-    second.director.restore(&document).unwrap();
+    second.director.restore(&version).unwrap();
     second.director.restore_drains();
     assert_eq!(drain(&second).outcome, Some(DrainOutcome::Restarted));
     assert_eq!(of_worker(&second).await, (true, 0, worker::Drain::Wait));
     second.director.cancel_drain(web(), socket(SERVER)).await.unwrap();
 
     let third = Rig::with(1, 8, LIMITS, store());
-    third.director.restore(&document).unwrap();
+    third.director.restore(&version).unwrap();
     third.director.restore_drains();
     assert!(third.director.drain_of(web(), socket(SERVER)).is_err());
     for damaged in ["", "[{", "{}", "[{\"service\": 7}]"] {
@@ -172,7 +172,7 @@ async fn drain_of_a_director_that_was_started_anew_is_over_and_still_in_force() 
         third.director.restore_drains();
     }
     let files = std::fs::read_dir(folder.path()).unwrap().count();
-    assert!(files <= 2 + EARLIER_VERSIONS as usize, "nothing is left lying about");
+    assert!(files <= 2 + VERSIONS, "nothing is left lying about");
 }
 
 #[tokio::test]

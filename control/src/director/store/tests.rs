@@ -1,10 +1,14 @@
+use std::fs;
+
 use super::*;
 use crate::model::Settings;
 
-fn document(revision: u64) -> Document {
-    let services = (1..=30_u16)
+pub(super) fn version(revision: u64) -> Version {
+    let services = (1..=2_u16)
         .map(|port| serde_json::from_value(serde_json::json!({"protocol": "tcp", "address": "10.0.0.1", "port": port})).unwrap());
-    Document { revision, settings: Settings::default(), marks: Vec::new(), services: services.collect() }
+    let document = Document { revision, settings: Settings::default(), marks: Vec::new(), services: services.collect() };
+    let change = Change { revision, at: "2026-05-04T13:05:09Z".to_owned(), by: "test".to_owned(), what: format!("to {revision}") };
+    Version { document, history: vec![change], file: Some(Document::default()) }
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -13,76 +17,65 @@ fn store() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
-fn earlier(store: &Store, number: u32) -> Option<u64> {
-    let bytes = fs::read(store.numbered(number)).ok()?;
-    Some(serde_json::from_slice::<Document>(&bytes).unwrap().revision)
-}
-
 #[test]
 fn a_store_without_a_file_is_empty() {
-    assert!(store().1.load().unwrap().is_none());
-}
-
-#[test]
-fn what_was_written_is_read_back() {
     let (_folder, store) = store();
-    store.write(&document(7)).unwrap();
-    assert_eq!(store.load().unwrap(), Some(document(7)));
+    assert!(store.load().unwrap().is_none() && store.kept().is_empty());
 }
 
 #[test]
-fn the_last_five_versions_are_kept() {
+fn what_was_written_is_read_back_as_present_and_as_past() {
     let (_folder, store) = store();
-    for revision in 1..=8 {
-        store.write(&document(revision)).unwrap();
+    for revision in 1..=3 {
+        store.write(&version(revision)).unwrap();
     }
-    let kept: Vec<_> = (1..=6).map(|number| earlier(&store, number)).collect();
-    assert_eq!(kept, [Some(7), Some(6), Some(5), Some(4), Some(3), None]);
-}
-
-const STEPS: [Step; 7] = [Step::Start, Step::HalfWritten, Step::Written, Step::Synced, Step::Shifted, Step::Kept, Step::Renamed];
-
-/// What is left in the folder when everything after `step` never happened.
-fn crash_at(store: &Store, step: Step, revision: u64) {
-    let outcome = store.write_in_steps(&document(revision), &mut |at| if at == step { Err(io::Error::other("crash")) } else { Ok(()) });
-    assert!(outcome.is_err(), "{step:?} was reached");
+    assert_eq!(store.load().unwrap(), Some(version(3)));
+    assert_eq!((store.read(2).unwrap(), store.read(4).unwrap()), (Some(version(2)), None));
+    assert!(!store.beside("new").exists());
 }
 
 #[test]
-fn a_crash_at_any_point_leaves_the_old_or_the_new_whole() {
-    for step in STEPS {
-        let (_folder, store) = store();
-        store.write(&document(1)).unwrap();
-        crash_at(&store, step, 2);
-        let expected = if step == Step::Renamed { 2 } else { 1 };
-        assert_eq!(store.load().unwrap(), Some(document(expected)), "{step:?}");
+fn last_fifty_versions_are_kept() {
+    let (_folder, store) = store();
+    for revision in 1..=53 {
+        store.write(&version(revision)).unwrap();
+    }
+    assert_eq!(store.kept(), (4..=53).collect::<Vec<_>>());
+}
+
+#[test]
+fn document_of_an_earlier_release_is_read() {
+    let (_folder, store) = store();
+    fs::write(store.path(), serde_json::to_vec(&version(7).document).unwrap()).unwrap();
+    let mut found = store.load().unwrap().unwrap();
+    assert_eq!(found, Version { document: version(7).document, ..Version::default() });
+    store.begin_with(&mut found).unwrap();
+    assert_eq!(store.kept(), [7]);
+}
+
+#[test]
+fn version_put_back_by_hand_is_a_new_revision_and_takes_no_other_away() {
+    let (_folder, store) = store();
+    for revision in 1..=5 {
+        let mut version = version(revision);
+        version.document.settings.timeout_udp = u32::try_from(revision).unwrap();
+        store.write(&version).unwrap();
+    }
+    fs::copy(store.numbered(2), store.path()).unwrap();
+    for _start in 0..2 {
+        let mut found = store.load().unwrap().unwrap();
+        store.begin_with(&mut found).unwrap();
+        assert_eq!((found.document.revision, found.document.settings.timeout_udp), (6, 2));
+        assert_eq!(found.history.last().unwrap().what, "state file of revision 2 put back");
+        assert_eq!(store.kept(), [1, 2, 3, 4, 5, 6]);
     }
 }
 
 #[test]
-fn the_first_write_crashes_into_nothing_or_the_new() {
-    for step in STEPS {
-        let (_folder, store) = store();
-        crash_at(&store, step, 1);
-        let expected = (step == Step::Renamed).then(|| document(1));
-        assert_eq!(store.load().unwrap(), expected, "{step:?}");
-    }
-}
-
-#[test]
-fn after_any_crash_the_next_writes_succeed_and_earlier_versions_are_whole() {
-    for step in STEPS {
-        let (_folder, store) = store();
-        (1..=6).for_each(|revision| store.write(&document(revision)).unwrap());
-        crash_at(&store, step, 7);
-        crash_at(&store, step, 8);
-        store.write(&document(9)).unwrap();
-        store.write(&document(10)).unwrap();
-        assert_eq!(store.load().unwrap(), Some(document(10)), "{step:?}");
-        let kept: Vec<u64> = (1..=5).filter_map(|number| earlier(&store, number)).collect();
-        let before: &[u64] = if step == Step::Renamed { &[9, 8, 7, 6, 5] } else { &[9, 6, 5, 4, 3] };
-        assert_eq!(kept, before, "{step:?}");
-    }
+fn field_that_no_version_has_is_refused() {
+    let (_folder, store) = store();
+    fs::write(store.path(), r#"{"revision": 3, "service": []}"#).unwrap();
+    assert!(store.load().unwrap_err().to_string().contains("unknown field `service`"));
 }
 
 #[test]
@@ -96,9 +89,9 @@ fn a_broken_file_is_named_with_the_place_and_never_taken_for_empty() {
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let (_folder, store) = store();
-    store.write(&document(1)).unwrap();
-    fs::create_dir(store.numbered("new")).unwrap();
-    let message = store.write(&document(2)).unwrap_err().to_string();
-    assert!(message.starts_with("create ") && message.contains("state.json.new"), "{message}");
-    assert_eq!(store.load().unwrap(), Some(document(1)));
+    store.write(&version(1)).unwrap();
+    fs::create_dir(store.beside("new")).unwrap();
+    let message = store.write(&version(2)).unwrap_err().to_string();
+    assert!(message.starts_with("remove ") && message.contains("state.json.new"), "{message}");
+    assert_eq!(store.load().unwrap(), Some(version(1)));
 }
