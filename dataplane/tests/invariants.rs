@@ -110,7 +110,7 @@ eal_test! {
         let ours = [VIP, VIP6, DIP].map(|a| address(a).ip()).to_vec();
         let services = [(VIP, 6), (VIP, 17), (VIP6, 6), (VIP6, 17)].map(|(vip, protocol)| (protocol, (address(vip).ip(), 80).into()));
         let mut places = Places { ours, services: services.to_vec(), recent: Vec::new(), last: None };
-        let nobody = reference::Director::new(&[OUR_MAC]);
+        let nobody = reference::directors(&[OUR_MAC], &[], (16, 16), &[[0; 4]], [0; 4]);
         let c = &mut Choices::Seed(7);
         let mut forwarded = 0;
         for n in 0..30_000 {
