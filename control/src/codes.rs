@@ -38,8 +38,8 @@ codes! {
     NotFound "not-found" 404 "There is nothing at this path; /api/v1/openapi.json lists what there is.";
     NoSuchService "no-such-service" 404 "There is no virtual service with this id.";
     NoSuchRealServer "no-such-real-server" 404 "The virtual service has no real server with this id.";
-    NoDrain "no-drain" 404 "The real server is not being drained.";
     NoSuchVip "no-such-vip" 404 "No virtual service and no mark rule has this VIP.";
+    NoDrain "no-drain" 404 "The real server is not being drained.";
     NotKept "revision-not-kept" 404 "The history does not have this revision; the answer lists those that it has.";
     MethodNotAllowed "method-not-allowed" 405 "The path is there, but not with this method; the Allow header lists those that it has.";
     SlowRequest "slow-request" 408 "The body did not arrive in time.";

@@ -37,7 +37,7 @@ pub struct Tracker {
     pub connections: ConnectionTable,
     /// Where other workers look for the owner of a connection; `None` for a worker alone.
     pub directory: Option<Arc<Directory>>,
-    /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
+    /// Whether an entry was removed during this burst, so that what was found must be looked up again.
     disturbed: bool,
     pub(crate) defence: Defence,
     pub(crate) overflow: Overflow,
@@ -111,21 +111,12 @@ impl Tracker {
         report.defences.set(self.defence.in_force());
     }
 
-    /// Stage: finds the entry of every flow that is left.
-    #[inline]
-    pub fn lookup(&mut self, lanes: &mut Lanes) {
-        let table = &self.connections;
-        self.disturbed = false;
-        for i in each(lanes.flows) {
-            lanes.entries[i] = table.find(lanes.hashes[i], &lanes.packets[i].key);
-        }
-    }
-
     /// Stage: packets of known connections. Moves the TCP state, restarts the timer, counts; leaves undecided what must be
     /// scheduled.
     #[inline]
     pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
         let Lanes { packets, hashes, entries, fates, flows, missed, .. } = lanes;
+        self.disturbed = false;
         *missed = 0;
         for i in each(*flows) {
             let packet = &packets[i];

@@ -14,11 +14,20 @@ pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     interactive: bool,
-    /// Standard output is a terminal.
-    terminal: bool,
-    colours: bool,
+    screen: Screen,
     closed: bool,
     failure: Option<io::Error>,
+}
+
+/// What standard output is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Screen {
+    /// No terminal.
+    None,
+    /// A terminal whose user wants no colours (`NO_COLOR`).
+    Plain,
+    /// A terminal.
+    Coloured,
 }
 
 impl Console<'static> {
@@ -27,8 +36,11 @@ impl Console<'static> {
         let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
-        console.terminal = io::stdout().is_terminal();
-        console.colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        console.screen = match (io::stdout().is_terminal(), std::env::var_os("NO_COLOR")) {
+            (false, _) => Screen::None,
+            (true, Some(value)) if !value.is_empty() => Screen::Plain,
+            (true, _) => Screen::Coloured,
+        };
         console
     }
 }
@@ -41,8 +53,7 @@ impl<'a> Console<'a> {
             out: Box::new(out),
             err: Box::new(err),
             interactive: false,
-            terminal: false,
-            colours: false,
+            screen: Screen::None,
             closed: false,
             failure: None,
         }
@@ -65,12 +76,13 @@ impl<'a> Console<'a> {
 
     /// Puts text in the place of the last line that was put so, on a terminal; elsewhere nothing is written. Whether it was.
     pub fn renew(&mut self, text: impl fmt::Display) -> bool {
-        if self.terminal {
+        let shown = self.screen != Screen::None;
+        if shown {
             // Back to the line's beginning, and the rest of it away (ECMA-48: CR, EL).
             self.write(format_args!("\r{text}\x1b[K"));
             self.flush();
         }
-        self.terminal
+        shown
     }
 
     /// Takes away the line that [`Self::renew`] put.
@@ -80,7 +92,7 @@ impl<'a> Console<'a> {
 
     /// Writes a line of output in a colour (a number of ECMA-48's SGR), where a terminal shows it and nobody set `NO_COLOR`.
     pub fn coloured(&mut self, colour: &str, text: impl fmt::Display) {
-        if self.colours {
+        if self.screen == Screen::Coloured {
             self.write(format_args!("\u{1b}[{colour}m{text}\u{1b}[0m\n"));
         } else {
             self.line(text);
