@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::command::WorkerReport;
+use crate::complaints::complain;
 use crate::connection::entry::flags;
 use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
 use crate::defence::Defence;
@@ -450,19 +451,6 @@ fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
         NoRealServer::Drop => None,
         NoRealServer::Reset if protocol == Protocol::Tcp => Some(Cause::Reset),
         NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
-    }
-}
-
-/// Counts what makes it likely that a real server does not answer its clients, or not well: a SYN once more, and a reset of a
-/// connection that was not over.
-#[inline]
-fn complain(share: &ServerShare, old: State, flags: u8) {
-    if matches!(old, State::SynRecv | State::SynAck | State::Established) {
-        match flags & (tcp::SYN | tcp::RST | tcp::ACK) {
-            tcp::SYN if old != State::Established => share.repeats.increment(),
-            flags if flags & tcp::RST != 0 => share.resets.increment(),
-            _ => {}
-        }
     }
 }
 

@@ -113,9 +113,14 @@ impl<'a> Console<'a> {
 
     /// All of standard input as text; bytes that are not UTF-8 become U+FFFD.
     pub fn read_all(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read_bytes(u64::MAX)?).into_owned())
+    }
+
+    /// Standard input as it is, up to `most` bytes.
+    pub fn read_bytes(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.input.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        (&mut self.input).take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Asks a question; `None` when nobody is there to answer.
