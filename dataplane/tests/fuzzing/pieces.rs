@@ -48,6 +48,10 @@ pub fn cut(c: &mut Choices<'_>, frame: &[u8], lossy: bool) -> Vec<Vec<u8>> {
             piece.extend(id.to_be_bytes());
         }
         piece.extend(&message[from..to]);
+        if piece.len() < 60 && c.one_in(2) {
+            // As no frame on a wire is shorter.
+            piece.resize(60, c.pick(&[0, 0xee]));
+        }
         let lost = if lossy && from == 0 { !c.one_in(4) } else { c.one_in(12) };
         if !lost {
             pieces.push(piece.clone());
