@@ -18,9 +18,15 @@ pub fn cut(c: &mut Choices<'_>, frame: &[u8], lossy: bool) -> Vec<Vec<u8>> {
     let message = frame.get(header..end).unwrap_or_default();
     // Few ids, so that they meet those of others; or many, so that places for them run out.
     let id = if lossy { c.below(400) } else { c.below(4) } as u16;
+    // More of one than may wait.
+    let tiny = lossy && c.one_in(2);
     let mut cuts = vec![0];
     while let Some(last) = cuts.last().copied().filter(|last| *last < message.len()) {
-        let longest = if c.one_in(4) { 2 } else { 40 };
+        let longest = match (tiny, c.one_in(4)) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 40,
+        };
         let step = 8 * (1 + c.below(longest));
         cuts.push((last + step).min(message.len()));
     }
