@@ -46,7 +46,9 @@ fn configuration_for_a_nic_is_read_as_it_stands() {
 #[test]
 fn every_key_that_the_example_shows_is_known() {
     // Commented-out keys and headers are `# key = value` and `# [header]`; prose never looks like either.
-    let key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+    let key = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+    };
     let shown = |line: &str| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || key(rest)).unwrap_or(line).to_owned();
     let text: Vec<String> = include_str!("../../../configs/baton.toml").lines().map(shown).collect();
     let config = read(&text.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
