@@ -121,7 +121,11 @@ fn each_fault_is_named_with_the_command_that_mends_it() {
 
     let patient = Patient::healthy();
     patient.put("state.json", "{");
-    patient.says(&["FAIL  state file", "is not whole", "state.json.1 "]);
+    patient.says(&["FAIL  state file", "is not whole", "state.json.history/*.json"]);
+
+    let patient = Patient::healthy();
+    patient.put("state.json", r#"{"revision": 7, "services": [], "history": [], "file": null}"#);
+    patient.says(&["OK    state file", "revision 7"]);
 
     let patient = Patient::healthy();
     patient.put("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet");
