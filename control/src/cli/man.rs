@@ -18,6 +18,10 @@ const MORE: &[(&str, &[(&str, &str)])] = &[
                 "What \"baton run\" logs: error, warn, info (the default), debug or trace, also by part of the program, such as \
                  info,control::kernel=debug.",
             ),
+            (
+                "BATON_LOG_FORMAT",
+                "How: text, json (an object a line), or journal, the default under systemd: entries with PRIORITY and each field as BATON_FIELD.",
+            ),
         ],
     ),
     (

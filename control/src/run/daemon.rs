@@ -13,6 +13,7 @@ use super::devices::{self, OpenPort, OpenVlan};
 use super::error::StartError;
 use super::facts::{self, Ports};
 use super::locks::{self, Locks};
+use super::plumbing::Gauges;
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
 use super::{cpus, initial, plan, preflight, reload, watchdog};
@@ -57,7 +58,8 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
         .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
     let mut ports = devices::open(&eal, config)?;
     let vlans = devices::open_vlans(config)?;
-    let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
+    let mut workers = Workers::start(&eal, config, &mut ports, &vlans)?;
+    let gauges = Gauges::new(config, &ports, &vlans, std::mem::take(&mut workers.between));
     let director = direct(config, &ports, &workers, store, &version)?;
     let probes = Probes::new(config.checks.networks);
     let (news, vip_news) = mpsc::channel(64);
@@ -66,7 +68,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
     let reread = reload::reread(file, config, cpus);
-    let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes, reread };
+    let parts = Parts { workers, ports: Ports::new(ports), gauges, director, kernel, probes, reread };
     runtime.block_on(parts.serve(config, signals, api, events, vip_news))
 }
 
@@ -170,6 +172,7 @@ fn announce(config: &Config, ports: &[OpenPort]) {
 struct Parts {
     workers: Workers,
     ports: Ports,
+    gauges: Gauges,
     director: Director,
     kernel: Kernel,
     probes: Probes,
@@ -189,7 +192,8 @@ impl Parts {
         let Signals { mut ends, hang_up } = signals;
         let (farewell, mut said) = watch::channel(());
         let settled = Arc::new(AtomicBool::new(false));
-        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel, &settled, &self.reread));
+        let facts = facts::of(config, (&self.ports, &self.gauges), &self.kernel, &settled, &self.reread);
+        let router = api::router(self.director.clone(), facts);
         let mut server = tokio::spawn(api.serve(router, async move {
             let _ = said.changed().await;
         }));
@@ -257,6 +261,7 @@ impl Parts {
         if tokio::time::timeout(LONGEST_FAREWELL, self.kernel.stop()).await.is_err() {
             tracing::warn!("the kernel's side of the ports did not end in time");
         }
+        self.gauges.close();
         self.ports.close();
     }
 }

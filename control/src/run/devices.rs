@@ -24,6 +24,7 @@ pub(super) struct OpenPort {
     /// Receive and transmit queue of each worker.
     pub(super) queues: Vec<(RxQueue, TxQueue)>,
     pub(super) pool: Mempool,
+    pub(super) pool_name: String,
     pub(super) to_kernel: Arc<Ring>,
     pub(super) from_kernel: Arc<Ring>,
 }
@@ -76,11 +77,11 @@ fn open_one(
     let mut device = Port::by_name(eal, port.device.port_name()).map_err(|error| not_found(eal, port, &error))?;
     let info = device.info();
     enough_queues(port, config.workers.cores.len(), info.max_rx_queues.min(info.max_tx_queues))?;
+    let pool_name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
     let pool = if let Some(pool) = pools.get(&info.socket) {
         Mempool::clone(pool)
     } else {
-        let name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
-        let pool = Mempool::new(&name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
+        let pool = Mempool::new(&pool_name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
             .map_err(failed("make its pool of packet buffers"))?;
         pools.insert(info.socket, pool.clone());
         pool
@@ -108,7 +109,8 @@ fn open_one(
     let from_kernel = ring("from-kernel").map_err(failed("make a ring"))?;
     device.start().map_err(failed("start the device"))?;
     let (mac, mtu) = (device.mac(), device.mtu());
-    Ok(OpenPort { port: device, driver: info.driver, mac, mtu, queues: rx.into_iter().zip(tx).collect(), pool, to_kernel, from_kernel })
+    let queues = rx.into_iter().zip(tx).collect();
+    Ok(OpenPort { port: device, driver: info.driver, mac, mtu, queues, pool, pool_name, to_kernel, from_kernel })
 }
 
 fn not_found(eal: &Eal, port: &config::Port, error: &dpdk::DpdkError) -> StartError {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::devices::OpenPort;
+use super::plumbing::Gauges;
 use crate::api::{Facts, Reread};
 use crate::config::Config;
 use crate::director::mac;
@@ -81,6 +82,9 @@ fn describe_vlan(vlan: &crate::config::Vlan, port: Port) -> Port {
         rx_packets: 0,
         tx_packets: 0,
         rx_missed: 0,
+        rx_no_mbuf: 0,
+        rx_errors: 0,
+        tx_errors: 0,
         ..port
     }
 }
@@ -102,6 +106,9 @@ fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port
         rx_packets: stats.rx_packets,
         tx_packets: stats.tx_packets,
         rx_missed: stats.rx_missed,
+        rx_no_mbuf: stats.rx_no_mbuf,
+        rx_errors: stats.rx_errors,
+        tx_errors: stats.tx_errors,
         verdicts: std::collections::BTreeMap::new(),
     }
 }
@@ -109,15 +116,22 @@ fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port
 /// What the API tells that the director does not know.
 ///
 /// `settled` is false until real servers were given their time to answer for their MACs.
-pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<AtomicBool>, reread: &Reread) -> Facts {
+pub(super) fn of(
+    config: &Config,
+    (ports, gauges): (&Ports, &Gauges),
+    kernel: &Kernel,
+    settled: &Arc<AtomicBool>,
+    reread: &Reread,
+) -> Facts {
     let config = Arc::new(config.clone());
     let (listed, watched, kernel) = (ports.clone(), ports.clone(), kernel.clone());
-    let settled = Arc::clone(settled);
+    let (settled, gauges) = (Arc::clone(settled), gauges.clone());
     let (for_list, for_missing) = (Arc::clone(&config), Arc::clone(&config));
     Facts {
         version: env!("CARGO_PKG_VERSION"),
         cores: config.workers.cores.clone(),
         ports: Arc::new(move || listed.list(&for_list)),
+        plumbing: Arc::new(move || gauges.read()),
         neighbours: Arc::new(move || kernel.neighbours()),
         missing: Arc::new(move || {
             let mut missing = watched.missing(&for_missing);

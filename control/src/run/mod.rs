@@ -11,10 +11,12 @@ pub mod doctor;
 mod error;
 mod facts;
 mod initial;
+mod journal;
 mod locks;
 mod logging;
 mod pci;
 mod plan;
+mod plumbing;
 mod preflight;
 mod reload;
 mod signals;
@@ -36,7 +38,10 @@ use crate::config;
 /// Ends with 0 after SIGTERM or SIGINT, and with 1 when it cannot start or go on; the last line on stderr says why and what
 /// mends it.
 pub fn run(file: &Path) -> ExitCode {
-    logging::start();
+    if let Err(why) = logging::start() {
+        let _ = writeln!(std::io::stderr().lock(), "{why}");
+        return ExitCode::FAILURE;
+    }
     let cpus = cpus::allowed();
     let config = match config::load(file, &cpus) {
         Ok(config) => config,
