@@ -15,7 +15,7 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units instructions e2e recordings schemathesis bench fuzz build deb test-deb deps rust clean
+.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
@@ -26,7 +26,6 @@ help:
 	@echo "make instructions  that no stage of the packet path executes more instructions than allowed (ARGS=--update allows them)"
 	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
 	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
-	@echo "make schemathesis  that the API keeps to its OpenAPI document; part of e2e"
 	@echo "make bench         speed, each figure beside its target and its limit (QUICK=1 for a look; ARGS=--help)"
 	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
 	@echo "make build         target/release/baton"
@@ -58,9 +57,6 @@ e2e: build
 
 recordings: build
 	$(SUDO) $(PYTHON) -m pytest tests/oracle $(ARGS)
-
-schemathesis: build
-	$(SUDO) $(PYTHON) -m pytest tests/e2e/test_schemathesis.py $(ARGS)
 
 bench: build
 	@tests/deps.sh dpdk-dev

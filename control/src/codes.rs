@@ -34,12 +34,14 @@ macro_rules! codes {
 
 codes! {
     Malformed "malformed" 400 "An id, a query, a header or the body cannot be read at all.";
+    Unauthorized "unauthorized" 401 "Over TCP: nobody said who asks, or the token is none of this director's.";
+    Forbidden "forbidden" 403 "Who asks may not do this; the answer names the role that may.";
     WebPage "web-page" 403 "Requests by web pages (with an Origin header) are refused.";
     NotFound "not-found" 404 "There is nothing at this path; /api/v1/openapi.json lists what there is.";
     NoSuchService "no-such-service" 404 "There is no virtual service with this id.";
     NoSuchRealServer "no-such-real-server" 404 "The virtual service has no real server with this id.";
-    NoDrain "no-drain" 404 "The real server is not being drained.";
     NoSuchVip "no-such-vip" 404 "No virtual service and no mark rule has this VIP.";
+    NoDrain "no-drain" 404 "The real server is not being drained.";
     NotKept "revision-not-kept" 404 "The history does not have this revision; the answer lists those that it has.";
     MethodNotAllowed "method-not-allowed" 405 "The path is there, but not with this method; the Allow header lists those that it has.";
     SlowRequest "slow-request" 408 "The body did not arrive in time.";
@@ -50,6 +52,7 @@ codes! {
     BodyTooLarge "body-too-large" 413 "The body is larger than 16 MiB.";
     Invalid "invalid" 422 "A rule is broken; nothing was changed. `errors` points at every faulty field.";
     FaultyFile "faulty-configuration" 422 "baton.toml has faults, all of which are named; nothing was changed.";
+    TooManyRequests "too-many-requests" 429 "Over TCP: too many requests, or too many wrong tokens, from one address; wait some seconds.";
     NotStored "not-stored" 500 "The change is in force but not in the state file: a restart would lose it. It is tried again every 2 seconds.";
     HistoryUnread "history-unreadable" 500 "The history could not be read from the disk.";
     Metrics "metrics" 500 "The metrics could not be written.";

@@ -8,6 +8,7 @@ pub mod config;
 pub mod director;
 pub mod events;
 pub mod health;
+pub mod import;
 pub mod kernel;
 pub mod model;
 pub mod run;

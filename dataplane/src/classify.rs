@@ -18,31 +18,13 @@ use crate::verdict::Verdict;
 pub fn parse_unusual(lanes: &mut Lanes, our_mac: [u8; 6], table: &ConnectionTable) {
     let unusual = lanes.all() & !lanes.plain.all();
     (lanes.flows, lanes.others) = (0, 0);
-    if unusual != 0 {
-        read(unusual, lanes, our_mac);
-        for i in each(unusual) {
-            lanes.hashes[i] = table.hash(&lanes.packets[i].key);
-        }
-    }
-}
-
-/// Stage: reads the plain packets that the established stage left.
-#[inline]
-pub fn parse_left(lanes: &mut Lanes, our_mac: [u8; 6]) {
-    let left = lanes.plain.all() & !lanes.through;
-    if left != 0 {
-        read(left, lanes, our_mac);
-    }
-}
-
-#[inline(never)]
-fn read(which: u64, lanes: &mut Lanes, our_mac: [u8; 6]) {
-    for i in each(which) {
+    for i in each(unusual) {
         let frame = &lanes.frames[i];
         lanes.fates[i] = Fate::Undecided;
         match parse(frame.data(), frame.packet_len(), our_mac, frame.bad_ip_checksum()) {
             Ok(packet) => {
                 *if packet.kind == Kind::Flow { &mut lanes.flows } else { &mut lanes.others } |= 1 << i;
+                lanes.hashes[i] = table.hash(&packet.key);
                 lanes.packets[i] = packet;
             }
             Err(verdict) => lanes.fates[i] = Fate::Drop(verdict),

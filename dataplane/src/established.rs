@@ -1,11 +1,11 @@
 //! The short way: plain packets of established connections to real servers by direct routing, finished in one pass.
 //!
-//! What these stages do to a frame is what parse, lookup, track and forward would do to it. Whatever else a frame may be (a first
+//! What these stages do to a frame is what parse, track and forward would do to it. Whatever else a frame may be (a first
 //! packet, a state that changes, a removed real server, a tunnel, a packet too long) they leave to them, untouched.
 
 use dpdk::mbuf::Mbuf;
 
-use crate::connection::{ConnectionTable, EntryId, Key, entry};
+use crate::connection::{ConnectionTable, EntryId, entry};
 use crate::forward::decrement;
 use crate::lanes::{Fate, Lanes, Plain, each};
 use crate::plain::{Ethernet, Family, Tcp, Transport, Udp, V4, V6};
@@ -75,6 +75,12 @@ struct Found {
 }
 
 impl Found {
+    /// Leaves a lane with a packet of this entry to the next stages.
+    fn leave(&mut self, lane: usize, id: Option<EntryId>) {
+        self.left |= 1 << lane;
+        self.held |= id.map_or(0, bit);
+    }
+
     #[inline(always)]
     fn sent(&mut self, port: u16, fate: &mut Fate) {
         *fate = Fate::Send(port, Verdict::Forwarded);
@@ -108,8 +114,8 @@ impl Tracker {
         let mut found = Found { left: 0, held: 0, ports: 0 };
         for i in each(lanes.flows) {
             // Flows by now are those that are not plain, which the next stages look at.
-            let id = self.connections.find(lanes.hashes[i], &lanes.packets[i].key);
-            found.held |= id.map_or(0, bit);
+            lanes.entries[i] = self.connections.find(lanes.hashes[i], &lanes.packets[i].key);
+            found.held |= lanes.entries[i].map_or(0, bit);
         }
         let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
         for (plain, send) in [
@@ -129,13 +135,18 @@ impl Tracker {
     /// Sends the plain packets of one kind on.
     #[inline(never)]
     fn send_on<F: Family, T: Transport>(&mut self, plain: u64, lanes: &mut Lanes, found: &mut Found, rules: &Rules, now: Tick) {
-        let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
+        let Lanes { frames, hashes, guesses, entries, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
         for i in each(plain) {
             let frame = frames[i].data_mut();
-            match self.send::<F, T>(frame, guesses[i], found.held, rules, now) {
+            if let Some(port) = self.send::<F, T>(frame, guesses[i], found.held, rules, now) {
+                found.sent(port, &mut fates[i]);
+                continue;
+            }
+            entries[i] = self.look_closer::<F, T>(frame, hashes[i]);
+            match entries[i].and_then(|id| self.send_found::<F, T>(frame, id, found.held, rules, now)) {
                 Some(port) => found.sent(port, &mut fates[i]),
-                None => self.look_closer::<F, T>(i, frame, hashes[i], &mut fates[i], found, rules, now),
+                None => found.leave(i, entries[i]),
             }
         }
     }
@@ -163,26 +174,41 @@ impl Tracker {
         Some(way.port)
     }
 
-    /// Sends a packet on that has another entry than was guessed, or leaves it to the next stages.
+    /// The entry of a packet, wherever it is.
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "what its caller works with")]
-    fn look_closer<F: Family, T: Transport>(
-        &mut self,
-        lane: usize,
-        frame: &mut [u8],
-        hash: u64,
-        fate: &mut Fate,
-        found: &mut Found,
-        rules: &Rules,
-        now: Tick,
-    ) {
-        let key = F::head(frame).map(|head| Key::of(F::addresses(head), F::ports(head), T::PROTOCOL as u8));
-        let id = key.and_then(|key| self.connections.find(hash, &key));
-        if let Some(port) = id.and_then(|id| self.send::<F, T>(frame, id, found.held, rules, now)) {
-            found.sent(port, fate);
-        } else {
-            found.left |= 1 << lane;
-            found.held |= id.map_or(0, bit);
+    fn look_closer<F: Family, T: Transport>(&self, frame: &[u8], hash: u64) -> Option<EntryId> {
+        let head = F::head(frame)?;
+        self.connections.find_words(hash, F::addresses(head), F::ports(head), T::PROTOCOL as u8)
+    }
+
+    /// [`send`](Self::send), apart from the way that nearly every packet goes.
+    #[inline(never)]
+    fn send_found<F: Family, T: Transport>(&mut self, frame: &mut [u8], id: EntryId, held: u64, rules: &Rules, now: Tick) -> Option<u16> {
+        self.send::<F, T>(frame, id, held, rules, now)
+    }
+}
+
+/// Stage: reads the plain packets that the established stage left.
+#[inline]
+pub fn parse_left(lanes: &mut Lanes) {
+    let left = !lanes.through;
+    let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
+    if lanes.plain.all() & left != 0 {
+        read::<V4, Tcp>(tcp_v4 & left, lanes);
+        read::<V4, Udp>(udp_v4 & left, lanes);
+        read::<V6, Tcp>(tcp_v6 & left, lanes);
+        read::<V6, Udp>(udp_v6 & left, lanes);
+    }
+}
+
+#[inline(never)]
+fn read<F: Family, T: Transport>(which: u64, lanes: &mut Lanes) {
+    for i in each(which) {
+        let packet = F::head(lanes.frames[i].data()).map_or(Err(Verdict::Short), F::read::<T>);
+        lanes.fates[i] = packet.as_ref().map_or_else(|verdict| Fate::Drop(*verdict), |_| Fate::Undecided);
+        if let Ok(packet) = packet {
+            lanes.packets[i] = packet;
+            lanes.flows |= 1 << i;
         }
     }
 }

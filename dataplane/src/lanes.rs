@@ -96,7 +96,7 @@ pub struct Lanes {
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
     pub guesses: [EntryId; BURST],
-    /// The connection entry of a flow, where lookup found one.
+    /// The connection entry of a flow, where the established stage found one but left the packet.
     pub entries: [Option<EntryId>; BURST],
     /// Which workers each frame has seen; only where there are several.
     pub journeys: [Journey; BURST],

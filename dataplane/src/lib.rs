@@ -9,6 +9,7 @@ pub mod affinity;
 pub mod answer;
 pub mod classify;
 pub mod command;
+mod complaints;
 pub mod connection;
 pub mod cut;
 pub mod defence;

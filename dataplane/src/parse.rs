@@ -120,14 +120,8 @@ fn ipv4(l3: &[u8], room: usize, to_us: bool, checksum_bad: bool) -> Result<Packe
     if checksum_bad || checksum::internet(headers) != 0 {
         return Err(Verdict::BadChecksum);
     }
-    let source = u32::from_be_bytes(ip.source);
-    if is_martian_v4(source) {
-        return Err(Verdict::MartianSource);
-    }
-    let destination = u32::from_be_bytes(ip.destination);
-    if matches!(destination >> 24, 0 | 127) {
-        return Err(Verdict::MartianDestination);
-    }
+    let (source, destination) = (u32::from_be_bytes(ip.source), u32::from_be_bytes(ip.destination));
+    check_v4(source, destination)?;
     if !to_us && destination >> 28 != 0xe && destination != u32::MAX {
         // A group's MAC with one host's address: RFC 1122 section 3.3.6 has it dropped.
         return Err(Verdict::NotOurMac);
@@ -156,10 +150,29 @@ fn ipv4(l3: &[u8], room: usize, to_us: bool, checksum_bad: bool) -> Result<Packe
     Ok(packet)
 }
 
-/// Sources that no packet may have: "this network", loopback, multicast, reserved, broadcast (RFC 1122, RFC 6890).
+/// Refuses addresses that no packet may have: "this network" and loopback, and as a source multicast, reserved and broadcast
+/// (RFC 1122, RFC 6890).
 #[inline]
-const fn is_martian_v4(source: u32) -> bool {
-    matches!(source >> 24, 0 | 127 | 224..=255)
+pub(crate) const fn check_v4(source: u32, destination: u32) -> Result<(), Verdict> {
+    if matches!(source >> 24, 0 | 127 | 224..=255) {
+        return Err(Verdict::MartianSource);
+    }
+    if matches!(destination >> 24, 0 | 127) {
+        return Err(Verdict::MartianDestination);
+    }
+    Ok(())
+}
+
+/// Refuses addresses that no packet may have: loopback and IPv4's, as a source groups, as a destination none.
+#[inline]
+pub(crate) const fn check_v6(source: Address, destination: Address) -> Result<(), Verdict> {
+    if source.0 >> 120 == 0xff || source.0 == 1 || source.is_v4() {
+        return Err(Verdict::MartianSource);
+    }
+    if destination.0 <= 1 || destination.is_v4() {
+        return Err(Verdict::MartianDestination);
+    }
+    Ok(())
 }
 
 #[inline]
@@ -173,12 +186,7 @@ fn ipv6(l3: &[u8], room: usize, to_us: bool) -> Result<Packet, Verdict> {
     };
     let source = Address(u128::from_be_bytes(ip.source));
     let destination = Address(u128::from_be_bytes(ip.destination));
-    if source.0 >> 120 == 0xff || source.0 == 1 || source.is_v4() {
-        return Err(Verdict::MartianSource);
-    }
-    if destination.0 <= 1 || destination.is_v4() {
-        return Err(Verdict::MartianDestination);
-    }
+    check_v6(source, destination)?;
     if !to_us && destination.0 >> 120 != 0xff {
         return Err(Verdict::NotOurMac);
     }

@@ -4,10 +4,11 @@
 //! needs from their places in the frame, and no [`Packet`](crate::parse::Packet) is made of it.
 
 use crate::connection::entry::Plain;
-use crate::connection::{Addresses, ConnectionTable, Entry, EntryId, Hasher};
-use crate::parse::L3;
+use crate::connection::{Addresses, ConnectionTable, Entry, EntryId, Hasher, Key};
+use crate::parse::{Kind, L3, Packet, check_v4, check_v6};
 use crate::service::Protocol;
 use crate::tcp::{self, State};
+use crate::verdict::Verdict;
 use crate::ways::Terms;
 
 /// Bytes of a TCP segment's headers over IPv4 without any options; no frame on a wire is shorter than 60.
@@ -170,6 +171,25 @@ pub trait Family {
     fn ports(head: &Self::Head) -> u32;
     /// Bytes of the IP packet.
     fn length(head: &Self::Head) -> u16;
+    /// The whole packet, which is a plain one of `T`; the verdict on wrong addresses.
+    fn read<T: Transport>(head: &Self::Head) -> Result<Packet, Verdict> {
+        let (transport, protocol) = (Self::transport(head), T::PROTOCOL as u8);
+        let key = Key::of(Self::addresses(head), Self::ports(head), protocol);
+        let ip = size_of::<Self::Head>() - transport.len() - L3;
+        if let (Some(client), Some(vip)) = (key.client.as_v4().filter(|_| Self::V4), key.virtual_.as_v4().filter(|_| Self::V4)) {
+            check_v4(client, vip)?;
+        } else {
+            check_v6(key.client, key.virtual_)?;
+            if key.client.0 == 0 {
+                // Only duplicate address detection speaks without an address (RFC 4862 section 5.4.2).
+                return Err(Verdict::MartianSource);
+            }
+        }
+        let tcp_flags = if T::PROTOCOL as u8 == Protocol::Tcp as u8 { transport[13] } else { 0 };
+        // At most 54.
+        let l4 = u16::try_from(L3 + ip).unwrap_or_default();
+        Ok(Packet { kind: Kind::Flow, v4: Self::V4, to_us: true, tcp_flags, l4, length: Self::length(head), key })
+    }
     /// The entry at `guess`, if it is as `plain` says and has this packet's addresses and ports.
     fn entry<'t>(table: &'t mut ConnectionTable, guess: EntryId, plain: Plain, head: &Self::Head) -> Option<&'t mut Entry>;
 }

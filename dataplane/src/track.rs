@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::command::WorkerReport;
+use crate::complaints::complain;
 use crate::connection::entry::flags;
 use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEntry};
 use crate::defence::Defence;
@@ -36,7 +37,7 @@ pub struct Tracker {
     pub connections: ConnectionTable,
     /// Where other workers look for the owner of a connection; `None` for a worker alone.
     pub directory: Option<Arc<Directory>>,
-    /// Whether an entry was removed during this burst, so that what lookup found must be looked up again.
+    /// Whether an entry was removed during this burst, so that what was found must be looked up again.
     disturbed: bool,
     pub(crate) defence: Defence,
     pub(crate) overflow: Overflow,
@@ -110,21 +111,12 @@ impl Tracker {
         report.defences.set(self.defence.in_force());
     }
 
-    /// Stage: finds the entry of every flow that is left.
-    #[inline]
-    pub fn lookup(&mut self, lanes: &mut Lanes) {
-        let table = &self.connections;
-        self.disturbed = false;
-        for i in each(lanes.flows) {
-            lanes.entries[i] = table.find(lanes.hashes[i], &lanes.packets[i].key);
-        }
-    }
-
     /// Stage: packets of known connections. Moves the TCP state, restarts the timer, counts; leaves undecided what must be
     /// scheduled.
     #[inline]
     pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
         let Lanes { packets, hashes, entries, fates, flows, missed, .. } = lanes;
+        self.disturbed = false;
         *missed = 0;
         for i in each(*flows) {
             let packet = &packets[i];
@@ -460,19 +452,6 @@ fn refusal(policy: NoRealServer, protocol: Protocol) -> Option<Cause> {
         NoRealServer::Drop => None,
         NoRealServer::Reset if protocol == Protocol::Tcp => Some(Cause::Reset),
         NoRealServer::Icmp | NoRealServer::Reset => Some(Cause::PortUnreachable),
-    }
-}
-
-/// Counts what makes it likely that a real server does not answer its clients, or not well: a SYN once more, and a reset of a
-/// connection that was not over.
-#[inline]
-fn complain(share: &ServerShare, old: State, flags: u8) {
-    if matches!(old, State::SynRecv | State::SynAck | State::Established) {
-        match flags & (tcp::SYN | tcp::RST | tcp::ACK) {
-            tcp::SYN if old != State::Established => share.repeats.increment(),
-            flags if flags & tcp::RST != 0 => share.resets.increment(),
-            _ => {}
-        }
     }
 }
 

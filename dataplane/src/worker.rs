@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established
-//!          -> what is left: parse -> lookup -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
+//!          -> what is left: parse -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
 //!          -> tx -> expire (bounded)
 //! ```
 //!
@@ -18,11 +18,11 @@ use dpdk::mempool::Mempool;
 use dpdk::port::RxQueue;
 use dpdk::ring::Ring;
 
-use crate::classify::{Sight, classify, parse_left, parse_unusual};
+use crate::classify::{Sight, classify, parse_unusual};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::cut::cut_long;
-use crate::established::glance;
+use crate::established::{glance, parse_left};
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
 use crate::handover::{Came, HandOver};
@@ -308,8 +308,7 @@ impl Worker {
         classify(&mut self.lanes, sight, &mut self.handover);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
-        parse_left(&mut self.lanes, our_mac);
-        self.tracker.lookup(&mut self.lanes);
+        parse_left(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };
         self.tracker.replies(&mut self.lanes, ends, &mut self.errors);

@@ -69,7 +69,6 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        directors = {getattr(value, "director", value) for value in getattr(item, "funcargs", {}).values() if hasattr(value, "__dict__")}
-        for director in directors:
-            if isinstance(director, Director):
-                report.sections.append(("the director's log", "\n".join(director.log().splitlines()[-15:])))
+        values = [getattr(value, "director", value) for value in getattr(item, "funcargs", {}).values()]
+        for director in {id(value): value for value in values if isinstance(value, Director)}.values():
+            report.sections.append(("the director's log", "\n".join(director.log().splitlines()[-15:])))

@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::App;
-use super::extract::{Body, RealServerId};
+use super::extract::{Asked, Body, RealServerId};
 use super::problem::{BadId, ChangeProblems, NoDrain, Rejection, WriteProblems};
+use super::write::NoQuery;
 use crate::model::{Drain, DrainSpec};
 
 /// Begins to drain a real server, or gives the drain that is under way another deadline or end.
@@ -19,6 +20,7 @@ use crate::model::{Drain, DrainSpec};
 pub(super) async fn put(
     State(app): State<App>,
     RealServerId(service, server): RealServerId,
+    _: Asked<NoQuery>,
     Body(spec): Body<DrainSpec>,
 ) -> Result<Json<Drain>, Rejection> {
     Ok(Json(app.director.drain(service, server, spec).await?))
@@ -38,7 +40,11 @@ pub(super) async fn read(State(app): State<App>, RealServerId(service, server): 
     params(("id" = String, Path, description = "The virtual service", example = "tcp:10.10.24.88:80"),
         ("server" = String, Path, description = "RIP and rport", example = "10.10.24.21:80")),
     responses((status = 204), NoDrain, ChangeProblems))]
-pub(super) async fn cancel(State(app): State<App>, RealServerId(service, server): RealServerId) -> Result<StatusCode, Rejection> {
+pub(super) async fn cancel(
+    State(app): State<App>,
+    RealServerId(service, server): RealServerId,
+    _: Asked<NoQuery>,
+) -> Result<StatusCode, Rejection> {
     app.director.cancel_drain(service, server).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -167,6 +167,11 @@ impl Families<'_> {
         Ok(())
     }
 
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)
@@ -250,7 +255,7 @@ impl Scrape {
     fn encode_ports(&self, out: &mut Families<'_>) -> fmt::Result {
         let rows = |value: fn(&Port) -> u64| self.ports.iter().map(move |p| ([("port", p.name.clone())], value(p)));
         out.gauges("port_up", "Whether the link is up", rows(|p| u64::from(p.link_up)))?;
-        out.gauges("port_speed_bits_per_second", "Speed of the link; 0 when unknown", rows(|p| u64::from(p.speed_mbps) * 1_000_000))?;
+        out.gauges("port_speed_bytes_per_second", "Speed of the link; 0 when unknown", rows(|p| u64::from(p.speed_mbps) * 125_000))?;
         out.counters("port_received_frames", "Frames that the device received", rows(|p| p.rx_packets))?;
         out.counters("port_sent_frames", "Frames that the device sent", rows(|p| p.tx_packets))?;
         out.counters("port_missed_frames", "Frames that the device lost because no worker took them in time", rows(|p| p.rx_missed))?;

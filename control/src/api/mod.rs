@@ -2,24 +2,29 @@
 //!
 //! `/api/v1` speaks JSON; every error is `application/problem+json` (RFC 9457) and every answer carries `Baton-Revision`.
 
+pub mod access;
+mod audit;
 mod configuration;
 mod connections;
+mod door;
 mod drain;
 mod events;
 mod extract;
 mod health;
+mod limit;
 mod marks;
 mod metrics;
 mod openapi;
 mod page;
-mod peer;
 mod problem;
 mod real_servers;
 mod revisions;
 mod serve;
 mod services;
 mod system;
+pub mod tls;
 mod vips;
+pub mod who;
 mod write;
 
 use std::sync::{Arc, Mutex};
@@ -30,12 +35,13 @@ use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use configuration::SettingsPatch;
-pub use serve::{Listening, ServeError, serve};
+pub use serve::{Entrance, Listening, ServeError};
 
 use crate::codes::Code;
 use crate::director::Director;
@@ -174,7 +180,7 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(health::ready))
         .routes(routes!(problem::meaning))
         .split_for_parts();
-    let openapi = described.to_json().unwrap_or_default();
+    let openapi = openapi::complete(&described.to_json().unwrap_or_default());
     let (bodies, streams) = (Arc::new(Semaphore::new(BODIES)), Arc::new(Semaphore::new(events::STREAMS)));
     let page = page::render(&openapi);
     let app = App { director, facts, openapi: openapi.into(), page, bodies, streams, totals: Arc::default() };
@@ -185,6 +191,19 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .layer(axum::middleware::from_fn(refuse_web_pages))
         .layer(axum::middleware::map_response_with_state(app.clone(), add_revision))
         .with_state(app)
+}
+
+/// What everybody may see where `control.metrics_listen` opens it: metrics and health, and nothing else.
+pub fn open_router(routes: &Router) -> Router {
+    const OPEN: [&str; 3] = ["/metrics", "/livez", "/readyz"];
+    let routes = routes.clone();
+    Router::new().fallback(async move |request: Request| {
+        if OPEN.contains(&request.uri().path()) && matches!(*request.method(), Method::GET | Method::HEAD) {
+            return routes.oneshot(request).await.into_response();
+        }
+        let detail = format!("only {} are open here", OPEN.join(", "));
+        Rejection::new(Code::NotFound, detail).into_response()
+    })
 }
 
 async fn unknown_route(uri: Uri) -> Rejection {

@@ -1,27 +1,30 @@
 //! The sockets that the API is reached by.
 
+mod connection;
+mod listen;
+
 use std::fs::{self, File, Permissions};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
 use nix::fcntl::{Flock, FlockArg};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use nix::unistd::Group;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::watch;
 
-use crate::director::Actor;
+use super::access::Access;
+use super::door::Door;
+use super::tls::{Tls, TlsFiles};
+use listen::{Answering, Listener, take};
 
-/// The most connections at once on each socket; more wait to be accepted.
-const CONNECTIONS: usize = 256;
+/// Connections that wait to be accepted on a TCP address.
+const BACKLOG: u32 = 256;
 
 /// How long requests under way may take to finish once the end has come.
 const GRACE: Duration = Duration::from_secs(1);
@@ -45,17 +48,59 @@ pub enum ServeError {
         /// What the system said.
         cause: io::Error,
     },
-    /// The system refused the TCP address.
-    #[error("cannot listen on {address} (control.listen): {cause}")]
+    /// The system refused a TCP address.
+    #[error("cannot listen on {address} ({key}): {cause}")]
     Address {
+        /// The key that it is from.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
         cause: io::Error,
     },
-    /// Serving ended with an error.
-    #[error("the API stopped: {0}")]
-    Stopped(io::Error),
+    /// There is no such group.
+    #[error("there is no group {0} (control.socket_group)")]
+    NoGroup(String),
+    /// The files of TLS cannot be used.
+    #[error("control.tls: {0}")]
+    Tls(String),
+    /// The audit log cannot be opened.
+    #[error("cannot write to {} (control.audit): {cause}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Where the API is reached, and by whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entrance {
+    /// The unix socket; whoever may open it may do everything.
+    pub socket: PathBuf,
+    /// Its mode.
+    pub mode: u32,
+    /// Its group; that of the process when `None`.
+    pub group: Option<String>,
+    /// The TCP address, if any.
+    pub listen: Option<SocketAddr>,
+    /// The TLS of that address; without it, it is on loopback.
+    pub tls: Option<TlsFiles>,
+    /// Who may come over that address.
+    pub access: Access,
+    /// The address for `/metrics`, `/livez` and `/readyz` alone, open to everybody, if any.
+    pub metrics: Option<SocketAddr>,
+    /// The file of the audit log; with the log when `None`.
+    pub audit: Option<PathBuf>,
+}
+
+impl Entrance {
+    /// The unix socket alone, of mode 0660.
+    pub fn at(socket: &Path) -> Self {
+        let (socket, mode) = (socket.to_owned(), 0o660);
+        Self { socket, mode, group: None, listen: None, tls: None, access: Access::default(), metrics: None, audit: None }
+    }
 }
 
 /// Sockets that are bound and not yet served, so that a start can fail before anything else is touched.
@@ -63,6 +108,9 @@ pub enum ServeError {
 pub struct Listening {
     unix: UnixListener,
     tcp: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    door: Arc<Door>,
     guard: SocketGuard,
 }
 
@@ -81,16 +129,18 @@ impl Drop for SocketGuard {
 }
 
 impl Listening {
-    /// Binds the unix socket, with mode 0660, and the TCP address if there is one.
+    /// Binds the sockets, and reads and opens the files.
     ///
     /// A socket that nobody listens on any more is replaced. Must be called inside a tokio runtime.
-    pub async fn bind(socket: &Path, listen: Option<SocketAddr>) -> Result<Self, ServeError> {
-        let (unix, guard) = bind_unix(socket)?;
-        let tcp = match listen {
-            Some(address) => Some(TcpListener::bind(address).await.map_err(|cause| ServeError::Address { address, cause })?),
-            None => None,
-        };
-        Ok(Self { unix, tcp, guard })
+    pub fn bind(entrance: &Entrance) -> Result<Self, ServeError> {
+        let Entrance { listen, metrics, tls, access, audit, .. } = entrance.clone();
+        let tls = tls.map(|files| Tls::read(files, !access.tokens.is_empty()).map(Arc::new)).transpose().map_err(ServeError::Tls)?;
+        let door = Door::new(access, audit.as_deref());
+        let door = door.map_err(|cause| ServeError::Audit { path: audit.unwrap_or_default(), cause })?;
+        let (unix, guard) = bind_unix(entrance)?;
+        let tcp = bind_tcp(listen, "control.listen")?;
+        let metrics = bind_tcp(metrics, "control.metrics_listen")?;
+        Ok(Self { unix, tcp, metrics, tls, door: Arc::new(door), guard })
     }
 
     /// The TCP address that was bound; tells the port where port 0 was asked for.
@@ -98,53 +148,71 @@ impl Listening {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 
+    /// What a reload does: reads the certificates again, and opens the audit log anew. Reads files.
+    pub fn renewal(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let (tls, door) = (self.tls.clone(), Arc::clone(&self.door));
+        Arc::new(move || renew(tls.as_deref(), &door))
+    }
+
     /// Serves until `shutdown`, gives requests under way a second to finish, and removes the socket.
-    pub async fn serve(self, router: Router, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { unix, tcp, guard } = self;
+    ///
+    /// `open` is what everybody gets at the address for metrics.
+    pub async fn serve(self, routes: Router, open: Router, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Self { unix, tcp, metrics, tls, door, guard } = self;
         let (stop, stopping) = watch::channel(false);
-        let until = |mut stopping: watch::Receiver<bool>| async move {
-            // An error means that the sender is gone: then it is over, too.
-            drop(stopping.wait_for(|stop| *stop).await);
-        };
-        let on_unix = axum::serve(Limited::new(unix), router.clone().into_make_service_with_connect_info::<Actor>())
-            .with_graceful_shutdown(until(stopping.clone()));
-        let on_tcp = async {
-            match tcp {
-                Some(tcp) => {
-                    axum::serve(Limited::new(tcp), router.into_make_service_with_connect_info::<Actor>())
-                        .with_graceful_shutdown(until(stopping.clone()))
-                        .await
-                }
-                None => Ok(()),
-            }
-        };
-        let serving = async { tokio::try_join!(async { on_unix.await }, on_tcp) };
+        let routes = door.guard(routes);
+        let inner = Answering { routes, tls: None, stopping: stopping.clone() };
+        let on_unix = take(Listener::Unix(unix), inner.clone());
+        let on_tcp = maybe(tcp, Answering { tls, ..inner });
+        let on_metrics = maybe(metrics, Answering { routes: open, tls: None, stopping });
+        let serving = async { tokio::join!(on_unix, on_tcp, on_metrics) };
         let stopped = async {
             shutdown.await;
             stop.send_replace(true);
             tokio::time::sleep(GRACE).await;
         };
         // Serving ends by itself once it was told to stop and no request is left.
-        let outcome = tokio::select! {
-            outcome = serving => outcome.map(|_| ()).map_err(ServeError::Stopped),
-            () = stopped => Ok(()),
-        };
+        tokio::select! {
+            _ = serving => {}
+            () = stopped => {}
+        }
         drop(guard);
-        outcome
+        Ok(())
     }
 }
 
-/// Binds and serves in one.
-pub async fn serve(
-    router: Router,
-    socket: &Path,
-    listen: Option<SocketAddr>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    Listening::bind(socket, listen).await?.serve(router, shutdown).await
+fn bind_tcp(address: Option<SocketAddr>, key: &'static str) -> Result<Option<TcpListener>, ServeError> {
+    let Some(address) = address else { return Ok(None) };
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        // The director's own addresses are there only once its ports are.
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpFreebind, &true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map(Some).map_err(|cause: io::Error| ServeError::Address { key, address, cause })
 }
 
-fn bind_unix(path: &Path) -> Result<(UnixListener, SocketGuard), ServeError> {
+async fn maybe(listener: Option<TcpListener>, answering: Answering) {
+    if let Some(listener) = listener {
+        take(Listener::Tcp(listener), answering).await;
+    }
+}
+
+fn renew(tls: Option<&Tls>, door: &Door) {
+    match tls.map(Tls::read_again) {
+        Some(Ok(())) => tracing::info!("the API's certificates were read again"),
+        Some(Err(why)) => tracing::error!("the API's certificates stay as they were: {why}"),
+        None => {}
+    }
+    if let Err(why) = door.audit.reopen() {
+        tracing::error!("the audit log goes on in the old file: {why}");
+    }
+}
+
+fn bind_unix(entrance: &Entrance) -> Result<(UnixListener, SocketGuard), ServeError> {
+    let path = entrance.socket.as_path();
     let fail = |call| move |cause| ServeError::Socket { call, path: path.to_owned(), cause };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fail("make the folder of"))?;
@@ -164,7 +232,13 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketGuard), ServeError> {
         _ => {}
     }
     let listener = UnixListener::bind(&fresh).map_err(fail("listen on"))?;
-    fs::set_permissions(&fresh, Permissions::from_mode(0o660)).map_err(fail("set the mode of"))?;
+    // Its own user alone may open it until the group is right.
+    fs::set_permissions(&fresh, Permissions::from_mode(0o600)).map_err(fail("set the mode of"))?;
+    if let Some(name) = &entrance.group {
+        let group = Group::from_name(name).ok().flatten().ok_or_else(|| ServeError::NoGroup(name.clone()))?;
+        std::os::unix::fs::chown(&fresh, None, Some(group.gid.as_raw())).map_err(fail("set the group of"))?;
+    }
+    fs::set_permissions(&fresh, Permissions::from_mode(entrance.mode)).map_err(fail("set the mode of"))?;
     fs::rename(&fresh, path).map_err(fail("name"))?;
     Ok((listener, SocketGuard { path: path.to_owned(), _lock: lock }))
 }
@@ -173,66 +247,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(format!(".{suffix}"));
     name.into()
-}
-
-/// A listener that holds no more than [`CONNECTIONS`] connections.
-pub(super) struct Limited<L> {
-    listener: L,
-    free: Arc<Semaphore>,
-}
-
-impl<L> Limited<L> {
-    fn new(listener: L) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS)) }
-    }
-}
-
-impl<L: Listener> Listener for Limited<L> {
-    type Io = Held<L::Io>;
-    type Addr = L::Addr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // The semaphore is never closed; were it, connections would go on without a limit.
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        let (io, address) = self.listener.accept().await;
-        (Held { io, _permit: permit }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection with its place among those allowed.
-pub(super) struct Held<I> {
-    io: I,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl<I> Held<I> {
-    pub(super) fn get(&self) -> &I {
-        &self.io
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Held<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Held<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! On which terms a request writes: who asks, what must be so before it, and whether it is only tried.
 
 use axum::RequestPartsExt;
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::extract::Asked;
 use super::problem::Rejection;
-use crate::director::{Actor, Condition, Director, Resource, Tag, Terms};
+use crate::director::{Condition, Director, Resource, Tag, Terms};
 
 /// What every write takes beside its body.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -43,9 +43,8 @@ impl FromRequestParts<App> for Write {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Rejection> {
         let Asked(query) = parts.extract_with_state::<Asked<WriteQuery>, App>(app).await?;
-        let actor = parts.extensions.get::<ConnectInfo<Actor>>().map(|ConnectInfo(actor)| actor.clone());
         let terms = Terms {
-            actor: parts.extensions.get().cloned().or(actor).unwrap_or_default(),
+            actor: parts.extensions.get().cloned().unwrap_or_default(),
             condition: condition(&parts.headers)?,
             makes: parts.method == Method::PUT,
             dry_run: query.dry_run,

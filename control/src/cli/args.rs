@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::changes::{Manner, Source};
-use super::client::Endpoint;
+use super::client::reach::Reach;
 use super::connections::Filter;
 use super::events::Chosen;
 use super::get::Output;
+use super::import::Import;
 use super::marks::Rule;
-
-/// Where the API is unless something else is said.
-pub const DEFAULT_API: &str = "unix:/run/baton/baton.sock";
+use super::token::NewToken;
 
 /// Baton: a Linux Virtual Server director on DPDK.
 #[derive(Parser, Debug)]
@@ -23,9 +22,9 @@ pub const DEFAULT_API: &str = "unix:/run/baton/baton.sock";
     after_help = "Example:\n  baton run --config /etc/baton/baton.toml\n  baton ipvsadm -A -t 10.10.24.88:80 -s rr\n  baton ipvsadm -a -t 10.10.24.88:80 -r 10.10.24.21 -g\n  baton get services"
 )]
 pub struct Cli {
-    /// Where the director's API is: unix:PATH or http://HOST:PORT
-    #[arg(long, global = true, env = "BATON_API", default_value = DEFAULT_API, value_name = "URL")]
-    pub api: Endpoint,
+    /// How the director is reached.
+    #[command(flatten)]
+    pub reach: Reach,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -40,6 +39,11 @@ pub enum Command {
     /// Check a configuration: every fault at once, with line and column
     #[command(after_help = "Example:\n  baton check --config /etc/baton/baton.toml")]
     Check(ConfigFile),
+    /// Write what ipvsadm, keepalived or ldirectord have as baton.toml, and name every line that is not in it
+    #[command(
+        after_help = "Example:\n  baton import /etc/keepalived/keepalived.conf > new.toml\n  ipvsadm -Sn | baton import --config /etc/baton/baton.toml - > new.toml\n  baton import --from ldirectord /etc/ha.d/ldirectord.cf > new.toml\n\nExit code 0: all is carried over; 1: some lines are not, or not as they were; 2: nothing could be read."
+    )]
+    Import(Import),
     /// ipvsadm's own command line
     #[command(
         disable_help_flag = true,
@@ -141,6 +145,9 @@ pub enum Command {
         after_help = "Example:\n  baton realserver apply --vip 10.10.24.88\n  baton realserver check --vip 10.10.24.88"
     )]
     RealServer(RealServer),
+    /// Make a token for the API over TCP: print it, and say on standard error what goes into baton.toml
+    #[command(after_help = "Example:\n  baton token --name prometheus --role read > prometheus.token")]
+    Token(NewToken),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  baton completions bash > /etc/bash_completion.d/baton")]
     Completions {

@@ -1,6 +1,7 @@
 //! A client of the director's REST API, over its unix socket or over HTTP.
 
 mod follow;
+pub mod reach;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,22 +15,24 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 
 use crate::codes::Code;
 use crate::model::Problem;
+use reach::{Reach, Shown};
 
 /// How long the director may take for one answer. A write waits for the workers for 2 s at most, so this only ends
 /// what would otherwise never end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Where the API is: `unix:PATH` or `http://HOST:PORT`.
+/// Where the API is: `unix:PATH`, `https://HOST:PORT` or `http://HOST:PORT`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Endpoint {
     /// A unix socket.
     Unix(PathBuf),
     /// Host and port, as in an URL's authority.
     Http(String),
+    /// The same through TLS.
+    Https(String),
 }
 
 impl fmt::Display for Endpoint {
@@ -37,13 +40,14 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Http(authority) => write!(f, "http://{authority}"),
+            Self::Https(authority) => write!(f, "https://{authority}"),
         }
     }
 }
 
 /// Why a text does not say where the API is.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is no address of an API: expected unix:PATH or http://HOST:PORT")]
+#[error("'{0}' is no address of an API: expected unix:PATH, https://HOST:PORT or http://HOST:PORT")]
 pub struct BadEndpoint(String);
 
 impl FromStr for Endpoint {
@@ -55,13 +59,18 @@ impl FromStr for Endpoint {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() { Err(bad()) } else { Ok(Self::Unix(PathBuf::from(path))) };
         }
-        let authority = text.strip_prefix("http://").ok_or_else(bad)?.trim_end_matches('/');
+        let (secure, authority) = match text.strip_prefix("https://") {
+            Some(authority) => (true, authority),
+            None => (false, text.strip_prefix("http://").ok_or_else(bad)?),
+        };
+        let authority = authority.trim_end_matches('/');
         let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;
         let bracketed = host.starts_with('[') == host.ends_with(']') && (host.starts_with('[') || !host.contains(':'));
         if host.is_empty() || !bracketed || host.contains('/') || port.parse::<u16>().is_err() {
             return Err(bad());
         }
-        Ok(Self::Http(authority.to_owned()))
+        let authority = authority.to_owned();
+        Ok(if secure { Self::Https(authority) } else { Self::Http(authority) })
     }
 }
 
@@ -150,14 +159,18 @@ impl fmt::Display for Refusal<'_> {
 /// It runs a small runtime of its own, so it must not be used inside another one.
 pub struct Client {
     endpoint: Endpoint,
+    shown: Shown,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Client {
-    /// A client of the API at `endpoint`; nothing is connected yet.
-    pub fn new(endpoint: Endpoint) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { endpoint, runtime })
+    /// A client of the API that is reached so; files are read, and nothing is connected yet.
+    ///
+    /// # Errors
+    /// What cannot be read, or why the system does not let it start.
+    pub fn new(reach: &Reach) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
+        Ok(Self { endpoint: reach.api.clone(), shown: reach.read()?, runtime })
     }
 
     /// GETs `path` (below `/api/v1/`) and parses the answer.
@@ -213,20 +226,19 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<(StatusCode, Bytes), ClientError> {
-        let unreachable = |error: std::io::Error| ClientError::Unreachable { endpoint: self.endpoint.clone(), cause: cause(&error) };
         let request = self.build(method, path, body)?;
-        match &self.endpoint {
-            Endpoint::Unix(path) => self.converse(UnixStream::connect(path).await.map_err(unreachable)?, request).await,
-            Endpoint::Http(authority) => self.converse(TcpStream::connect(authority.as_str()).await.map_err(unreachable)?, request).await,
-        }
+        self.converse(self.connect().await?, request).await
     }
 
     fn build(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Request<Full<Bytes>>, ClientError> {
         let host = match &self.endpoint {
             Endpoint::Unix(_) => "localhost",
-            Endpoint::Http(authority) => authority.as_str(),
+            Endpoint::Http(authority) | Endpoint::Https(authority) => authority.as_str(),
         };
         let mut request = Request::builder().method(method).uri(format!("/api/v1/{path}")).header(header::HOST, host);
+        if let Some(token) = &self.shown.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -286,11 +298,22 @@ mod tests {
             ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
             ("http://[::1]:80", "http://[::1]:80"),
             ("http://director:9000", "http://director:9000"),
+            ("https://director:8443/", "https://director:8443"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
-        for text in ["", "unix:", "/run/x", "http://", "http://host", "http://host:99999", "https://a:1", "http://::1:80", "http://a/b:80"]
-        {
+        for text in [
+            "",
+            "unix:",
+            "/run/x",
+            "http://",
+            "http://host",
+            "http://host:99999",
+            "https://a",
+            "ftp://a:1",
+            "http://::1:80",
+            "http://a/b:80",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
     }
@@ -303,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_missing_socket_is_named_with_what_mends_it() {
-        let client = Client::new(Endpoint::Unix("/nonexistent/baton.sock".into())).unwrap();
+        let client = Client::new(&Endpoint::Unix("/nonexistent/baton.sock".into()).into()).unwrap();
         let text = client.order(Method::GET, "services").unwrap_err().to_string();
         assert!(text.contains("unix:/nonexistent/baton.sock") && text.contains("is baton running?"), "{text}");
     }

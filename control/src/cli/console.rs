@@ -8,16 +8,26 @@ use std::io::{self, IsTerminal, Read, Write};
 /// Writes never fail loudly: when the reader of the output goes away (`baton get connections | head`), the rest is
 /// dropped and [`Console::closed`] turns true so that long listings stop. Any other failure is kept for
 /// [`Console::finish`].
+#[expect(clippy::struct_excessive_bools, reason = "each says of one stream what it is")]
 pub struct Console<'a> {
     input: Box<dyn Read + 'a>,
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     interactive: bool,
-    /// Standard output is a terminal.
-    terminal: bool,
-    colours: bool,
+    screen: Screen,
     closed: bool,
     failure: Option<io::Error>,
+}
+
+/// What standard output is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Screen {
+    /// No terminal.
+    None,
+    /// A terminal whose user wants no colours (`NO_COLOR`).
+    Plain,
+    /// A terminal.
+    Coloured,
 }
 
 impl Console<'static> {
@@ -26,8 +36,11 @@ impl Console<'static> {
         let interactive = io::stdin().is_terminal() && io::stderr().is_terminal();
         let mut console = Self::new(io::stdin(), io::BufWriter::new(io::stdout()), io::stderr());
         console.interactive = interactive;
-        console.terminal = io::stdout().is_terminal();
-        console.colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        console.screen = match (io::stdout().is_terminal(), std::env::var_os("NO_COLOR")) {
+            (false, _) => Screen::None,
+            (true, Some(value)) if !value.is_empty() => Screen::Plain,
+            (true, _) => Screen::Coloured,
+        };
         console
     }
 }
@@ -40,8 +53,7 @@ impl<'a> Console<'a> {
             out: Box::new(out),
             err: Box::new(err),
             interactive: false,
-            terminal: false,
-            colours: false,
+            screen: Screen::None,
             closed: false,
             failure: None,
         }
@@ -64,12 +76,13 @@ impl<'a> Console<'a> {
 
     /// Puts text in the place of the last line that was put so, on a terminal; elsewhere nothing is written. Whether it was.
     pub fn renew(&mut self, text: impl fmt::Display) -> bool {
-        if self.terminal {
+        let shown = self.screen != Screen::None;
+        if shown {
             // Back to the line's beginning, and the rest of it away (ECMA-48: CR, EL).
             self.write(format_args!("\r{text}\x1b[K"));
             self.flush();
         }
-        self.terminal
+        shown
     }
 
     /// Takes away the line that [`Self::renew`] put.
@@ -79,7 +92,7 @@ impl<'a> Console<'a> {
 
     /// Writes a line of output in a colour (a number of ECMA-48's SGR), where a terminal shows it and nobody set `NO_COLOR`.
     pub fn coloured(&mut self, colour: &str, text: impl fmt::Display) {
-        if self.colours {
+        if self.screen == Screen::Coloured {
             self.write(format_args!("\u{1b}[{colour}m{text}\u{1b}[0m\n"));
         } else {
             self.line(text);
@@ -100,9 +113,14 @@ impl<'a> Console<'a> {
 
     /// All of standard input as text; bytes that are not UTF-8 become U+FFFD.
     pub fn read_all(&mut self) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read_bytes(u64::MAX)?).into_owned())
+    }
+
+    /// Standard input as it is, up to `most` bytes.
+    pub fn read_bytes(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.input.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        (&mut self.input).take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Asks a question; `None` when nobody is there to answer.

@@ -11,10 +11,12 @@ pub mod doctor;
 pub mod drain;
 pub mod events;
 pub mod get;
+mod import;
 mod man;
 pub mod marks;
 pub mod realserver;
 pub mod settings;
+mod token;
 pub mod vips;
 
 #[cfg(test)]
@@ -27,7 +29,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, ConnectionsAction, MarksAction, SettingsAction, VipsAction, What};
-use client::{Client, ClientError, Endpoint};
+use client::reach::Reach;
+use client::{Client, ClientError};
 use console::Console;
 use ipvsadm::Program;
 
@@ -52,11 +55,10 @@ pub fn dispatch(arguments: &[OsString], console: &mut Console<'_>) -> ExitCode {
     let name = arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     if let Some(program) = name.as_deref().and_then(Program::named) {
         let rest: Vec<String> = arguments[1..].iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-        let api = std::env::var("BATON_API").unwrap_or_else(|_| args::DEFAULT_API.to_owned());
-        return match api.parse() {
-            Ok(endpoint) => foreign(program, endpoint, &rest, console).into(),
+        return match Reach::of_environment() {
+            Ok(reach) => foreign(program, &reach, &rest, console).into(),
             Err(error) => {
-                console.complain(format_args!("BATON_API: {error}"));
+                console.complain(error);
                 255.into()
             }
         };
@@ -77,9 +79,10 @@ pub fn dispatch(arguments: &[OsString], console: &mut Console<'_>) -> ExitCode {
 }
 
 fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
-    let api = cli.api;
+    let api = &cli.reach;
     match cli.command {
         Command::Run(_) | Command::Check(_) => 0,
+        Command::Import(line) => import::run(&line, console),
         Command::Ipvsadm(line) => foreign(Program::Ipvsadm, api, &line.arguments, console),
         Command::IpvsadmSave(line) => foreign(Program::Save, api, &line.arguments, console),
         Command::IpvsadmRestore(line) => foreign(Program::Restore, api, &line.arguments, console),
@@ -130,6 +133,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
         }),
         Command::Release { service, server } => with(api, console, |client, _| vips::release(client, &service, &server)),
         Command::RealServer(line) => realserver::run(&line.action, console),
+        Command::Token(line) => token::run(&line, console),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "baton", &mut text);
@@ -149,8 +153,8 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
     }
 }
 
-fn foreign(program: Program, endpoint: Endpoint, arguments: &[String], console: &mut Console<'_>) -> u8 {
-    match Client::new(endpoint) {
+fn foreign(program: Program, reach: &Reach, arguments: &[String], console: &mut Console<'_>) -> u8 {
+    match Client::new(reach) {
         Ok(client) => program.run(&client, arguments, console),
         Err(error) => {
             console.complain(format_args!("cannot start: {error}"));
@@ -159,8 +163,8 @@ fn foreign(program: Program, endpoint: Endpoint, arguments: &[String], console: 
     }
 }
 
-fn with(endpoint: Endpoint, console: &mut Console<'_>, run: impl FnOnce(&Client, &mut Console<'_>) -> Result<u8, ClientError>) -> u8 {
-    let client = match Client::new(endpoint) {
+fn with(reach: &Reach, console: &mut Console<'_>, run: impl FnOnce(&Client, &mut Console<'_>) -> Result<u8, ClientError>) -> u8 {
+    let client = match Client::new(reach) {
         Ok(client) => client,
         Err(error) => {
             console.complain(format_args!("cannot start: {error} [{}]", Code::CannotStart));

@@ -40,8 +40,7 @@ fn summary(file: &Path, config: &Config, cpus: &[u32]) -> String {
     }
     let cores: Vec<String> = config.workers.cores.iter().map(ToString::to_string).collect();
     lines.push(format!("  workers on cores: {}; control on core {}", cores.join(", "), config.control.core));
-    let listen = config.control.listen.map_or_else(String::new, |address| format!(" and http://{address}"));
-    lines.push(format!("  API on unix:{}{listen}", config.control.socket.display()));
+    lines.push(format!("  API on {}", config.control));
     let real_servers: usize = config.services.iter().map(|service| service.real_servers.len()).sum();
     lines.push(format!("  services to begin with: {}, real servers: {real_servers}", config.services.len()));
     let here = cpus::fault(config, cpus).map(|fault| format!("on this machine {fault}"));

@@ -5,6 +5,7 @@
 //! file holds it.
 
 mod check;
+mod entrance;
 mod faults;
 mod health;
 mod marks;
@@ -19,7 +20,8 @@ mod values;
 mod vlans;
 mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dataplane::settings::Ttl;
@@ -34,6 +36,7 @@ pub use restart::needs_restart;
 pub use values::{ByteSize, Device};
 pub use watch::Watch;
 
+use crate::api::Entrance;
 use crate::director::{self, Link};
 use crate::model::{Document, MarkRule, ServiceSpec, Settings};
 use faults::Collector;
@@ -137,12 +140,21 @@ pub enum Idle {
 pub struct Control {
     /// The CPU that control threads run on.
     pub core: u32,
-    /// The unix socket of the API.
-    pub socket: PathBuf,
-    /// The TCP address of the API, on loopback; none by default.
-    pub listen: Option<SocketAddr>,
+    /// How the API is reached, and by whom.
+    pub entrance: Entrance,
     /// Where services that were changed over the API are kept.
     pub state: PathBuf,
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entrance { socket, listen, tls, metrics, .. } = &self.entrance;
+        write!(f, "unix:{}", socket.display())?;
+        if let Some(address) = listen {
+            write!(f, " and http{}://{address}", if tls.is_some() { "s" } else { "" })?;
+        }
+        metrics.iter().try_for_each(|address| write!(f, ", metrics on http://{address}"))
+    }
 }
 
 /// What DPDK's environment layer (EAL) is started with.
@@ -233,7 +245,7 @@ impl Config {
 }
 
 /// Ethernet's MTU, for rules that are checked before a device was asked for its own.
-const USUAL_MTU: u16 = 1500;
+pub(crate) const USUAL_MTU: u16 = 1500;
 
 /// Reads a configuration file; `cpus` are the CPUs that this process may use, which the default cores are chosen from.
 ///

@@ -91,6 +91,11 @@ impl<'d> Item<'d> {
         faults.add(self.span.clone(), self.path.clone(), format!("{given} is not allowed: {allowed}"));
     }
 
+    /// Reports a whole table, or several, as not allowed here.
+    pub(super) fn refuse_whole(&self, faults: &mut Collector<'_>, why: impl Display) {
+        faults.add(self.span.clone(), self.path.clone(), why.to_string());
+    }
+
     fn wrong_type(&self, faults: &mut Collector<'_>, expected: impl Display) {
         let given = faults.given(self.span.clone());
         let article = if self.value.type_str().starts_with(['a', 'i']) { "an" } else { "a" };

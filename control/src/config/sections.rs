@@ -1,14 +1,15 @@
 //! The sections of `baton.toml` that hold single values.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dataplane::settings::Ttl;
 
+use super::entrance;
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use super::values::ByteSize;
 use super::{Control, Eal, Forwarding, Idle, Limits, Workers};
+use crate::api::Entrance;
 use crate::model::Settings;
 
 /// The highest CPU number that DPDK can be told of (`CPU_SETSIZE` - 1).
@@ -23,8 +24,7 @@ const LONGEST_TIMEOUT: u32 = 2_678_400;
 pub(super) fn control(root: &mut Section<'_>, cpus: &[u32], faults: &mut Collector<'_>) -> Control {
     let mut control = Control {
         core: cpus.first().copied().unwrap_or(0),
-        socket: PathBuf::from("/run/baton/baton.sock"),
-        listen: None,
+        entrance: Entrance::at(Path::new("/run/baton/baton.sock")),
         state: PathBuf::from("/var/lib/baton/state.json"),
     };
     let Some(mut section) = root.take_section("control", faults) else { return control };
@@ -32,9 +32,9 @@ pub(super) fn control(root: &mut Section<'_>, cpus: &[u32], faults: &mut Collect
         control.core = core;
     }
     if let Some(socket) = section.take("socket").and_then(|item| socket_path(&item, faults)) {
-        control.socket = socket;
+        control.entrance.socket = socket;
     }
-    control.listen = section.take("listen").and_then(|item| loopback(&item, faults));
+    entrance::read(&mut section, &mut control.entrance, faults);
     if let Some(state) = section.take("state").and_then(|item| absolute(&item, faults)) {
         control.state = state;
     }
@@ -155,7 +155,7 @@ pub(super) fn settings(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Se
     settings
 }
 
-fn absolute(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<PathBuf> {
+pub(super) fn absolute(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<PathBuf> {
     let text = item.text(faults, "an absolute path")?;
     if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') {
         return Some(PathBuf::from(text));
@@ -170,22 +170,6 @@ fn socket_path(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<PathBuf> {
         return Some(path);
     }
     item.refuse(faults, format_args!("the path of a unix socket has at most {LONGEST_SOCKET_PATH} bytes"));
-    None
-}
-
-fn loopback(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<SocketAddr> {
-    let address: SocketAddr = item.parsed(faults, "an address and a port on loopback, such as \"127.0.0.1:8081\" or \"[::1]:8081\"")?;
-    if address.port() == 0 {
-        item.refuse(faults, "the port is 1 to 65535");
-    } else if address.ip().is_loopback() {
-        return Some(address);
-    } else {
-        item.refuse(
-            faults,
-            "the API has no authentication yet, so it listens on loopback only (127.0.0.0/8, [::1]); \
-             from elsewhere, reach it through ssh -L",
-        );
-    }
     None
 }
 

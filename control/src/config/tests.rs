@@ -1,6 +1,9 @@
 //! Configurations that are sound, and every fault with its place.
 
 use super::*;
+use crate::api::access::{Access, Client, Token, TokenHash};
+use crate::api::tls::TlsFiles;
+use crate::api::who::Role;
 use crate::model::{Method, NoRealServer, Persistence, Protocol, Scheduler, ServiceTimeouts};
 
 const CPUS: &[u32] = &[0, 1, 2, 3];
@@ -28,7 +31,7 @@ fn configuration_of_the_manual_is_read_as_it_stands() {
     assert_eq!(port.addresses, ["10.10.24.10/24".parse::<IpNet>().unwrap(), "fd00:10::10/64".parse().unwrap()]);
     assert_eq!(port.gateways, ["10.10.24.1".parse::<IpAddr>().unwrap(), "fd00:10::1".parse().unwrap()]);
     assert_eq!(config.workers, Workers { cores: vec![1], idle: Idle::Adaptive });
-    assert_eq!((config.control.core, config.control.listen), (0, None));
+    assert_eq!((config.control.core, config.control.entrance.listen), (0, None));
     assert_eq!((config.eal.no_huge, config.eal.memory.map(ByteSize::mebibytes)), (true, Some(1024)));
     assert_eq!(config.forwarding.ttl, Ttl::Decrement);
 }
@@ -43,7 +46,9 @@ fn configuration_for_a_nic_is_read_as_it_stands() {
 #[test]
 fn every_key_that_the_example_shows_is_known() {
     // Commented-out keys and headers are `# key = value` and `# [header]`; prose never looks like either.
-    let key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+    let key = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+    };
     let shown = |line: &str| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || key(rest)).unwrap_or(line).to_owned();
     let text: Vec<String> = include_str!("../../../configs/baton.toml").lines().map(shown).collect();
     let config = read(&text.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
@@ -58,12 +63,37 @@ fn what_is_left_out_has_its_default() {
     let config = read("[[port]]\nname = \"lan\"\ndevice = \"03:00.1\"\n").unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.ports[0].device.port_name(), "0000:03:00.1");
     assert_eq!((config.control.core, config.workers.cores.as_slice()), (0, &[1][..]));
-    assert_eq!(config.control.socket, PathBuf::from("/run/baton/baton.sock"));
+    assert_eq!(config.control.entrance.socket, PathBuf::from("/run/baton/baton.sock"));
     assert_eq!(config.control.state, PathBuf::from("/var/lib/baton/state.json"));
     assert_eq!(config.eal, Eal::default());
     assert_eq!(config.forwarding.ttl, Ttl::Preserve);
     assert_eq!((config.limits, config.limits.half_open()), (Limits::default(), 262_144));
     assert_eq!((config.settings, config.services.len()), (Settings::default(), 0));
+}
+
+#[test]
+fn who_may_come_is_read_whole() {
+    let hash = TokenHash::of("secret");
+    let text = format!(
+        "{PORT}[control]\nsocket_mode = \"0600\"\nsocket_group = \"adm\"\nlisten = \"10.10.24.10:8443\"\nmetrics_listen = \"10.10.24.10:9100\"\n\
+         audit = \"/var/log/baton/audit.jsonl\"\n[control.tls]\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\n\
+         [[control.token]]\nname = \"prometheus\"\nrole = \"read\"\nsha256 = \"{hash}\"\n[[control.client]]\nname = \"ops\"\nrole = \"operate\"\n"
+    );
+    let entrance = read(&text).unwrap_or_else(|faults| panic!("{faults}")).control.entrance;
+    let files = TlsFiles { certificate: "/c".into(), key: "/k".into(), client_ca: Some("/a".into()) };
+    let tokens = vec![Token { name: "prometheus".to_owned(), role: Role::Read, hash }];
+    let clients = vec![Client { name: "ops".to_owned(), role: Role::Operate }];
+    let wanted = Entrance {
+        socket: "/run/baton/baton.sock".into(),
+        mode: 0o600,
+        group: Some("adm".to_owned()),
+        listen: Some("10.10.24.10:8443".parse().unwrap()),
+        tls: Some(files),
+        access: Access { tokens, clients },
+        metrics: Some("10.10.24.10:9100".parse().unwrap()),
+        audit: Some("/var/log/baton/audit.jsonl".into()),
+    };
+    assert_eq!(entrance, wanted);
 }
 
 #[test]
@@ -131,7 +161,7 @@ fn every_value_is_refused_with_its_place() {
         (
             "[control]\ncore = 0\nsockets = \"/x\"\n",
             "7:1 control.sockets",
-            "did you mean 'socket'? allowed here: core, listen, socket, state",
+            "did you mean 'socket'? allowed here: audit, client, core, listen, metrics_listen, socket",
         ),
         ("[workers]\ncores = 1\n", "6:9 workers.cores", "1 is an integer: expected a list"),
         ("[workers]\ncores = []\n", "6:9 workers.cores", "at least one core"),
@@ -139,7 +169,26 @@ fn every_value_is_refused_with_its_place() {
         ("[workers]\ncores = [-1]\n", "6:10 workers.cores[0]", "-1 is not allowed: expected a whole number from 0 to 1023"),
         ("[workers]\nidle = \"sleep\"\n", "6:8 workers.idle", "\"sleep\" is not allowed: expected one of \"adaptive\", \"poll\""),
         ("[control]\nsocket = \"baton.sock\"\n", "6:10 control.socket", "absolute path"),
-        ("[control]\nlisten = \"0.0.0.0:80\"\n", "6:10 control.listen", "no authentication yet"),
+        ("[control]\nlisten = \"0.0.0.0:80\"\n", "6:10 control.listen", "needs control.tls"),
+        ("[control]\nlisten = \"[2001:db8::1]:80\"\n", "6:10 control.listen", "a [[control.token]]"),
+        ("[control]\nsocket_mode = \"0777\"\n", "6:15 control.socket_mode", "an octal mode"),
+        ("[control]\nmetrics_listen = \"[::1]:0\"\n", "6:18 control.metrics_listen", "1 to 65535"),
+        ("[control]\ntls = { certificate = \"/c\", key = \"/k\" }\n", "6:7 control.tls", "control.listen, which is not given"),
+        (
+            "[control]\nlisten = \"[::1]:80\"\n[[control.client]]\nname = \"ops\"\nrole = \"read\"\n",
+            "7:1 control.client",
+            "control.tls.client_ca is not given",
+        ),
+        (
+            "[control]\nlisten = \"[::1]:80\"\n[control.tls]\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\n",
+            "7:1 control.tls",
+            "no [[control.client]]",
+        ),
+        (
+            "[control]\nlisten = \"[::1]:80\"\n[[control.token]]\nname = \"a\"\nrole = \"read\"\nsha256 = \"00\"\n",
+            "10:10 control.token[0].sha256",
+            "64 hexadecimal digits",
+        ),
         ("[control]\nlisten = \"127.0.0.1\"\n", "6:10 control.listen", "an address and a port"),
         ("[control]\nlisten = \"[::1]:0\"\n", "6:10 control.listen", "1 to 65535"),
         ("[control]\nstate = true\n", "6:9 control.state", "true is a boolean: expected an absolute path"),

@@ -17,8 +17,6 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Makes a file that is not there, with these bytes, which are on the disk when this returns.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Gives a file a second name, which must be free.
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file another name, in one step in the place of what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a name.
@@ -48,10 +46,6 @@ impl Disk for FileSystem {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The state file and its history: what was set over the API, kept so that a crash at any point leaves the old or the new whole.
 //!
-//! Every version is written once, to `state.json.new`; it gets a second name in the folder `state.json.history` and then takes the
-//! place of `state.json`. So a version is never copied, and no step touches a file that another name still shows.
+//! Every version is written to the folder `state.json.history` first, and then to `state.json.new`, which takes the place of
+//! `state.json`. They are two files and not one with two names, so that whoever edits `state.json` leaves the history as it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -173,17 +173,16 @@ impl Store {
         if known {
             return Ok(());
         }
-        let fresh = self.write_fresh(version)?;
-        self.keep(&fresh, revision, version)?;
-        self.remove(&fresh)
+        self.keep(version)
     }
 
     /// Replaces the present version: when this returns without an error, the new one is on the disk and in the history.
     ///
-    /// Blocks for three syncs: not for a thread that must not wait.
+    /// Blocks for four syncs: not for a thread that must not wait.
     pub fn write(&self, version: &Version) -> Result<(), StoreError> {
-        let fresh = self.write_fresh(version)?;
-        self.keep(&fresh, version.document.revision, version)?;
+        self.keep(version)?;
+        let fresh = self.beside("new");
+        self.put(&fresh, version)?;
         self.disk.rename(&fresh, &self.path).map_err(fail("rename", &fresh))?;
         self.disk.sync_folder(self.folder()).map_err(fail("sync", self.folder()))?;
         let kept = self.kept();
@@ -193,25 +192,18 @@ impl Store {
         Ok(())
     }
 
-    fn write_fresh(&self, version: &Version) -> Result<PathBuf, StoreError> {
-        let fresh = self.beside("new");
-        let bytes = version.render().map_err(io::Error::from).map_err(fail("write", &fresh))?;
-        // Never filled again: what a crash left may have a name in the history, too.
-        self.remove(&fresh)?;
-        self.disk.write(&fresh, &bytes).map_err(fail("write", &fresh))?;
-        Ok(fresh)
-    }
-
-    /// Gives a version its name in the history; a copy where the file system has no links.
-    fn keep(&self, fresh: &Path, revision: u64, version: &Version) -> Result<(), StoreError> {
-        let kept = self.numbered(revision);
-        self.remove(&kept)?;
-        if self.disk.link(fresh, &kept).is_err() {
-            let bytes = version.render().map_err(io::Error::from).map_err(fail("write", &kept))?;
-            self.disk.write(&kept, &bytes).map_err(fail("write", &kept))?;
-        }
+    /// Puts a version into the history.
+    fn keep(&self, version: &Version) -> Result<(), StoreError> {
+        self.put(&self.numbered(version.document.revision), version)?;
         let history = self.history();
         self.disk.sync_folder(&history).map_err(fail("sync", &history))
+    }
+
+    /// Writes a version to a file of its own; one that a crash left there goes.
+    fn put(&self, path: &Path, version: &Version) -> Result<(), StoreError> {
+        let bytes = version.render().map_err(io::Error::from).map_err(fail("write", path))?;
+        self.remove(path)?;
+        self.disk.write(path, &bytes).map_err(fail("write", path))
     }
 
     fn remove(&self, path: &Path) -> Result<(), StoreError> {

@@ -49,9 +49,8 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     raise_open_files();
     let _locks = Locks::take(config, Path::new(locks::FOLDER))?;
     let (store, version) = initial::version(file, config)?;
-    let api = runtime
-        .block_on(Listening::bind(&config.control.socket, config.control.listen))
-        .map_err(|why| StartError::new(why.to_string(), "start as root, or give another control.socket or control.listen"))?;
+    let api = Listening::bind(&config.control.entrance)
+        .map_err(|why| StartError::new(why.to_string(), "start as root, or change what is named of [control]"))?;
     // From here on, whatever fails undoes what was done: everything below closes itself when it is dropped, in reverse.
     let eal = Eal::init(&plan::eal(config)).map_err(|error| StartError::dpdk("cannot start DPDK", &error))?;
     cpus::pin(config.control.core)
@@ -67,7 +66,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     let (kernel, events) = Kernel::start(link_plans(config, &ports, &vlans), director.wanted(), probes.clone(), watched)
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
-    let reread = reload::reread(file, config, cpus);
+    let reread = reload::reread(file, config, cpus, api.renewal());
     let parts = Parts { workers, ports: Ports::new(ports), gauges, director, kernel, probes, reread };
     runtime.block_on(parts.serve(config, signals, api, events, vip_news))
 }
@@ -164,8 +163,7 @@ fn announce(config: &Config, ports: &[OpenPort]) {
     }
     let cores: Vec<String> = config.workers.cores.iter().map(ToString::to_string).collect();
     tracing::info!("workers on cores {}, control on core {}", cores.join(", "), config.control.core);
-    let listen = config.control.listen.map_or_else(String::new, |address| format!(" and http://{address}"));
-    tracing::info!("API on unix:{}{listen}", config.control.socket.display());
+    tracing::info!("API on {}", config.control);
 }
 
 /// Everything that runs.
@@ -194,7 +192,8 @@ impl Parts {
         let settled = Arc::new(AtomicBool::new(false));
         let facts = facts::of(config, (&self.ports, &self.gauges), &self.kernel, &settled, &self.reread);
         let router = api::router(self.director.clone(), facts);
-        let mut server = tokio::spawn(api.serve(router, async move {
+        let open = api::open_router(&router);
+        let mut server = tokio::spawn(api.serve(router, open, async move {
             let _ = said.changed().await;
         }));
         let mut control = tokio::spawn(self.director.clone().run());

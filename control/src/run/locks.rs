@@ -41,7 +41,7 @@ impl Locks {
 }
 
 fn claims(config: &Config, namespace: u64) -> Vec<Claim> {
-    let socket = config.control.socket.display();
+    let socket = config.control.entrance.socket.display();
     let socket = Claim {
         file: format!("socket{}", socket.to_string().replace('/', "-")),
         what: format!("the API's socket {socket}"),

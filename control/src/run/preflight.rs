@@ -1,6 +1,6 @@
 //! What can be seen to fail before DPDK is started: DPDK's own messages name calls, these name causes.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,11 +27,14 @@ pub(super) fn check(config: &Config, cpus: &[u32]) -> Result<(), StartError> {
 
 /// Everything that [`check`] looks at, in its order, each with what it is about.
 pub(super) fn all(config: &Config, cpus: &[u32]) -> Vec<(&'static str, Result<(), StartError>)> {
+    let entrance = &config.control.entrance;
+    let open = |key, address: Option<SocketAddr>| address.map_or(Ok(()), |address| listen(key, address, |ip| is_own(ip, config)));
     let mut all = vec![
         ("cores", cpus::fault(config, cpus).map_or(Ok(()), Err)),
         ("permissions", capabilities(config, &effective_capabilities())),
-        ("socket", socket(&config.control.socket)),
-        ("API", config.control.listen.map_or(Ok(()), listen)),
+        ("socket", socket(&entrance.socket)),
+        ("API", open("control.listen", entrance.listen)),
+        ("metrics", open("control.metrics_listen", entrance.metrics)),
     ];
     for port in &config.ports {
         all.push(("device", device(port)));
@@ -84,14 +87,21 @@ fn socket(path: &Path) -> Result<(), StartError> {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<(), StartError> {
+fn listen(key: &str, address: SocketAddr, own: impl Fn(IpAddr) -> bool) -> Result<(), StartError> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
+        // The addresses of the ports are the kernel's once there are ports.
+        Err(why) if why.kind() == std::io::ErrorKind::AddrNotAvailable && own(address.ip()) => Ok(()),
         Err(why) => Err(StartError::new(
-            format!("cannot listen on http://{address}: {why}"),
-            format!("give another control.listen; `ss -ltnp 'sport = {}'` shows who listens there", address.port()),
+            format!("cannot listen on {address}: {why}"),
+            format!("give another {key}; `ss -ltnp 'sport = {}'` shows who listens there", address.port()),
         )),
     }
+}
+
+fn is_own(address: IpAddr, config: &Config) -> bool {
+    let of_ports = config.ports.iter().flat_map(|port| &port.addresses);
+    of_ports.chain(config.vlans.iter().flat_map(|vlan| &vlan.addresses)).any(|network| network.addr() == address)
 }
 
 fn device(port: &Port) -> Result<(), StartError> {
@@ -227,8 +237,11 @@ mod tests {
     #[test]
     fn address_in_use_is_refused() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let refused = listen(taken.local_addr().unwrap()).unwrap_err();
-        assert!(refused.what.starts_with("cannot listen on http://127.0.0.1:") && refused.what.contains("in use"), "{refused}");
+        let refused = listen("control.listen", taken.local_addr().unwrap(), |_| false).unwrap_err();
+        assert!(refused.what.starts_with("cannot listen on 127.0.0.1:") && refused.what.contains("in use"), "{refused}");
+        let nobodys: SocketAddr = "192.0.2.77:80".parse().unwrap();
+        assert!(listen("control.listen", nobodys, |_| false).is_err());
+        assert_eq!(listen("control.listen", nobodys, |_| true), Ok(()));
     }
 
     #[test]

@@ -15,12 +15,15 @@ use crate::model::{Difference, Document};
 /// How many differences a reload names in the log.
 const NAMED: usize = 20;
 
-/// How `file`, which the director was started with as `config`, is read again.
-pub(super) fn reread(file: &Path, config: &Config, cpus: &[u32]) -> Reread {
+/// How `file`, which the director was started with as `config`, is read again; `renew` does what else a reload is for.
+pub(super) fn reread(file: &Path, config: &Config, cpus: &[u32], renew: Arc<dyn Fn() + Send + Sync>) -> Reread {
     let (file, config, cpus): (PathBuf, Config, Vec<u32>) = (file.to_owned(), config.clone(), cpus.to_vec());
     // As far as it can still be read, it says by which keys a later one differs.
     let text = std::fs::read_to_string(&file).unwrap_or_default();
-    Arc::new(move || again(&file, &config, &text, &cpus))
+    Arc::new(move || {
+        renew();
+        again(&file, &config, &text, &cpus)
+    })
 }
 
 fn again(file: &Path, running: &Config, running_text: &str, cpus: &[u32]) -> Result<Document, RereadError> {
@@ -78,7 +81,7 @@ mod tests {
         let path = folder.path().join("baton.toml");
         std::fs::write(&path, FILE).unwrap();
         let running = config::parse(FILE, &path, &[0, 1]).unwrap();
-        let reread = reread(&path, &running, &[0, 1]);
+        let reread = reread(&path, &running, &[0, 1], Arc::new(|| {}));
         std::fs::write(&path, text).unwrap();
         reread()
     }

@@ -188,18 +188,23 @@ impl ConnectionTable {
         Addresses::V6(self.v6.get(id as usize).copied().unwrap_or_default())
     }
 
-    /// Whether the entry in this place has this key, or had before it ended.
-    #[inline]
-    pub(super) fn has_key(&self, id: u32, key: &Key) -> bool {
-        let entry = &self.entries[id as usize];
-        let addresses = key.addresses();
-        entry.has(key.ports(), key.protocol, matches!(addresses, Addresses::V4(_))) && self.addresses(entry, id) == addresses
-    }
-
     /// The entry with this key, where `hash` is the key's. Cost: two lines, both prefetched by then, and a third for IPv6.
     #[inline]
     pub fn find(&self, hash: u64, key: &Key) -> Option<EntryId> {
-        self.index.find(hash, |id| self.has_key(id, key)).map(EntryId)
+        self.find_words(hash, key.addresses(), key.ports(), key.protocol)
+    }
+
+    /// As [`find`](Self::find), for addresses and ports that are as a packet's header has them.
+    #[inline]
+    pub fn find_words(&self, hash: u64, addresses: Addresses, ports: u32, protocol: u8) -> Option<EntryId> {
+        let entry = |id: u32| &self.entries[id as usize];
+        let id = match addresses {
+            Addresses::V4(both) => self.index.find(hash, |id| entry(id).addresses == both && entry(id).has(ports, protocol, true)),
+            Addresses::V6(words) => {
+                self.index.find(hash, |id| entry(id).has(ports, protocol, false) && self.v6.get(id as usize) == Some(&words))
+            }
+        };
+        id.map(EntryId)
     }
 
     /// Makes an entry for `key`, which must have none, as [`find`](Self::find) just said.

@@ -2,9 +2,7 @@ use dpdk::net::{checksum, protocol};
 use proptest::prelude::*;
 
 use super::*;
-use crate::connection::Key;
-use crate::parse::{Kind, Packet, parse};
-use crate::verdict::Verdict;
+use crate::parse::parse;
 
 const US: [u8; 6] = [2, 0, 0, 0, 0xd0, 0];
 
@@ -54,7 +52,14 @@ fn read<F: Family, T: Transport>(frame: &[u8], doubted: bool) -> Option<Read> {
     let flags = if T::PROTOCOL == Protocol::Tcp { F::transport(head)[13] } else { 0 };
     let (key, hasher) = (Key::of(F::addresses(head), F::ports(head), T::PROTOCOL as u8), Hasher::new([1, 2, 3, 4]));
     assert_eq!(hasher.mix(F::word(head, &hasher), F::ports(head), T::PROTOCOL as u8), hasher.hash(&key));
-    F::is_plain::<T>(head, frame.len(), doubted, &Ethernet::to(US)).then(|| (key, flags, F::length(head), F::V4))
+    if !F::is_plain::<T>(head, frame.len(), doubted, &Ethernet::to(US)) {
+        return None;
+    }
+    match (F::read::<T>(head), parse(frame, frame.len(), US, false)) {
+        (Ok(short), Ok(long)) => assert_eq!(format!("{short:?}"), format!("{long:?}")),
+        (short, long) => assert_eq!(short.err(), long.err()),
+    }
+    Some((key, flags, F::length(head), F::V4))
 }
 
 fn short(frame: &[u8], doubted: bool) -> Option<Read> {

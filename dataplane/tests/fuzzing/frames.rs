@@ -77,7 +77,7 @@ pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, directors: &
     places.last = connection.or(places.last);
     let answers_from = connection.and_then(|key| directors.iter().find_map(|director| director.answers_from(&key)));
     let mut frame = match (c.below(16), connection.zip(answers_from)) {
-        (0..4, Some((key, from))) => answers::answer(c, port, key.protocol, from, key.client),
+        (0..4, Some((key, from))) => answers::of_connection(c, port, &key, from),
         (13, Some((key, from))) => answers::error(c, port, key.protocol, from, key.client),
         (0..10, _) => flow(c, port, places, connection, directors),
         (10, _) => arp(c, port, places),
@@ -190,7 +190,7 @@ fn association(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr,
     message
 }
 
-fn datagram(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+pub fn datagram(c: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let length = 8 + payload.len() as u16;
     let length = if c.one_in(24) { c.pick(&[0, 7, 8, length.wrapping_add(1), length - 1, 65535]) } else { length };
     let mut message = [source.port(), destination.port(), length, 0].map(u16::to_be_bytes).concat();
@@ -225,7 +225,7 @@ fn ethernet(c: &mut Choices<'_>, port: usize, ether_type: u16) -> Vec<u8> {
 }
 
 /// The packet around a message, with padding behind it as short frames have.
-fn ip(c: &mut Choices<'_>, port: usize, source: IpAddr, destination: IpAddr, protocol: u8, message: &[u8]) -> Vec<u8> {
+pub fn ip(c: &mut Choices<'_>, port: usize, source: IpAddr, destination: IpAddr, protocol: u8, message: &[u8]) -> Vec<u8> {
     let mut frame = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let options = if c.one_in(12) { 4 * c.below(11) } else { 0 };
@@ -243,6 +243,12 @@ fn ip(c: &mut Choices<'_>, port: usize, source: IpAddr, destination: IpAddr, pro
             header.extend([hops(c), protocol, 0, 0]);
             header.extend(source.octets());
             header.extend(destination.octets());
+            // No operation, or record route, timestamp, stream id and whatever else, of which some lie about their length.
+            while c.one_in(2) && header.len() < 20 + options {
+                let (kind, length) = (c.pick(&[7, 68, 131, 136, 148, 0, 1, 30]), 2 + c.below(9));
+                header.extend([kind, length as u8]);
+                header.resize(header.len() + length - 2, 4);
+            }
             header.resize(20 + options, 1);
             let sum = checksum(&header);
             header[10..12].copy_from_slice(&sum.to_be_bytes());

@@ -108,12 +108,16 @@ struct Case<'a> {
     last_sent: Vec<u8>,
 }
 
-/// Which worker a device would give a frame to: all of a flow's to the same one, those of the answers to any.
+/// Which worker a device would give a frame to: all of a flow's to the same one, and all fragments from there to there; those of the
+/// answers to any.
 fn worker_of(c: &mut Choices<'_>, workers: usize, frame: &[u8]) -> usize {
     if workers == 1 || c.one_in(8) {
         return c.below(workers);
     }
-    let fields = if frame.get(12) == Some(&8) { 26..38 } else { 22..58 };
+    let v4 = frame.get(12) == Some(&8);
+    let is_fragment = if v4 { frame.get(20..22).is_some_and(|word| word[0] & 0x3f | word[1] != 0) } else { frame.get(20) == Some(&44) };
+    let ports = if is_fragment { 0 } else { 4 };
+    let fields = if v4 { 26..34 + ports } else { 22..54 + ports };
     frame.get(fields).map_or(0, |bytes| bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>() % workers)
 }
 

@@ -139,7 +139,7 @@ impl Director {
         let cards: Vec<(u32, u64)> = fit.map(|member| (member.server.0, u64::from(member.weight))).collect();
         drop(common);
         let total: u64 = cards.iter().map(|(_, weight)| weight).sum();
-        let mut left = u128::from(hash) * u128::from(total) >> 64;
+        let mut left = (u128::from(hash) * u128::from(total)) >> 64;
         let mut chosen = None;
         for (server, weight) in cards {
             if left < u128::from(weight) {

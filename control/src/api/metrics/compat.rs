@@ -60,12 +60,11 @@ pub(super) fn registry(app: &App) -> Registry {
 impl Collector for NodeIpvs {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Families(encoder);
-        let none = |value: u64| std::iter::once((Vec::<Label>::new(), value));
-        out.counters("node_ipvs_connections", "Connections scheduled", none(self.totals.connections))?;
-        out.counters("node_ipvs_incoming_packets", "Packets from clients", none(self.totals.in_packets))?;
-        out.counters("node_ipvs_outgoing_packets", "Packets to clients", none(self.totals.out_packets))?;
-        out.counters("node_ipvs_incoming_bytes", "Bytes from clients", none(self.totals.in_bytes))?;
-        out.counters("node_ipvs_outgoing_bytes", "Bytes to clients", none(self.totals.out_bytes))?;
+        out.counter("node_ipvs_connections", "Connections scheduled", self.totals.connections)?;
+        out.counter("node_ipvs_incoming_packets", "Packets from clients", self.totals.in_packets)?;
+        out.counter("node_ipvs_outgoing_packets", "Packets to clients", self.totals.out_packets)?;
+        out.counter("node_ipvs_incoming_bytes", "Bytes from clients", self.totals.in_bytes)?;
+        out.counter("node_ipvs_outgoing_bytes", "Bytes to clients", self.totals.out_bytes)?;
         let rows = |value: fn(&ServerSample) -> u32| self.servers.iter().map(move |s| (labels(s), u64::from(value(s))));
         out.gauges("node_ipvs_backend_connections_active", "Active connections of a real server", rows(|s| s.active))?;
         out.gauges("node_ipvs_backend_connections_inactive", "Inactive connections of a real server", rows(|s| s.inactive))?;

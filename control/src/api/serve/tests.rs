@@ -31,11 +31,12 @@ async fn ask(path: PathBuf) -> String {
 #[tokio::test]
 async fn the_api_answers_on_both_sockets_until_the_end() {
     let (_folder, path) = folder();
-    let listening = Listening::bind(&path, Some("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let entrance = Entrance { listen: Some("127.0.0.1:0".parse().unwrap()), ..Entrance::at(&path) };
+    let listening = Listening::bind(&entrance).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     let address = listening.address().unwrap();
     let (stop, stopping) = oneshot::channel::<()>();
-    let serving = tokio::spawn(listening.serve(hello(), async { drop(stopping.await) }));
+    let serving = tokio::spawn(listening.serve(hello(), Router::new(), async { drop(stopping.await) }));
     assert!(ask(path.clone()).await.ends_with("hello"));
     let over_tcp = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -58,8 +59,8 @@ async fn a_stale_socket_is_replaced() {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let listening = Listening::bind(&path, None).await.unwrap();
-    let serving = tokio::spawn(listening.serve(hello(), std::future::pending()));
+    let listening = Listening::bind(&Entrance::at(&path)).unwrap();
+    let serving = tokio::spawn(listening.serve(hello(), Router::new(), std::future::pending()));
     assert!(ask(path.clone()).await.ends_with("hello"));
     serving.abort();
 }
@@ -67,8 +68,8 @@ async fn a_stale_socket_is_replaced() {
 #[tokio::test]
 async fn a_second_director_on_the_same_socket_is_refused_and_the_first_goes_on() {
     let (_folder, path) = folder();
-    let serving = tokio::spawn(Listening::bind(&path, None).await.unwrap().serve(hello(), std::future::pending()));
-    assert!(matches!(Listening::bind(&path, None).await, Err(ServeError::SocketInUse(_))));
+    let serving = tokio::spawn(Listening::bind(&Entrance::at(&path)).unwrap().serve(hello(), Router::new(), std::future::pending()));
+    assert!(matches!(Listening::bind(&Entrance::at(&path)), Err(ServeError::SocketInUse(_))));
     assert!(ask(path.clone()).await.ends_with("hello"));
     serving.abort();
 }
@@ -78,7 +79,7 @@ async fn a_socket_that_something_else_listens_on_is_left_alone() {
     let (_folder, path) = folder();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    assert!(matches!(Listening::bind(&path, None).await, Err(ServeError::SocketInUse(_))));
+    assert!(matches!(Listening::bind(&Entrance::at(&path)), Err(ServeError::SocketInUse(_))));
     assert!(UnixStream::connect(&path).is_ok());
 }
 
@@ -87,7 +88,7 @@ async fn a_file_in_the_sockets_place_is_not_removed() {
     let (_folder, path) = folder();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(Listening::bind(&path, None).await, Err(ServeError::NotASocket(_))));
+    assert!(matches!(Listening::bind(&Entrance::at(&path)), Err(ServeError::NotASocket(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -96,7 +97,8 @@ async fn an_address_in_use_is_named_and_the_socket_is_given_up() {
     let (_folder, path) = folder();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let refused = Listening::bind(&path, Some(address)).await.unwrap_err().to_string();
+    let entrance = Entrance { listen: Some(address), ..Entrance::at(&path) };
+    let refused = Listening::bind(&entrance).unwrap_err().to_string();
     assert!(refused.contains(&address.to_string()) && refused.contains("control.listen"), "{refused}");
     assert!(!path.exists());
 }

@@ -241,6 +241,8 @@ async fn the_page_of_the_api_names_every_operation_and_needs_nothing_from_elsewh
         for (method, operation) in item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some()) {
             let title = format!("<b class=\"m {method}\">{}</b><code>{path}</code></h3>", method.to_uppercase());
             assert!(page.text().contains(&title) && operation["tags"][0].is_string(), "{method} {path}");
+            let refused = operation["responses"]["401"]["content"].get("application/problem+json").is_some();
+            assert_eq!(refused, path.starts_with("/api/"), "{method} {path}");
         }
     }
     for name in described["components"]["schemas"].as_object().unwrap().keys() {

@@ -5,10 +5,9 @@ use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::{Bytes, Client, ClientError, Endpoint, Full, PATIENCE, Request, cause};
+use super::{Bytes, Client, ClientError, Full, PATIENCE, Request};
 use crate::model::Problem;
 
 /// The longest line that is taken.
@@ -20,15 +19,9 @@ impl Client {
     /// A stream sends something every 15 s: one that is silent for a minute has broken off.
     pub fn follow(&self, path: &str, mut take: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
         self.runtime.block_on(async {
-            let unreachable = |error: std::io::Error| ClientError::Unreachable { endpoint: self.endpoint.clone(), cause: cause(&error) };
             let mut request = self.build(Method::GET, path, None)?;
             request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-            match &self.endpoint {
-                Endpoint::Unix(path) => self.read(UnixStream::connect(path).await.map_err(unreachable)?, request, &mut take).await,
-                Endpoint::Http(authority) => {
-                    self.read(TcpStream::connect(authority.as_str()).await.map_err(unreachable)?, request, &mut take).await
-                }
-            }
+            self.read(self.connect().await?, request, &mut take).await
         })
     }
 

@@ -330,24 +330,8 @@ impl Line {
         self.has(Named::Persistent).then_some(self.persistence)
     }
 
-    /// The flags of `-b`. Those without a name of their own stand for the flags of sh and mh, which have no third one; to other
-    /// schedulers they mean nothing, and are kept.
     fn scheduler_flags(&self) -> Result<BTreeSet<SchedulerFlag>, Failure> {
-        use SchedulerFlag as F;
-        let [first, second, third] = match self.scheduler()? {
-            Scheduler::Sh => [Some(F::ShFallback), Some(F::ShPort), None],
-            Scheduler::Mh => [Some(F::MhFallback), Some(F::MhPort), None],
-            _ => [Some(F::Flag1), Some(F::Flag2), Some(F::Flag3)],
-        };
-        Ok(self
-            .flags
-            .iter()
-            .filter_map(|flag| match flag.as_str() {
-                "sh-fallback" | "mh-fallback" | "flag-1" => first,
-                "sh-port" | "mh-port" | "flag-2" => second,
-                _ => third,
-            })
-            .collect())
+        Ok(flags_named(self.scheduler()?, &self.flags))
     }
 
     /// RIP and rport: direct routing and tunnels leave the packet's port alone, so theirs is always the service's.
@@ -382,8 +366,25 @@ impl Line {
     }
 }
 
+/// The flags of `-b` for a scheduler. Those without a name of their own stand for the flags of sh and mh, which have no third one;
+/// to other schedulers they mean nothing, and are kept.
+pub(crate) fn flags_named(scheduler: Scheduler, names: &[String]) -> BTreeSet<SchedulerFlag> {
+    use SchedulerFlag as F;
+    let [first, second, third] = match scheduler {
+        Scheduler::Sh => [Some(F::ShFallback), Some(F::ShPort), None],
+        Scheduler::Mh => [Some(F::MhFallback), Some(F::MhPort), None],
+        _ => [Some(F::Flag1), Some(F::Flag2), Some(F::Flag3)],
+    };
+    let flags = names.iter().filter_map(|flag| match flag.as_str() {
+        "sh-fallback" | "mh-fallback" | "flag-1" => first,
+        "sh-port" | "mh-port" | "flag-2" => second,
+        _ => third,
+    });
+    flags.collect()
+}
+
 /// The scheduler of that name.
-fn scheduler_named(name: &str) -> Option<Scheduler> {
+pub(crate) fn scheduler_named(name: &str) -> Option<Scheduler> {
     let name: serde::de::value::StrDeserializer<'_, ValueError> = name.into_deserializer();
     Scheduler::deserialize(name).ok()
 }

@@ -36,9 +36,21 @@ pub fn run(client: &Client, start: Start, names: &Names, console: &mut Console<'
     client.submit(Method::PUT, "config", &draft.document).map_err(|error| draft.explain(&error))
 }
 
+/// Carries out lines on an empty configuration, one after another; `failed` gets the index of each line that cannot be, and why.
+pub(crate) fn collect<'a>(lines: Vec<&'a str>, names: &Names, mut failed: impl FnMut(usize, &Failure)) -> Draft<'a> {
+    let mut draft = Draft::on(lines, Document::default());
+    for index in 0..draft.lines.len() {
+        if let Err(why) = draft.take_line(index, names) {
+            failed(index, &why);
+        }
+    }
+    draft
+}
+
 /// A configuration in the making, with the line that each part comes from.
-struct Draft<'a> {
-    document: Document,
+pub(crate) struct Draft<'a> {
+    /// What the lines made so far.
+    pub(crate) document: Document,
     /// Where each service is in the document.
     index: HashMap<ServiceKey, usize>,
     lines: Vec<&'a str>,
@@ -48,7 +60,7 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn of(text: &'a str, document: Document, start: Start, names: &Names) -> Result<Self, Failure> {
+    fn on(lines: Vec<&'a str>, document: Document) -> Self {
         let mut macs = BTreeMap::new();
         for service in &document.services {
             for server in &service.real_servers {
@@ -57,21 +69,35 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        let mut draft = Self { document, index: HashMap::new(), lines: text.lines().collect(), origins: BTreeMap::new(), macs };
+        let mut draft = Self { document, index: HashMap::new(), lines, origins: BTreeMap::new(), macs };
+        draft.reindex();
+        draft
+    }
+
+    fn of(text: &'a str, document: Document, start: Start, names: &Names) -> Result<Self, Failure> {
+        let mut draft = Self::on(text.lines().collect(), document);
         if start == Start::Empty {
             draft.document.services.clear();
+            draft.reindex();
         }
-        draft.reindex();
         for index in 0..draft.lines.len() {
-            let line = draft.lines[index].trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let done = parse(&words, names).and_then(|request| draft.apply(request, index));
-            done.map_err(|failure| draft.at_line(index, &failure))?;
+            draft.take_line(index, names).map_err(|failure| draft.at_line(index, &failure))?;
         }
         Ok(draft)
+    }
+
+    fn take_line(&mut self, index: usize, names: &Names) -> Result<(), Failure> {
+        let line = self.lines[index].trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        self.apply(parse(&words, names)?, index)
+    }
+
+    /// The index of the line that a service, or a real server of it, comes from.
+    pub(crate) fn origin(&self, service: ServiceKey, server: Option<(IpAddr, u16)>) -> Option<usize> {
+        self.origins.get(&(service, server)).or_else(|| self.origins.get(&(service, None))).copied()
     }
 
     fn at_line(&self, index: usize, failure: &Failure) -> Failure {
@@ -160,14 +186,14 @@ impl<'a> Draft<'a> {
     /// The director's refusal, led back to the first line that it is about.
     fn explain(&self, error: &ClientError) -> Failure {
         let ClientError::Refused(problem) = error else { return Failure::refused(error) };
-        let guilty = problem.errors.iter().find_map(|fault| self.origin(fault).map(|line| (line, &fault.detail)));
+        let guilty = problem.errors.iter().find_map(|fault| self.origin_of(fault).map(|line| (line, &fault.detail)));
         match guilty {
             Some((line, detail)) => self.at_line(line, &Failure::refused(detail)),
             None => Failure::refused(error),
         }
     }
 
-    fn origin(&self, fault: &Fault) -> Option<usize> {
+    fn origin_of(&self, fault: &Fault) -> Option<usize> {
         let mut steps = fault.pointer.strip_prefix("/services/")?.split('/');
         let service = self.document.services.get(steps.next()?.parse::<usize>().ok()?)?;
         let server = match (steps.next(), steps.next()) {
@@ -175,7 +201,7 @@ impl<'a> Draft<'a> {
             _ => None,
         };
         let at = server.map(|server| (server.address, port_of(service, server)));
-        self.origins.get(&(service.key(), at)).or_else(|| self.origins.get(&(service.key(), None))).copied()
+        self.origin(service.key(), at)
     }
 }
 

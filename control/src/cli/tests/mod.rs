@@ -239,7 +239,7 @@ fn a_director_that_is_not_there_is_named() {
     assert_eq!(code, 1.into());
     assert_eq!(line("unix:/nonexistent/baton.sock", "ipvsadm -Ln").1, 255.into());
     let (text, code) = line("ftp://x", "get services");
-    assert!(text.contains("'ftp://x' is no address of an API: expected unix:PATH or http://HOST:PORT"), "{text}");
+    assert!(text.contains("'ftp://x' is no address of an API: expected unix:PATH, https://HOST:PORT or http://HOST:PORT"), "{text}");
     assert_eq!(code, 2.into());
 }
 

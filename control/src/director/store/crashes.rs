@@ -159,15 +159,6 @@ impl Disk for Model {
         Ok(())
     }
 
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.lock();
-        state.step()?;
-        let file = state.find(from)?;
-        assert!(state.find(to).is_err(), "{} is free", to.display());
-        state.name(Naming::Put(to.to_owned(), file));
-        Ok(())
-    }
-
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.step()?;

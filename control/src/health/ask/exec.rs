@@ -39,13 +39,16 @@ const NEEDED: &[(u32, &str)] = &[(5, "CAP_KILL"), (6, "CAP_SETGID"), (7, "CAP_SE
 /// Who programs run as, and how many at once; clones are handles of the same.
 #[derive(Clone, Debug)]
 pub(in crate::health) struct Programs {
-    user: Arc<str>,
+    /// User and group; or why there is none.
+    user: Result<(u32, u32), Arc<str>>,
     turns: Arc<Semaphore>,
 }
 
 impl Programs {
     pub(super) fn new(user: &str) -> Self {
-        Self { user: user.into(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        // Looked up once: where users come from may be slow.
+        let found = self::user(user).map_err(|why| format!("the user {user} {why}").into());
+        Self { user: found, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
@@ -118,7 +121,7 @@ impl Program {
     /// Runs it for the real server at `to`.
     pub(super) async fn run(&self, to: SocketAddr, until: Instant) -> Result<(), Failure> {
         let unable = |why: String| Failure::Unable(why);
-        let (uid, gid) = user(&self.programs.user).map_err(|why| unable(format!("the user {} {why}", self.programs.user)))?;
+        let (uid, gid) = self.programs.user.clone().map_err(|why| unable(why.to_string()))?;
         let turn = timeout_at(until, self.programs.turns.acquire()).await;
         let _turn = turn.map_err(|_| unable(format!("{AT_ONCE} other checks' programs were running all the time")))?;
         let mut child = self.command(uid, gid, to).spawn().map_err(|why| unable(format!("{SETPRIV}: {why}")))?;
