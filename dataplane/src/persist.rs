@@ -75,7 +75,7 @@ impl Tracker {
             template
         } else {
             let flags = if Protocol::of_flow(key.protocol) == Protocol::Udp { flags::NO_HANDSHAKE } else { 0 };
-            let new = NewEntry { server, service, state: State::None, flags, timeout_ticks };
+            let new = NewEntry { server, service, state: State::None as u8, flags, timeout_ticks };
             self.admit(hash, &of_client, new, None, rules, now)?
         };
         let agreed = self.agree(&of_client, server, service, timeout_ticks, rules, now);

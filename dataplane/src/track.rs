@@ -48,8 +48,8 @@ pub struct Tracker {
 
 /// What a new entry holds of its first packet.
 struct Beginning {
-    state: State,
-    association: sctp::State,
+    /// The value of its protocol's state.
+    state: u8,
     flags: u16,
     /// Until it ends unless another packet comes.
     seconds: u32,
@@ -327,7 +327,7 @@ impl Tracker {
         if !(found.service.one_packet && protocol == Protocol::Udp) {
             let timeouts = found.timeouts.as_ref().unwrap_or(&default_timeouts);
             let masqueraded = target.method == Method::Masquerading;
-            let Beginning { state, association, flags, seconds } = self.beginning(packet, target.method, timeouts);
+            let Beginning { state, flags, seconds } = self.beginning(packet, target.method, timeouts);
             if masqueraded && !self.connections.has_replies() {
                 return Fate::Drop(Verdict::TableFull);
             }
@@ -335,9 +335,6 @@ impl Tracker {
             let new = NewEntry { server, service: id, state, flags, timeout_ticks };
             match self.admit(hash, key, new, followed.map(|f| f.template), rules, now) {
                 Ok(entry) => {
-                    if protocol == Protocol::Sctp {
-                        self.connections.set_state_value(entry, association as u8, now, timeout_ticks);
-                    }
                     if self.connections.entry(entry).counts_as_active() {
                         share.active.increment();
                     } else {
@@ -377,22 +374,24 @@ impl Tracker {
             Method::DirectRouting => (sctp::Table::InputOnly, flags::NO_OUTPUT),
             Method::Tunnel => (sctp::Table::InputOnly, flags::NO_OUTPUT | flags::TUNNELLED),
         };
-        let (mut state, mut association) = (State::None, sctp::State::None);
+        let mut first = State::None as u8;
         let seconds = match Protocol::of_flow(packet.key.protocol) {
             // No packet of its own has come: the time that IPVS gives an entry before that.
             _ if packet.kind != Kind::Flow => FRESH,
             Protocol::Tcp => {
                 let table = Table::of_client(flags & flags::NO_OUTPUT != 0, self.defence.secure);
-                state = tcp::next(table, State::None, packet.tcp_flags);
+                let state = tcp::next(table, State::None, packet.tcp_flags);
+                first = state as u8;
                 state.timeout(timeouts)
             }
             Protocol::Udp | Protocol::Ip => timeouts.udp,
             Protocol::Sctp => {
-                association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
+                let association = sctp::next(seen, sctp::State::None, sctp::event(packet.tcp_flags));
+                first = association as u8;
                 association.timeout()
             }
         };
-        Beginning { state, association, flags, seconds }
+        Beginning { state: first, flags, seconds }
     }
 
     /// The real server for a new connection of service `id`: that of another worker which has begun it with a part of a packet, else the

@@ -126,7 +126,7 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, por
         }
         protocol::UDP => {
             let sum = match sixteen(segment, UDP_CHECKSUM)? {
-                0 => udp_checksum(ip.get(L3..)?, segment, packet.v4)?,
+                0 => udp_checksum(ip.get(L3..)?, within(segment, packet), packet.v4)?,
                 old => match mend(old) {
                     0 => u16::MAX,
                     sum => sum,
@@ -142,6 +142,12 @@ pub fn packet(frame: &mut [u8], packet: &Packet, end: End, address: Address, por
         _ => return None,
     }
     Some(())
+}
+
+/// What of `segment`, the frame from its transport header on, belongs to the packet: a short frame is filled up behind it.
+fn within<'a>(segment: &'a [u8], packet: &Packet) -> &'a [u8] {
+    let length = (L3 + usize::from(packet.length)).saturating_sub(packet.l4.into());
+    segment.get(..length).unwrap_or(segment)
 }
 
 /// The checksum of the UDP datagram that `segment` begins with, which holds none yet; 0 when not all of it is there.

@@ -54,8 +54,13 @@ fn allocator_counts() {
 fn life_of_connections_in_a_full_table_allocates_nothing() {
     const CAPACITY: u32 = 3_000;
     let mut table = ConnectionTable::new(CAPACITY, CAPACITY, [1, 2, 3, 4]).expect("memory");
-    let new =
-        NewEntry { server: ServerId(0), service: ServiceId(0), state: State::SynRecv, flags: 0, timeout_ticks: 60 * Tick::PER_SECOND };
+    let new = NewEntry {
+        server: ServerId(0),
+        service: ServiceId(0),
+        state: State::SynRecv as u8,
+        flags: 0,
+        timeout_ticks: 60 * Tick::PER_SECOND,
+    };
     let mut ended = 0;
     let allocations = count(|| {
         for n in 0..10 * CAPACITY {

@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal, Read, Write};
 /// Writes never fail loudly: when the reader of the output goes away (`baton get connections | head`), the rest is
 /// dropped and [`Console::closed`] turns true so that long listings stop. Any other failure is kept for
 /// [`Console::finish`].
-#[expect(clippy::struct_excessive_bools, reason = "each says of one stream what it is")]
 pub struct Console<'a> {
     input: Box<dyn Read + 'a>,
     out: Box<dyn Write + 'a>,

@@ -83,8 +83,8 @@ impl Version {
         Ok(bytes)
     }
 
-    /// Reads what [`Version::render`] wrote, or a document alone.
-    fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+    /// Reads the bytes of a state file, or of a document alone; the error says where they are no such thing.
+    pub fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
         let mut value: Value = serde_json::from_slice(bytes)?;
         let mut take = |key: &str| value.as_object_mut().and_then(|fields| fields.remove(key));
         let (history, file) = (take("history"), take("file"));

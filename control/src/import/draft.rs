@@ -50,6 +50,33 @@ pub struct Imported {
     pub sorry: Option<Place>,
 }
 
+impl Imported {
+    /// The lines that say a field of a check, of one real server or of all; the beginning of what they belong to if none does.
+    fn lines_of(&self, field: &str, server: Option<usize>) -> Vec<&Place> {
+        let words = FIELDS.iter().find(|(name, _)| *name == field).map_or(&[][..], |(_, words)| words);
+        let of_server = server.and_then(|server| self.servers.get(server));
+        let all = of_server.map_or(&self.lines, |lines| lines).iter();
+        let says = |at: &&Place| at.text.split([' ', '\t', '=']).next().is_some_and(|word| words.contains(&word));
+        let found: Vec<&Place> = all.filter(says).collect();
+        if found.is_empty() { vec![of_server.and_then(|lines| lines.first()).unwrap_or(&self.at)] } else { found }
+    }
+}
+
+/// What keepalived and ldirectord call the fields of a check.
+const FIELDS: &[(&str, &[&str])] = &[
+    ("command", &["misc_path", "checkcommand"]),
+    ("body", &["regex", "require_reply", "receive"]),
+    ("path", &["path", "request"]),
+    ("host", &["virtualhost"]),
+    ("name", &["name", "request"]),
+    ("record", &["type"]),
+    ("interval", &["delay_loop", "checkinterval"]),
+    ("timeout", &["connect_timeout", "misc_timeout", "checktimeout", "negotiatetimeout"]),
+    ("fall", &["retry", "failurecount"]),
+    ("quorum", &["quorum"]),
+    ("quorum_hysteresis", &["hysteresis"]),
+];
+
 /// Everything that was understood.
 #[derive(Debug, Default)]
 pub struct Draft {
@@ -151,7 +178,9 @@ impl Draft {
                 Target::Health(field) => {
                     let kept = service.spec.health.take();
                     service.spec.health = kept.and_then(|health| without(health, &field));
-                    report.left(&service.at, format_args!("health.{field}: {reason}"));
+                    for at in service.lines_of(&field, None) {
+                        report.left(at, format_args!("health.{field}: {reason}"));
+                    }
                 }
                 Target::Server(server) if !gone.contains(&server) => {
                     gone.push(server);
@@ -161,8 +190,9 @@ impl Draft {
                 }
                 Target::Service | Target::Server(_) => {}
                 Target::ServerHealth(server, field) => {
-                    let at = service.servers.get(server).and_then(|lines| lines.first());
-                    report.left(at.unwrap_or(&service.at), format_args!("health.{field}: {reason}"));
+                    for at in service.lines_of(&field, Some(server)) {
+                        report.left(at, format_args!("health.{field}: {reason}"));
+                    }
                     if let Some(server) = service.spec.real_servers.get_mut(server) {
                         server.health = server.health.take().and_then(|health| without(health, &field)).or_else(|| Some(unchecked()));
                     }

@@ -238,6 +238,18 @@ virtual_server group nobody {
 }
 
 #[test]
+fn field_that_breaks_a_rule_is_named_at_its_line_and_the_rest_stays() {
+    let text = "virtual_server 192.0.2.1 80 {\n quorum 2\n hysteresis 5\n real_server 10.0.0.1 80 {\n  HTTP_GET {\n   url {\n    path /\n    regex (\n   }\n  }\n }\n}\n";
+    let (document, report) = carried(text, Kind::Keepalived);
+    assert_eq!(report.remarks.iter().map(|remark| remark.line).collect::<Vec<_>>(), [3, 8], "{report}");
+    let health = document.services[0].health.as_ref().unwrap();
+    assert_eq!((health.path.as_deref(), health.quorum, &health.body), (Some("/"), Some(2), &None));
+    let missing = "virtual_server 192.0.2.1 80 {\n real_server 10.0.0.1 80 {\n  MISC_CHECK {\n   misc_path /nonexistent\n  }\n }\n}\n";
+    let (document, report) = carried(missing, Kind::Keepalived);
+    assert!(document.services[0].health.is_none() && report.remarks.iter().any(|remark| remark.line == 4), "{report}");
+}
+
+#[test]
 fn dropped_real_server_is_named_with_all_its_lines() {
     let text = "virtual_server 192.0.2.1 80 {\n real_server 127.0.0.1 80 {\n  weight 1\n  TCP_CHECK {\n   connect_timeout 3\n  }\n }\n}\n";
     let (_, report) = carried(text, Kind::Keepalived);

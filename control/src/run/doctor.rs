@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::{cpus, pci, plan, preflight};
 use crate::config::{Config, Device};
-use crate::model::{Document, Port};
+use crate::director::Version;
+use crate::model::Port;
 use machine::Machine;
 
 /// How much a finding matters.
@@ -302,9 +303,14 @@ fn mtu(config: &Config, machine: &Machine, all: &mut Vec<Finding>) {
 fn state(path: &Path) -> Finding {
     const ABOUT: &str = "state file";
     let shown = path.display();
-    match std::fs::read(path).map(|bytes| serde_json::from_slice::<Document>(&bytes)) {
-        Ok(Ok(document)) => Finding::ok(ABOUT, format!("{shown}: revision {}, {} services", document.revision, document.services.len())),
-        Ok(Err(error)) => Finding::fail(ABOUT, format!("{shown} is not whole: {error}"), format!("cp {shown}.1 {shown}")),
+    match std::fs::read(path).map(|bytes| Version::parse(&bytes)) {
+        Ok(Ok(Version { document, .. })) => {
+            Finding::ok(ABOUT, format!("{shown}: revision {}, {} services", document.revision, document.services.len()))
+        }
+        Ok(Err(error)) => {
+            let mend = format!("cp \"$(ls -v {shown}.history/*.json | tail -n 1)\" {shown}");
+            Finding::fail(ABOUT, format!("{shown} is not whole: {error}"), mend)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let folder: PathBuf = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/")).into();
             match nix::unistd::access(&folder, nix::unistd::AccessFlags::W_OK) {

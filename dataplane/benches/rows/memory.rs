@@ -24,7 +24,7 @@ fn fill(capacity: u32, v4: bool) -> Value {
     let before = resident();
     let mut table = ConnectionTable::new(capacity, capacity, [1, 2, 3, 4]).expect("memory");
     let vip = if v4 { Address::v4(0x0a0a_1858) } else { Address(0xfd00 << 112 | 0x88) };
-    let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::SynRecv, flags: 0, timeout_ticks: 6000 };
+    let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::SynRecv as u8, flags: 0, timeout_ticks: 6000 };
     let mut accepted = 0_u32;
     loop {
         let from = client(accepted, v4);

@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn insert(table: &mut ConnectionTable, n: u16) -> EntryId {
-        let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::None, flags: 0, timeout_ticks: 100 };
+        let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::None as u8, flags: 0, timeout_ticks: 100 };
         let id = table.insert(table.hash(&key(n)), &key(n), new, Tick(0)).unwrap();
         assert!(table.masquerade(id, &reply_key(&key(n), RIP, 8080)));
         id
@@ -243,7 +243,7 @@ mod tests {
         let mut replies = Some(Replies::new(7).unwrap());
         table.take_replies(&mut replies);
         assert!(replies.is_some());
-        let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::None, flags: 0, timeout_ticks: 100 };
+        let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: State::None as u8, flags: 0, timeout_ticks: 100 };
         let id = table.insert(table.hash(&key(1)), &key(1), new, Tick(0)).unwrap();
         assert!(!table.masquerade(id, &reply_key(&key(1), RIP, 8080)));
     }

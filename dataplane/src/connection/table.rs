@@ -55,8 +55,8 @@ pub struct NewEntry {
     pub server: ServerId,
     /// The virtual service.
     pub service: ServiceId,
-    /// Its first state; [`State::None`] for all but TCP.
-    pub state: State,
+    /// The value of its first state, which is one of its protocol's; 0 where that has none.
+    pub state: u8,
     /// Bits of [`flags`].
     pub flags: u16,
     /// Ticks until it ends unless a packet comes; at most 31 days.
@@ -217,7 +217,7 @@ impl ConnectionTable {
             addresses: self.hasher.word(addresses),
             ports: key.ports(),
             protocol: key.protocol,
-            state: new.state as u8,
+            state: new.state,
             flags: new.flags | flags::LIVE | family,
             server: new.server.0,
             service: new.service.0,

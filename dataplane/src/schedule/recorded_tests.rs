@@ -232,7 +232,7 @@ impl Director {
         let new = NewEntry {
             server: member.server,
             service: service.now.id,
-            state: State::None,
+            state: State::None as u8,
             flags: entry::flags::NO_OUTPUT,
             timeout_ticks: tcp::FRESH_TIMEOUT * Tick::PER_SECOND,
         };

@@ -186,7 +186,10 @@ fn a_udp_datagram_without_a_checksum_gets_one_where_all_of_it_is_there_and_none_
         let source = if v4 { [0, 0, 0, 7].repeat(4).try_into().unwrap() } else { 7_u128.to_be_bytes() };
         assert_ne!(sent[l4 + 6..l4 + 8], [0, 0]);
         assert_eq!(checksum::segment(pseudo(v4, protocol::UDP, (source, ends.1), 11), &sent[l4..]), 0);
-        assert_eq!(packet(&mut first_fragment, &what, End::Source, new, 9), Some(()));
+        let of_fragment = seen(&first_fragment, v4, protocol::UDP, l4);
+        // A frame that is filled up to the least length of frames holds no more of the datagram.
+        first_fragment.resize(l4 + 30, 0xee);
+        assert_eq!(packet(&mut first_fragment, &of_fragment, End::Source, new, 9), Some(()));
         assert_eq!(first_fragment[l4 + 6..l4 + 8], [0, 0]);
     }
     for port in 0..=u16::MAX {

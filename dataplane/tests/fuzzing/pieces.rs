@@ -18,9 +18,15 @@ pub fn cut(c: &mut Choices<'_>, frame: &[u8], lossy: bool) -> Vec<Vec<u8>> {
     let message = frame.get(header..end).unwrap_or_default();
     // Few ids, so that they meet those of others; or many, so that places for them run out.
     let id = if lossy { c.below(400) } else { c.below(4) } as u16;
+    // More of one than may wait.
+    let tiny = lossy && c.one_in(2);
     let mut cuts = vec![0];
     while let Some(last) = cuts.last().copied().filter(|last| *last < message.len()) {
-        let longest = if c.one_in(4) { 2 } else { 40 };
+        let longest = match (tiny, c.one_in(4)) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 40,
+        };
         let step = 8 * (1 + c.below(longest));
         cuts.push((last + step).min(message.len()));
     }
@@ -48,6 +54,10 @@ pub fn cut(c: &mut Choices<'_>, frame: &[u8], lossy: bool) -> Vec<Vec<u8>> {
             piece.extend(id.to_be_bytes());
         }
         piece.extend(&message[from..to]);
+        if piece.len() < 60 && c.one_in(2) {
+            // As no frame on a wire is shorter.
+            piece.resize(60, c.pick(&[0, 0xee]));
+        }
         let lost = if lossy && from == 0 { !c.one_in(4) } else { c.one_in(12) };
         if !lost {
             pieces.push(piece.clone());

@@ -40,7 +40,7 @@ pub(super) fn take(statement: &Statement, kind: CheckType, check: &mut HealthSpe
         }
         (CheckType::Exec, "misc_timeout") => check.timeout = timer(statement, report),
         (CheckType::Exec, "misc_dynamic") => {
-            report.left(&statement.at, "weights are not what a program says: exit code 0 is healthy, all else is not")
+            report.left(&statement.at, "weights are not what a program says: exit code 0 is healthy, all else is not");
         }
         (CheckType::Exec, "user") => report.left(&statement.at, "all programs run as the user of [health]"),
         _ => return false,

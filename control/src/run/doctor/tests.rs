@@ -121,7 +121,11 @@ fn each_fault_is_named_with_the_command_that_mends_it() {
 
     let patient = Patient::healthy();
     patient.put("state.json", "{");
-    patient.says(&["FAIL  state file", "is not whole", "state.json.1 "]);
+    patient.says(&["FAIL  state file", "is not whole", "state.json.history/*.json"]);
+
+    let patient = Patient::healthy();
+    patient.put("state.json", r#"{"revision": 7, "services": [], "history": []}"#);
+    assert_eq!(patient.complaints(&patient.config("")), [""; 0], "a state file has its history in it");
 
     let patient = Patient::healthy();
     patient.put("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet");

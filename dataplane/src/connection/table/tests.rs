@@ -17,7 +17,7 @@ fn client(n: u32) -> Key {
 }
 
 fn new(state: State, seconds: u32) -> NewEntry {
-    NewEntry { server: ServerId(3), service: ServiceId(1), state, flags: flags::NO_OUTPUT, timeout_ticks: seconds * SECOND }
+    NewEntry { server: ServerId(3), service: ServiceId(1), state: state as u8, flags: flags::NO_OUTPUT, timeout_ticks: seconds * SECOND }
 }
 
 fn insert(table: &mut ConnectionTable, key: &Key, state: State, seconds: u32, now: Tick) -> Result<EntryId, InsertError> {

@@ -10,7 +10,7 @@ const SECOND: u32 = Tick::PER_SECOND;
 fn insert(table: &mut ConnectionTable, n: u32, protocol: u8, seconds: u32) -> EntryId {
     let key = Key { client: Address::v4(n), virtual_: Address::v4(1), client_port: 0, virtual_port: 80, protocol };
     let timeout_ticks = seconds * SECOND;
-    let new = NewEntry { server: ServerId(3), service: ServiceId(1), state: State::None, flags: flags::NO_OUTPUT, timeout_ticks };
+    let new = NewEntry { server: ServerId(3), service: ServiceId(1), state: State::None as u8, flags: flags::NO_OUTPUT, timeout_ticks };
     table.insert(table.hash(&key), &key, new, Tick(0)).unwrap()
 }
 

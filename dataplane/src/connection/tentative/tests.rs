@@ -18,7 +18,7 @@ fn table() -> ConnectionTable {
 fn insert(table: &mut ConnectionTable, n: u32, protocol: u8) -> EntryId {
     let key = Key { client: Address::v4(n), virtual_: Address::v4(1), client_port: 1, virtual_port: 80, protocol };
     let state = if protocol == 6 { State::SynRecv } else { State::None };
-    let new = NewEntry { server: ServerId(0), service: ServiceId(0), state, flags: flags::NO_OUTPUT, timeout_ticks: 6000 };
+    let new = NewEntry { server: ServerId(0), service: ServiceId(0), state: state as u8, flags: flags::NO_OUTPUT, timeout_ticks: 6000 };
     table.insert(table.hash(&key), &key, new, NOW).unwrap()
 }
 
