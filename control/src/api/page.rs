@@ -1,4 +1,4 @@
-//! `/api/v1/docs`: the OpenAPI document as a page for browsers. It is made here, needs no script and nothing from elsewhere.
+//! `/api/v1/docs`: the `OpenAPI` document as a page for browsers. It is made here, needs no script and nothing from elsewhere.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
