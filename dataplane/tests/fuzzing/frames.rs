@@ -10,7 +10,7 @@ use crate::reference::connections::Key;
 use crate::reference::wire::{checksum, checksum_with};
 
 /// The longest frame that a buffer holds.
-const LONGEST: usize = 2048;
+pub const LONGEST: usize = 2048;
 
 /// What frames are about.
 pub struct Places {
@@ -119,6 +119,13 @@ fn flow(c: &mut Choices<'_>, port: usize, places: &mut Places, known: Option<Key
     let payload = payload(c);
     let first = known.is_none_or(|key| !is_known(directors, &key));
     packet(c, port, protocol, source, destination, &payload, first)
+}
+
+/// A datagram to a service that many fragments can be made of.
+pub fn long_datagram(c: &mut Choices<'_>, port: usize, places: &Places) -> Vec<u8> {
+    let (_, to) = end_of_service(c, places);
+    let from = SocketAddr::new(client(c, to.is_ipv4()), 1000 + c.below(24) as u16);
+    packet(c, port, 17, from, to, &[7; 1200], true)
 }
 
 pub fn payload(c: &mut Choices<'_>) -> Vec<u8> {

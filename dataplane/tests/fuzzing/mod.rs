@@ -148,6 +148,11 @@ impl Case<'_> {
         let mut frames = Vec::new();
         let count = 1 + c.below(self.most);
         while frames.len() < count {
+            if self.lossy && c.one_in(4) {
+                let frame = frames::long_datagram(c, port, &self.places);
+                frames.extend(pieces::cut(c, &frame, true));
+                continue;
+            }
             let frame = frames::frame(c, port, &mut self.places, &self.directors);
             if c.one_in(8) {
                 frames.extend(pieces::cut(c, &frame, self.lossy));
@@ -184,7 +189,7 @@ impl Case<'_> {
         for (worker, frames) in by_worker.into_iter().enumerate() {
             for frames in frames.chunks(at_once) {
                 let injected = if worker == 0 { self.injected(c) } else { Vec::new() };
-                let starve = c.one_in(25).then(|| c.below(3));
+                let starve = c.one_in(50).then(|| c.below(3));
                 self.turn(worker, &Arrivals { port, frames: frames.to_vec(), injected }, starve);
                 if passed > 0 && self.workers() == 1 {
                     self.expire(passed);

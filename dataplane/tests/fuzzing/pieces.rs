@@ -1,6 +1,7 @@
 //! Fragments, right ones and tricks, what routers say about tunnels, and the tags of VLANs.
 
 use super::choices::Choices;
+use super::frames::LONGEST;
 use super::rig::ROUTER_MAC;
 use crate::reference::vlans::Vlan;
 use crate::reference::wire::{L3, be16, checksum, checksum_with, v4_at, v6_at};
@@ -127,5 +128,6 @@ pub fn tag(c: &mut Choices<'_>, port: usize, vlans: &[Vlan], frame: Vec<u8>) -> 
         tagged.extend((id | priority).to_be_bytes());
     }
     tagged.extend(rest);
+    tagged.truncate(LONGEST);
     tagged
 }

@@ -31,6 +31,8 @@ const KERNEL_ROOM: u32 = 24;
 /// Workers and VLANs, at most.
 pub const MOST_WORKERS: usize = 3;
 const MOST_VLANS: usize = 3;
+/// As many as wait for first fragments at all workers, and all rings take.
+const BUFFERS: u32 = 4095;
 /// The secret that workers share.
 pub const SHARED: [u64; 4] = [5, 6, 7, 8];
 
@@ -98,7 +100,7 @@ pub struct Counters {
 
 impl Rig {
     pub fn new(eal: Eal) -> Self {
-        let pool = Mempool::new("frames", 1023, 64, DEFAULT_DATA_ROOM, None).expect("a mempool");
+        let pool = Mempool::new("frames", BUFFERS, 64, DEFAULT_DATA_ROOM, None).expect("a mempool");
         let rings = |name: &str, count: usize, size| -> Vec<Ring> {
             (0..count).map(|n| Ring::new(&format!("{name}{n}"), size, None).expect("a ring")).collect()
         };

@@ -243,9 +243,7 @@ impl Director {
                 masqueraded,
                 way: None,
             };
-            // An association is taken for half open until it has its place.
-            let at_first = Connection { state: if packet.protocol == 132 { "NO" } else { state }, ..connection.clone() };
-            if let Err(short) = self.admits(&key, &at_first, template) {
+            if let Err(short) = self.admits(&key, &connection, template) {
                 if let Some(template) = template.filter(|_| fresh) {
                     self.end(&template);
                 }
