@@ -11,6 +11,7 @@ pub mod moment;
 mod spec;
 mod tunnel;
 mod watch;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -67,6 +67,7 @@ impl fmt::Debug for Scrape {
 #[into_params(parameter_in = Query)]
 pub(super) struct MetricsQuery {
     /// `node_ipvs`: the names and labels that `node_exporter` has for IPVS, and nothing else.
+    #[param(inline)]
     compat: Option<Compat>,
 }
 

@@ -6,11 +6,13 @@ pub mod access;
 mod audit;
 mod configuration;
 mod connections;
+mod dashboard;
 mod door;
 mod drain;
 mod events;
 mod extract;
 mod health;
+mod html;
 mod limit;
 mod marks;
 mod metrics;
@@ -69,7 +71,7 @@ pub struct Facts {
     pub neighbours: Arc<dyn Fn() -> Vec<Neighbour> + Send + Sync>,
     /// What is missing, in words, beside the workers, before the director is ready; empty when nothing is.
     pub missing: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Reads baton.toml again, and checks it whole.
+    /// What a reload reads.
     pub reread: Reread,
 }
 
@@ -106,8 +108,14 @@ pub struct MempoolFill {
     pub size: u64,
 }
 
-/// Reads baton.toml again: what of it can change while the director runs, if nothing else is different.
-pub type Reread = Arc<dyn Fn() -> Result<Document, RereadError> + Send + Sync>;
+/// What a reload reads: baton.toml, and the files that it names. Both block.
+#[derive(Clone)]
+pub struct Reread {
+    /// Reads baton.toml again, and checks it whole: what of it can change while the director runs, if nothing else is different.
+    pub file: Arc<dyn Fn() -> Result<Document, RereadError> + Send + Sync>,
+    /// Reads the certificates again, and opens the audit log anew.
+    pub renew: Arc<dyn Fn() + Send + Sync>,
+}
 
 /// Why a baton.toml that was read again is not applied.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -129,7 +137,7 @@ impl Default for Facts {
             plumbing: Arc::new(Plumbing::default),
             neighbours: Arc::new(Vec::new),
             missing: Arc::new(Vec::new),
-            reread: Arc::new(|| Err(RereadError::Faulty("there is no baton.toml".to_owned()))),
+            reread: Reread { file: Arc::new(|| Err(RereadError::Faulty("there is no baton.toml".to_owned()))), renew: Arc::new(|| ()) },
         }
     }
 }
@@ -172,13 +180,15 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(revisions::rollback))
         .routes(routes!(revisions::reload))
         .routes(routes!(openapi::document))
-        .routes(routes!(page::page));
+        .routes(routes!(page::reference));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::Api::openapi())
         .nest("/api/v1", v1)
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(problem::meaning))
+        .routes(routes!(dashboard::ui))
+        .routes(routes!(dashboard::root))
         .split_for_parts();
     let openapi = openapi::complete(&described.to_json().unwrap_or_default());
     let (bodies, streams) = (Arc::new(Semaphore::new(BODIES)), Arc::new(Semaphore::new(events::STREAMS)));

@@ -5,10 +5,10 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 
 use super::App;
+use super::html::{Html, Page, page};
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
 h2{border-bottom:1px solid #ccc;margin-top:2em}h3{font-size:1em;margin:1.6em 0 .2em}code,b.m{font-family:monospace}\
@@ -19,12 +19,8 @@ td,th{border:1px solid #ddd;padding:.15em .6em;text-align:left;vertical-align:to
 
 /// This description as a page: every operation by its tag, then every schema.
 #[utoipa::path(get, path = "/docs", tag = "configuration", responses((status = 200, description = "HTML", body = String, content_type = "text/html")))]
-pub(super) async fn page(State(app): State<App>) -> ([(HeaderName, HeaderValue); 2], String) {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'")),
-    ];
-    (headers, app.page.to_string())
+pub(super) async fn reference(State(app): State<App>) -> Page {
+    page(app.page.to_string())
 }
 
 /// Makes the page of an `OpenAPI` document.
@@ -36,22 +32,7 @@ pub(super) fn render(openapi: &str) -> Arc<str> {
     out.into()
 }
 
-/// Text as HTML.
-struct Html<'a>(&'a str);
-
-impl fmt::Display for Html<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '&' => f.write_str("&amp;"),
-            '"' => f.write_str("&quot;"),
-            c => f.write_char(c),
-        })
-    }
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> Html<'a> {
+fn text<'a>(value: &'a Value, key: &str) -> Html<&'a str> {
     Html(value[key].as_str().unwrap_or_default())
 }
 

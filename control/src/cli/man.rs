@@ -75,7 +75,8 @@ pub(super) fn page() -> std::io::Result<String> {
     }
     roff.control("SH", ["ERRORS"]);
     roff.text([roman(
-        "Each error has a name that stays: in \"type\" of the API's answers, and in brackets behind the messages of commands.",
+        "Each error has a name that stays: in \"type\" of the API's answers, in brackets behind the messages of commands, and as \"code\" in the log \
+        when the director does not start. As ipvsadm, this program says to the byte what ipvsadm says, without them.",
     )]);
     for code in Code::ALL {
         roff.control("TP", []);

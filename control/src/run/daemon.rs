@@ -214,7 +214,7 @@ impl Parts {
         let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone(), user));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
-        let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), Arc::clone(&self.reread)));
+        let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), self.reread.clone()));
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
         let links = tokio::spawn(facts::watch_links(self.ports.clone(), config.clone(), self.director.events().clone()));
         self.director.events().raise(What::Started, format!("version {}", env!("CARGO_PKG_VERSION")));

@@ -140,6 +140,6 @@ pub(super) fn of(
             }
             missing
         }),
-        reread: Arc::clone(reread),
+        reread: reread.clone(),
     }
 }

@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 pub use error::StartError;
 
+use crate::codes::Code;
 use crate::config;
 
 /// Runs the director with this configuration until a signal ends it.
@@ -39,7 +40,7 @@ use crate::config;
 /// mends it.
 pub fn run(file: &Path) -> ExitCode {
     if let Err(why) = logging::start() {
-        let _ = writeln!(std::io::stderr().lock(), "{why}");
+        let _ = writeln!(std::io::stderr().lock(), "{why} [{}]", Code::CannotStart);
         return ExitCode::FAILURE;
     }
     let cpus = cpus::allowed();
@@ -47,7 +48,7 @@ pub fn run(file: &Path) -> ExitCode {
         Ok(config) => config,
         Err(faults) => {
             // Who reads stderr may be gone; the exit code still says it.
-            let _ = writeln!(std::io::stderr().lock(), "{faults}");
+            let _ = writeln!(std::io::stderr().lock(), "{faults}\n[{}]", faults.code());
             return ExitCode::FAILURE;
         }
     };
@@ -58,7 +59,7 @@ pub fn run(file: &Path) -> ExitCode {
     match daemon::run(file, &config, &cpus) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            tracing::error!("{why}");
+            tracing::error!(code = why.code.as_str(), "{why}");
             ExitCode::FAILURE
         }
     }

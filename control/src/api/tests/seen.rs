@@ -169,6 +169,8 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/livez", "get"),
         ("/readyz", "get"),
         ("/problems/{code}", "get"),
+        ("/ui", "get"),
+        ("/", "get"),
     ]
     .iter()
     .flat_map(|(path, methods)| methods.split(' ').map(move |m| format!("{m} {path}")))
@@ -251,4 +253,43 @@ async fn the_page_of_the_api_names_every_operation_and_needs_nothing_from_elsewh
     for fetched in ["<script", "<link", "src=", "http://", "https://", "url("] {
         assert!(!page.text().contains(fetched), "{fetched}");
     }
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_services_and_real_servers_in_words() {
+    let api = Api::new();
+    let empty = api.get("/ui").await;
+    assert!(empty.text().contains("There are no virtual services.") && empty.text().contains("content=\"5\""));
+    api.add_web().await;
+    let mut other = web();
+    other["address"] = json!("10.10.24.89");
+    other["real_servers"] = json!([{"address": "10.10.24.22"}]);
+    assert_eq!(api.post("/api/v1/services", other).await.status, StatusCode::CREATED);
+    let page = api.get("/ui").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    for part in ["Baton 9.9.9", "tcp:10.10.24.88:80", "10.10.24.21:80", ">ready<", ">no MAC<", "1 in trouble", "02:00:00:00:00:15", "lan"] {
+        assert!(page.text().contains(part), "{part}: {}", page.text());
+    }
+    assert!(!page.text().contains("<script") && !page.text().contains("http://") && !page.text().contains("https://"));
+    let trouble = api.get("/ui?trouble=true&refresh=0").await;
+    assert!(trouble.text().contains("tcp:10.10.24.89:80") && !trouble.text().contains("tcp:10.10.24.88:80"));
+    assert!(!trouble.text().contains("http-equiv"));
+    let found = api.get("/ui?search=24.21:80&page=9").await;
+    assert!(found.text().contains("tcp:10.10.24.88:80") && !found.text().contains("tcp:10.10.24.89:80"));
+    let strange = api.get("/ui?search=%22%3E%3Cscript%3E").await;
+    assert!(!strange.text().contains("<script") && strange.text().contains("None is like that."), "{}", strange.text());
+    assert_problem(&api.get("/ui?page=0").await, 400, "malformed");
+    assert_eq!(api.get("/").await.header("location"), "/ui");
+}
+
+#[tokio::test]
+async fn the_dashboard_has_a_page_for_every_200_services() {
+    let api = Api::new();
+    let services: Vec<Value> = (1..=201).map(|port| json!({"protocol": "udp", "address": "10.10.24.88", "port": port})).collect();
+    assert!(api.put("/api/v1/config", json!({"services": services})).await.status.is_success());
+    let (first, last) = (api.get("/ui").await, api.get("/ui?page=2").await);
+    assert!(first.text().contains("udp:10.10.24.88:200<") && !first.text().contains("udp:10.10.24.88:201<"));
+    assert!(last.text().contains("udp:10.10.24.88:201<") && last.text().contains("Page 2 of 2"));
+    assert!(first.text().contains("href=\"/ui?page=2&amp;"));
 }
