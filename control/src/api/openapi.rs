@@ -27,7 +27,7 @@ const EVERYWHERE: &[(&str, &str)] = &[
 )]
 pub(super) struct Api;
 
-/// Adds what holds for every operation of the API: who may come, and how others are refused.
+/// Adds what holds for every operation: who may come, and how others are refused; and how large numbers can be.
 pub(super) fn complete(described: &str) -> String {
     let mut document: Value = serde_json::from_str(described).unwrap_or_default();
     // Who comes by the socket, or with a certificate, needs no token.
@@ -35,7 +35,7 @@ pub(super) fn complete(described: &str) -> String {
     document["components"]["securitySchemes"]["token"] =
         json!({"type": "http", "scheme": "bearer", "description": "Over TCP: a token of [[control.token]]"});
     let paths = document["paths"].as_object_mut().into_iter().flatten();
-    for (_, item) in paths.filter(|(path, _)| path.starts_with("/api/")) {
+    for (_, item) in paths {
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
             let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
             for (status, means) in EVERYWHERE {
@@ -45,7 +45,28 @@ pub(super) fn complete(described: &str) -> String {
             }
         }
     }
+    bound(&mut document);
     document.to_string()
+}
+
+/// Says of each integer how large it can be where its field says nothing else: formats of unsigned ones are names only.
+fn bound(part: &mut Value) {
+    match part {
+        Value::Object(members) => {
+            let most = match members.get("format").and_then(Value::as_str) {
+                Some("uint8") => Some(u32::from(u8::MAX)),
+                Some("uint16") => Some(u32::from(u16::MAX)),
+                Some("uint32") => Some(u32::MAX),
+                _ => None,
+            };
+            if let Some(most) = most {
+                members.entry("maximum").or_insert_with(|| most.into());
+            }
+            members.values_mut().for_each(bound);
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(bound),
+        _ => {}
+    }
 }
 
 /// This document.

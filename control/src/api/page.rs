@@ -32,8 +32,23 @@ pub(super) fn render(openapi: &str) -> Arc<str> {
     out.into()
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> Html<&'a str> {
-    Html(value[key].as_str().unwrap_or_default())
+/// Text in which backticks set off names, as HTML.
+struct Prose<'a>(&'a str);
+
+impl fmt::Display for Prose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.split('`').enumerate() {
+            match at % 2 {
+                0 => write!(f, "{}", Html(part))?,
+                _ => write!(f, "<code>{}</code>", Html(part))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Prose<'a> {
+    Prose(value[key].as_str().unwrap_or_default())
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {

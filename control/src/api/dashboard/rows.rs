@@ -71,7 +71,7 @@ pub(super) fn service(out: &mut String, service: &Service) -> fmt::Result {
     let ready = servers.iter().filter(|server| server.state == RealServerState::Ready).count();
     let class = if trouble(service) || (ready == 0 && !servers.is_empty()) {
         "bad"
-    } else if ready < servers.len() {
+    } else if ready < servers.len() || servers.is_empty() {
         "warn"
     } else {
         "ok"

@@ -237,14 +237,14 @@ async fn the_page_of_the_api_names_every_operation_and_needs_nothing_from_elsewh
     let api = Api::new();
     let page = api.get("/api/v1/docs").await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
-    assert_eq!(page.header("content-security-policy"), "default-src 'none'; style-src 'unsafe-inline'");
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'; style-src 'unsafe-inline';"));
     let described = api.get("/api/v1/openapi.json").await.json();
     for (path, item) in described["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some()) {
             let title = format!("<b class=\"m {method}\">{}</b><code>{path}</code></h3>", method.to_uppercase());
             assert!(page.text().contains(&title) && operation["tags"][0].is_string(), "{method} {path}");
             let refused = operation["responses"]["401"]["content"].get("application/problem+json").is_some();
-            assert_eq!(refused, path.starts_with("/api/"), "{method} {path}");
+            assert!(refused, "{method} {path}");
         }
     }
     for name in described["components"]["schemas"].as_object().unwrap().keys() {
@@ -253,6 +253,11 @@ async fn the_page_of_the_api_names_every_operation_and_needs_nothing_from_elsewh
     for fetched in ["<script", "<link", "src=", "http://", "https://", "url("] {
         assert!(!page.text().contains(fetched), "{fetched}");
     }
+}
+
+/// The dashboard's table of services: its events name services too.
+fn service_table(page: &Answer) -> &str {
+    page.text().split("<h2>").nth(1).unwrap()
 }
 
 #[tokio::test]
@@ -273,10 +278,10 @@ async fn the_dashboard_shows_services_and_real_servers_in_words() {
     }
     assert!(!page.text().contains("<script") && !page.text().contains("http://") && !page.text().contains("https://"));
     let trouble = api.get("/ui?trouble=true&refresh=0").await;
-    assert!(trouble.text().contains("tcp:10.10.24.89:80") && !trouble.text().contains("tcp:10.10.24.88:80"));
+    assert!(service_table(&trouble).contains("tcp:10.10.24.89:80") && !service_table(&trouble).contains("tcp:10.10.24.88:80"));
     assert!(!trouble.text().contains("http-equiv"));
     let found = api.get("/ui?search=24.21:80&page=9").await;
-    assert!(found.text().contains("tcp:10.10.24.88:80") && !found.text().contains("tcp:10.10.24.89:80"));
+    assert!(service_table(&found).contains("tcp:10.10.24.88:80") && !service_table(&found).contains("tcp:10.10.24.89:80"));
     let strange = api.get("/ui?search=%22%3E%3Cscript%3E").await;
     assert!(!strange.text().contains("<script") && strange.text().contains("None is like that."), "{}", strange.text());
     assert_problem(&api.get("/ui?page=0").await, 400, "malformed");
@@ -285,11 +290,11 @@ async fn the_dashboard_shows_services_and_real_servers_in_words() {
 
 #[tokio::test]
 async fn the_dashboard_has_a_page_for_every_200_services() {
-    let api = Api::new();
+    let api = Api::with(Rig::with(1, 8, crate::director::Limits { services: 256, ..LIMITS }, None));
     let services: Vec<Value> = (1..=201).map(|port| json!({"protocol": "udp", "address": "10.10.24.88", "port": port})).collect();
     assert!(api.put("/api/v1/config", json!({"services": services})).await.status.is_success());
     let (first, last) = (api.get("/ui").await, api.get("/ui?page=2").await);
-    assert!(first.text().contains("udp:10.10.24.88:200<") && !first.text().contains("udp:10.10.24.88:201<"));
-    assert!(last.text().contains("udp:10.10.24.88:201<") && last.text().contains("Page 2 of 2"));
+    assert!(service_table(&first).contains("udp:10.10.24.88:200<") && !service_table(&first).contains("udp:10.10.24.88:201<"));
+    assert!(service_table(&last).contains("udp:10.10.24.88:201<") && last.text().contains("Page 2 of 2"));
     assert!(first.text().contains("href=\"/ui?page=2&amp;"));
 }
