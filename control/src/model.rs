@@ -342,6 +342,8 @@ pub struct Settings {
     pub schedule_icmp: u8,
     /// 1: a masquerading real server gets port unreachable for packets from its rport that belong to no connection.
     pub nat_icmp_send: u8,
+    /// 1: a tunnelled IPv4 packet that must not be fragmented stays so, and its sender is told what length fits; 0: it is fragmented.
+    pub pmtu_disc: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
@@ -379,6 +381,7 @@ impl Default for Settings {
             sloppy_sctp: 0,
             schedule_icmp: 0,
             nat_icmp_send: 0,
+            pmtu_disc: 1,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,

@@ -314,6 +314,8 @@ impl Worker {
         self.tracker.replies(&mut self.lanes, ends, &mut self.errors);
         self.fragments.pass_on(&mut self.lanes, &self.rules, &mut self.handover);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
+        let ends = Ends { rules: &self.rules, macs: &self.macs, handover: None, now };
+        self.tracker.pass_answers(&mut self.lanes, ends, &mut self.handover);
         self.fragments.learn(&mut self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);

@@ -80,8 +80,8 @@ pub(super) struct Desired {
     pub(super) happened: Vec<(What, String)>,
     /// Real servers that start slowly.
     pub(super) ramping: BTreeSet<u32>,
-    /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
-    masquerading: bool,
+    /// Whether the gateways' MACs are asked for, because real servers' answers need them: masquerading ones', and those of IPv6.
+    gateways_asked: bool,
     /// The number that the next change gets.
     pub(super) next_change: u64,
     last_order: u64,
@@ -111,7 +111,7 @@ impl Desired {
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             happened: Vec::new(),
             ramping: BTreeSet::new(),
-            masquerading: false,
+            gateways_asked: false,
             next_change: 1,
             last_order: 0,
             last_list_revision: 0,
@@ -359,7 +359,9 @@ impl Desired {
         self.touched.rewritten_servers.insert(server);
         self.touched.awaited.push(server);
         self.find_next_hop(server);
-        self.find_gateways(method);
+        if method == Method::Masquerading || key.service.address.is_ipv6() {
+            self.find_gateways();
+        }
         Some(server)
     }
 
@@ -385,7 +387,9 @@ impl Desired {
         let (other_mac, method) = (old.mac != record.fields.mac, record.fields.method);
         self.touched.servers.insert(server);
         self.touched.rewritten_servers.insert(server);
-        self.find_gateways(method);
+        if method == Method::Masquerading {
+            self.find_gateways();
+        }
         if other_mac {
             if old.mac.is_none() {
                 self.stop_asking(server, hop);
@@ -408,12 +412,11 @@ impl Desired {
         self.set_next_hop(server, mac);
     }
 
-    /// Asks for the gateways' MACs from the first masquerading real server on: replies to clients leave by them.
-    fn find_gateways(&mut self, method: Method) {
-        if method != Method::Masquerading || self.masquerading {
+    /// Asks for the gateways' MACs from the first real server on whose answers may pass us: they leave by them.
+    fn find_gateways(&mut self) {
+        if std::mem::replace(&mut self.gateways_asked, true) {
             return;
         }
-        self.masquerading = true;
         self.touched.routes = true;
         for (port, link) in (0_u16..).zip(self.links.iter()) {
             for gateway in &link.gateways {
