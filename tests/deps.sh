@@ -6,7 +6,7 @@ set -eu
 packages="
   build-essential pkg-config libdpdk-dev libclang-dev
   iproute2 iputils-ping netbase nftables ethtool tcpdump nginx-light procps wrk curl valgrind
-  python3 python3-pytest python3-grpcio dnsmasq-base ldirectord prometheus
+  python3 python3-venv python3-pytest python3-grpcio dnsmasq-base ldirectord prometheus
 "
 
 missing=
