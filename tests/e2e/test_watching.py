@@ -1,5 +1,6 @@
 """What watches the director: metrics, dashboard and alerts as Prometheus's own tools judge them, and the log as machines read it."""
 
+import html.parser
 import json
 import re
 import socket
@@ -129,3 +130,54 @@ def test_log_goes_to_the_journal_with_its_fields_when_systemd_has_made_stderr_th
 def test_log_settings_that_mean_nothing_are_refused_by_name(lonely, name, value):
     done = lonely.director.run(["env", f"{name}={value}", "baton", "run", "--config", "/nowhere"], check=False)
     assert done.returncode == 1 and f"{name} is '{value}'" in done.stderr
+
+
+class Rows(html.parser.HTMLParser):
+    """The rows of a page's tables, each a list of its cells' texts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows, self.tags = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+def test_dashboard_shows_what_the_api_says_without_scripts(classic_module, scraped):
+    api = classic_module.director.api
+    status, page = api.raw("GET", "/ui")
+    found = Rows(page)
+    assert status == 200 and not found.tags & {"script", "link", "img", "iframe"}
+    assert "default-src 'none'" in api.headers["content-security-policy"]
+    [service] = api.get("services")["services"]
+    [row] = [row for row in found.rows if row[0] == service["id"]]
+    assert row[1] == service["scheduler"] and row[3].endswith("of 1 ready")
+    [row] = [row for row in found.rows if row[0] == "\u2192 10.10.24.21:80"]
+    assert row[2] == "1" and row[3] in ("ready", "down", "no MAC") and row[12] == "lan"
+    assert any(row[0] == "lan" and row[3] == "up" for row in found.rows), "ports"
+    assert any(row[1:2] == ["started"] for row in found.rows), "events"
+
+
+def test_errors_of_check_and_of_a_start_have_stable_codes(lonely):
+    host = lonely.director
+    (host.folder / "faulty.toml").write_text("x = 1\n")
+    with Director(host, config_text(lonely.device, gateways=())) as director:
+        for words, code in (
+            (["check", "--config", "/nowhere"], "[unreadable-file]"),
+            (["check", "--config", host.folder / "faulty.toml"], "[faulty-configuration]"),
+            (["run", "--config", host.folder / "faulty.toml"], "[faulty-configuration]"),
+            (["run", "--config", director.config_path], 'code="in-use"'),
+        ):
+            done = host.run(["baton", *words], check=False)
+            assert done.returncode == 1 and code in done.stderr, (words, done.stderr)
+    listed = [code["code"] for code in json.loads(host.run("baton errors -o json").stdout)]
+    assert {"unreadable-file", "faulty-configuration", "in-use"} <= set(listed)
