@@ -71,7 +71,7 @@ def test_capabilities_of_the_unit_suffice(attach):
 def test_checks_by_programs_run_with_the_drop_in_and_are_refused_without(lonely, drop_ins):
     director = Director(lonely.director, config_text(lonely.device, gateways=()))
     as_the_unit_does(director, *drop_ins)
-    health = {"type": "exec", "command": ["/usr/bin/id", "-un"], "body": "^nobody$", "interval": "200ms", "timeout": "5s"}
+    health = {"type": "exec", "command": ["/usr/bin/id", "-un"], "body": "^nobody\\b", "interval": "200ms", "timeout": "5s"}
     service = {"protocol": "tcp", "address": VIP, "port": 80, "health": health, "real_servers": [{"address": "10.10.24.21", "mac": "02:00:00:00:00:21"}]}
     with director:
         if not drop_ins:
