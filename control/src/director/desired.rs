@@ -336,6 +336,19 @@ impl Desired {
         }
     }
 
+    /// A port gets or loses its link, and with it everybody who is reached by it.
+    pub(super) fn set_link(&mut self, port: u16, up: bool) {
+        if !self.neighbours.set_link(port, up) {
+            return;
+        }
+        self.touched.routes = true;
+        for server in 0..self.servers.len() {
+            let Some(record) = self.servers.get(server).filter(|record| record.hop.0 == port) else { continue };
+            let mac = if up { record.fields.mac.or_else(|| self.neighbours.mac(&record.hop)) } else { None };
+            self.set_next_hop(server, mac);
+        }
+    }
+
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
         let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
         let (workers, method) = (self.workers, fields.method);
@@ -404,11 +417,13 @@ impl Desired {
     fn find_next_hop(&mut self, server: u32) {
         let Some(record) = self.servers.get(server) else { return };
         let hop = record.hop;
-        let mac = record.fields.mac.or_else(|| {
+        let mac = if let Some(given) = record.fields.mac {
+            self.neighbours.has_link(hop.0).then_some(given)
+        } else {
             self.hops.entry(hop).or_default().insert(server);
             self.touched.hops.insert(hop);
             self.neighbours.ask(hop, SystemTime::now())
-        });
+        };
         self.set_next_hop(server, mac);
     }
 

@@ -17,6 +17,7 @@ mod logging;
 mod pci;
 mod plan;
 mod plumbing;
+mod ports;
 mod preflight;
 mod reload;
 mod signals;
