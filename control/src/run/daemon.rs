@@ -55,7 +55,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     cpus::pin(config.control.core)
         .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
     let mut ports = devices::open(&eal, config)?;
-    let vlans = devices::open_vlans(config)?;
+    let vlans = devices::open_vlans(config, &ports)?;
     let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let director = direct(config, &ports, &workers, store, &version)?;
     let probes = Probes::new(config.checks.networks);

@@ -92,6 +92,7 @@ fn describe(port: &crate::config::Port, open: &OpenPort, workers: usize) -> Port
         device: port.device.to_string(),
         vlan: None,
         driver: open.driver.clone(),
+        numa_node: open.node,
         mac: mac::format(open.mac),
         link_up: link.up,
         speed_mbps: link.speed_mbps,

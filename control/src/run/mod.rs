@@ -16,8 +16,10 @@ mod logging;
 mod pci;
 mod plan;
 mod preflight;
+pub mod proposal;
 mod reload;
 mod signals;
+mod sizing;
 #[cfg(test)]
 mod tests;
 mod watchdog;
