@@ -150,6 +150,9 @@ impl Tracker {
             found.held |= lanes.entries[i].map_or(0, bit);
         }
         lanes.held = found.held;
+        if rules.ways.are_many() {
+            self.seek_ways(lanes, rules);
+        }
         let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
         for (plain, send) in [
             (tcp_v4, Self::send_on::<V4, Tcp> as fn(&mut Self, _, &mut Lanes, &mut Found, &Rules, Tick)),
@@ -165,6 +168,18 @@ impl Tracker {
         }
         lanes.through = lanes.plain.all() & !found.left;
         lanes.through_ports = found.ports;
+    }
+
+    /// Asks for the ways and counters of guessed entries, so that cache misses overlap; only worth it where there are many.
+    #[inline(never)]
+    fn seek_ways(&self, lanes: &Lanes, rules: &Rules) {
+        let ids = |i: usize| self.connections.get(lanes.guesses[i]).map(|entry| (entry.server(), entry.service()));
+        for (server, service) in each(lanes.plain.all()).filter_map(ids) {
+            rules.ways.prefetch(server, service);
+        }
+        for (server, service) in each(lanes.plain.all()).filter_map(ids) {
+            rules.ways.prefetch_counters(server, service);
+        }
     }
 
     /// Sends the plain packets of one kind on.

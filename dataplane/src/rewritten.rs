@@ -138,6 +138,7 @@ impl Tracker {
             };
             rules.ways.prefetch_detour(entry.server());
             if entry.is_like(const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Tunnel, F::V4) }) {
+                frames[i].prefetch_headroom();
                 sorted.tunnelled |= 1 << i;
             } else if entry.is_like(const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Masquerading, F::V4) }) {
                 self.connections.prefetch_way(id);

@@ -141,18 +141,14 @@ impl Tracker {
             let hash = lanes.hashes[i];
             // An earlier frame of this very burst may have made the entry.
             let known = self.connections.find(hash, &packet.key).map(|id| self.packet_of(id, &packet, rules, now));
-            lanes.fates[i] = match known {
-                Some(fate) if fate != Fate::Undecided => fate,
-                _ => match self.drained(hash, &packet, rules) {
-                    Drain::Reset => Fate::Drop(Verdict::NoRealServer),
-                    drain => self.first_packet(
-                        hash,
-                        &packet,
-                        First { apart: lanes.firsts >> i & 1 != 0, anew: drain == Drain::Reschedule },
-                        rules,
-                        now,
-                    ),
-                },
+            let drain = if known == Some(Fate::Undecided) { self.drained(hash, &packet, rules) } else { Drain::No };
+            lanes.fates[i] = match (known, drain) {
+                (Some(fate), _) if fate != Fate::Undecided => fate,
+                (_, Drain::Reset) => Fate::Drop(Verdict::NoRealServer),
+                _ => {
+                    let first = First { apart: lanes.firsts >> i & 1 != 0, anew: drain == Drain::Reschedule };
+                    self.first_packet(hash, &packet, first, rules, now)
+                }
             };
             if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer)
                 && let Some(cause) = self.refusal.take()

@@ -13,6 +13,9 @@ use crate::tick::Tick;
 use crate::translate::plain::{Words, port_word, words};
 use crate::tunnel::Prepared;
 
+/// Real servers whose ways and counters stay in the cache of a core: half a MiB.
+const MANY: usize = 2048;
+
 /// How packets of established connections get to a real server by direct routing: half a cache line.
 #[derive(Clone, Debug)]
 #[repr(C, align(32))]
@@ -76,6 +79,8 @@ pub struct Terms {
 pub struct Ways {
     servers: Vec<Way>,
     detours: Vec<Detour>,
+    /// Places of real servers that were ever led to, from the first one on.
+    used: usize,
     services: Vec<Terms>,
     /// Our ports' MACs.
     macs: Vec<[u8; 6]>,
@@ -92,13 +97,35 @@ impl Ways {
         let unserved = Arc::default();
         let terms = vec![Terms::new(&unserved, &Timeouts::default()); services as usize];
         let detours = vec![Detour::None; servers as usize];
-        Self { servers: vec![nobody.clone(); servers as usize], detours, services: terms, macs, nobody, unserved }
+        Self { servers: vec![nobody.clone(); servers as usize], detours, used: 0, services: terms, macs, nobody, unserved }
     }
 
     /// The way to the real server at a place.
     #[inline(always)]
     pub fn way(&self, id: ServerId) -> Option<&Way> {
         self.servers.get(id.0 as usize)
+    }
+
+    /// Whether ways and counters are so many that a packet's are hardly in the cache.
+    #[inline]
+    pub const fn are_many(&self) -> bool {
+        self.used > MANY
+    }
+
+    /// Asks for the lines of a way and of what holds for a service.
+    #[inline(always)]
+    pub fn prefetch(&self, server: ServerId, service: ServiceId) {
+        prefetch::slot(&self.servers, server.0 as usize);
+        prefetch::slot(&self.services, service.0 as usize);
+    }
+
+    /// Asks for the lines of both's counters; reads the lines that [`prefetch`](Self::prefetch) asks for.
+    #[inline(always)]
+    pub fn prefetch_counters(&self, server: ServerId, service: ServiceId) {
+        if let (Some(way), Some(terms)) = (self.way(server), self.terms(service)) {
+            prefetch::read(&**way.share);
+            prefetch::read(&**terms.traffic);
+        }
     }
 
     /// The way to the real server at a place that is not by direct routing.
@@ -124,6 +151,7 @@ impl Ways {
         let (Some(place), Some(detour)) = (self.servers.get_mut(id.0 as usize), self.detours.get_mut(id.0 as usize)) else { return };
         let macs = &self.macs;
         *place = target.and_then(|target| Way::to(target, macs)).unwrap_or_else(|| self.nobody.clone());
+        self.used = self.used.max(id.0 as usize + 1);
         *detour = target.and_then(|target| Detour::to(target, macs)).unwrap_or(Detour::None);
     }
 

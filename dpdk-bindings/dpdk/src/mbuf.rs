@@ -302,6 +302,12 @@ impl Mbuf {
         prefetch::address(self.start());
     }
 
+    /// Asks for the line in front of the frame's first one, where [`Mbuf::prepend`] writes.
+    #[inline(always)]
+    pub fn prefetch_headroom(&self) {
+        prefetch::address(self.start().wrapping_sub(1));
+    }
+
     /// Makes the frame fit to cross to another thread.
     #[inline(always)]
     pub fn hand_over(self) -> HandedOver {
