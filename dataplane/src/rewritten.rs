@@ -180,7 +180,8 @@ impl Tracker {
         if !continues || length > way.room || held & bit(id) != 0 {
             return None;
         }
-        if tunnels.paths.towards(way.destination, way.mtu, *now) != way.mtu {
+        // Whoever lets packets be cut that ask not to be, or knows of a shorter way, has each looked at as a whole.
+        if !rules.settings.pmtu_disc || tunnels.paths.towards(way.destination, way.mtu, *now) != way.mtu {
             return None;
         }
         way.wrap::<F>(frame, gives_ids.then_some(&mut **tunnels))?;
@@ -232,8 +233,8 @@ impl Tracker {
     ) -> Option<u16> {
         let head = F::head_mut(frame)?;
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
-        let learned = self.connections.way(id);
         let [client, vip] = F::ends(&self.connections, id)?;
+        let learned = self.connections.way(id);
         let entry = self.connections.entry_mut(id)?;
         // That somebody answers is news to the template of a UDP connection.
         let tells = T::PROTOCOL as u8 == Protocol::Udp as u8 && entry.flags & entry::flags::CONTROLLED != 0;

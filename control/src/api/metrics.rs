@@ -164,6 +164,8 @@ impl Scrape {
         out.counters("icmp_errors", "ICMP errors sent", rows(|w| w.icmp_errors))?;
         out.counters("handed_over", "Frames received and handed to other workers", rows(|w| w.handed_over))?;
         out.counters("taken_over", "Frames taken over from other workers", rows(|w| w.taken_over))?;
+        out.counters("sent_by_others", "Frames that another worker sends for want of a transmit queue", rows(|w| w.sent_by_others))?;
+        out.counters("sent_for_others", "Frames sent for workers without a transmit queue", rows(|w| w.sent_for_others))?;
         out.counters("resets", "TCP resets sent", rows(|w| w.resets))?;
         out.counters("entries_recycled", "Unconfirmed entries that ended to make room for new connections", rows(|w| w.recycled))?;
         out.counters("entries_dropped", "Entries that drop_entry ended", rows(|w| w.dropped_entries))?;

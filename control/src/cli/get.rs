@@ -10,7 +10,9 @@ use super::client::{Client, ClientError};
 use super::connections::{Filter, each_page};
 use super::console::Console;
 use super::ipvsadm::scheduling;
-use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, TunnelType, Worker};
+use crate::model::{
+    Connection, Connections, Method, Multicast, Neighbour, Port, RealServer, RealServerState, Service, Services, TunnelType, Worker,
+};
 
 /// How results are shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -139,6 +141,8 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
             ("dropped entries", worker.dropped_entries),
             ("packets without an entry", worker.without_entry),
             ("unshared templates", worker.unshared_templates),
+            ("frames sent by others", worker.sent_by_others),
+            ("frames sent for others", worker.sent_for_others),
         ];
         verdicts(&format!("worker {}", worker.id), &happened.into_iter().map(|(what, n)| (what.to_owned(), n)).collect(), console);
         if !worker.defences.is_empty() {
@@ -181,7 +185,20 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
     for port in &found {
         verdicts(&format!("port {}", port.name), &port.verdicts, console);
     }
+    for port in found.iter().filter(|port| port.vlan.is_none()) {
+        console.line(features(port));
+        for lack in &port.lacks {
+            console.line(format_args!("port {}: {lack}", port.name));
+        }
+    }
     Ok(())
+}
+
+/// What a port lets in, and how it comes to the workers.
+fn features(port: &Port) -> String {
+    let macs = if port.promiscuous { "promiscuous" } else { "not promiscuous" };
+    let groups = if port.multicast == Multicast::All { ", all multicast groups" } else { "" };
+    format!("port {}: {macs}{groups}, {}", port.name, port.spread.text(port.queues))
 }
 
 /// Neighbours.

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::devices::{self, OpenPort, OpenVlan};
 use super::error::StartError;
-use super::facts::{self, Ports};
+use super::facts;
 use super::locks::{self, Locks};
+use super::ports::{Ports, links};
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
 use super::{cpus, initial, plan, preflight, reload, watchdog};
@@ -141,18 +142,14 @@ fn link_plans(config: &Config, ports: &[OpenPort], vlans: &[OpenVlan]) -> Vec<Li
 
 /// Says what runs, a line a thing.
 fn announce(config: &Config, ports: &[OpenPort]) {
-    let workers = config.workers.cores.len();
     for (port, open) in config.ports.iter().zip(ports) {
         let addresses: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
         let mac = director::mac::format(open.mac);
-        let spread = if workers == 1 {
-            "1 queue".to_owned()
-        } else if open.port.rss_active() {
-            format!("{workers} queues by RSS")
-        } else {
-            format!("{workers} queues")
-        };
+        let spread = open.spread.text(open.rx_queues);
         tracing::info!("port {}: {}, MAC {mac}, MTU {}, {spread}, {}", port.name, port.device, open.mtu, addresses.join(" "));
+        for lack in &open.lacks {
+            tracing::info!("port {}: {lack}", port.name);
+        }
     }
     for vlan in &config.vlans {
         let addresses: Vec<String> = vlan.addresses.iter().map(ToString::to_string).collect();
@@ -212,7 +209,7 @@ impl Parts {
         tell_systemd("READY=1");
         let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), Arc::clone(&self.reread)));
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
-        let links = tokio::spawn(facts::watch_links(self.ports.clone(), config.clone(), self.director.events().clone()));
+        let links = tokio::spawn(links::watch(self.ports.clone(), config.clone(), self.director.clone()));
         self.director.events().raise(What::Started, format!("version {}", env!("CARGO_PKG_VERSION")));
         tracing::info!("the director runs");
         let outcome = tokio::select! {

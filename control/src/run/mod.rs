@@ -15,6 +15,7 @@ mod locks;
 mod logging;
 mod pci;
 mod plan;
+mod ports;
 mod preflight;
 mod reload;
 mod signals;

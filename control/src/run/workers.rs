@@ -11,9 +11,10 @@ use dataplane::vlan::VlanQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::eal::{Eal, Lcore};
 
-use super::devices::{OpenPort, OpenVlan};
+use super::devices::{OpenPort, OpenVlan, Ways};
 use super::error::StartError;
 use crate::config::{self, Config};
+use crate::model::Spread;
 
 /// Commands that may wait for a worker: a full ring only delays.
 const COMMANDS: usize = 64;
@@ -38,16 +39,18 @@ impl Workers {
     /// A worker's tables did not find memory, or DPDK did not launch it. Workers that run by then end.
     pub(super) fn start(eal: &Eal, config: &Config, ports: &mut [OpenPort], vlans: &[OpenVlan]) -> Result<Self, StartError> {
         let mut workers = Self { running: Vec::new(), ends: Vec::new() };
-        let mut queues: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
+        let mut ways: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.ways).into_iter()).collect();
         let (ready, started) = mpsc::channel();
         let mesh = handover::mesh(config.workers.cores.len(), config.limits.connections, seed()?)
             .map_err(|error| StartError::dpdk("cannot make the rings between the workers", &error))?;
         for ((index, core), handover) in config.workers.cores.iter().enumerate().zip(mesh) {
-            let own = ports.iter().zip(&mut queues).filter_map(|(port, queues)| {
-                let (rx, tx) = queues.next()?;
+            let own = ports.iter().zip(&mut ways).filter_map(|(port, ways)| {
+                let Ways { rx, tx, relays } = ways.next()?;
                 Some(PortQueues {
                     rx,
                     tx,
+                    spread: port.spread == Spread::Software,
+                    relays,
                     mac: port.mac,
                     pool: port.pool.clone(),
                     to_kernel: port.to_kernel.clone(),

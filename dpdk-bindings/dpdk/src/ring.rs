@@ -126,6 +126,12 @@ impl RingSender {
     pub fn send(&mut self, frame: Mbuf) -> Result<(), Mbuf> {
         self.0.enqueue(frame)
     }
+
+    /// Puts as many frames in as fit, from the front of the burst; how many. The others stay, in order.
+    #[inline]
+    pub fn send_burst(&mut self, burst: &mut Burst) -> usize {
+        self.0.enqueue_burst(burst)
+    }
 }
 
 /// The end of a one-way ring that frames come out of; the only one.
