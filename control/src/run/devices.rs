@@ -34,6 +34,7 @@ pub(super) struct OpenPort {
     /// What each worker has of it.
     pub(super) ways: Vec<Ways>,
     pub(super) pool: Mempool,
+    pub(super) pool_name: String,
     pub(super) to_kernel: Arc<Ring>,
     pub(super) from_kernel: Arc<Ring>,
 }
@@ -95,11 +96,11 @@ fn open_one(
     };
     let mut device = Port::by_name(eal, port.device.port_name()).map_err(|error| not_found(eal, port, &error))?;
     let info = device.info();
+    let pool_name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
     let pool = if let Some(pool) = pools.get(&info.socket) {
         Mempool::clone(pool)
     } else {
-        let name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
-        let pool = Mempool::new(&name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
+        let pool = Mempool::new(&pool_name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
             .map_err(failed("make its pool of packet buffers"))?;
         pools.insert(info.socket, pool.clone());
         pool
@@ -144,6 +145,7 @@ fn open_one(
         driver: info.driver,
         port: device,
         pool,
+        pool_name,
         to_kernel,
         from_kernel,
     })
