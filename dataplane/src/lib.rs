@@ -39,6 +39,7 @@ pub mod schedule;
 pub mod sctp;
 pub mod service;
 pub mod settings;
+pub mod sizes;
 pub mod stats;
 pub mod tcp;
 pub mod tick;
