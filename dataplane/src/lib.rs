@@ -32,6 +32,7 @@ pub mod persist;
 pub mod plain;
 pub mod recycle;
 pub mod reset;
+pub mod rewritten;
 pub mod routes;
 pub mod rules;
 pub mod schedule;

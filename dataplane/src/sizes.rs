@@ -12,7 +12,7 @@ pub const MASQUERADING: u64 = 24;
 /// Bytes of each place for a virtual service, on each worker.
 pub const SERVICE: u64 = 288;
 /// Bytes of each place for a real server, on each worker.
-pub const REAL_SERVER: u64 = 416;
+pub const REAL_SERVER: u64 = 544;
 
 /// Bytes that one worker's tables take from the start: connections, services and real servers.
 pub fn worker(connections: u32, services: u32, real_servers: u32) -> u64 {

@@ -1,7 +1,7 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established
+//! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established -> rewritten
 //!          -> what is left: parse -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
 //!          -> tx -> expire (bounded)
 //! ```
@@ -36,6 +36,7 @@ use crate::masquerade::{Ends, masquerade};
 use crate::orders::Orders;
 use crate::plain::Ethernet;
 use crate::reset;
+use crate::rewritten;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -337,6 +338,8 @@ impl Worker {
         classify(&mut self.lanes, sight, &mut self.handover);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
+        let (rules, macs, tunnels) = (&self.rules, &self.macs, &mut self.tunnels);
+        self.tracker.rewritten(&mut self.lanes, rewritten::Around { port: port_number, rules, macs, tunnels, now });
         parse_left(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };

@@ -138,6 +138,15 @@ impl ConnectionTable {
         }
     }
 
+    /// The entry that a packet with this hash most likely answers; whether it does is to be seen by its key and its being masqueraded.
+    /// Cost: the index line and one for what lies beside the entry.
+    #[inline(always)]
+    pub(crate) fn answered(&self, hash: u64) -> Option<EntryId> {
+        let replies = self.replies.as_ref()?;
+        let id = replies.index.candidate(hash);
+        replies.beside.get(id as usize).filter(|reply| reply.hash == hash).map(|_| EntryId(id))
+    }
+
     /// The entry whose replies have the key `reply` with hash `hash`; `from` tells whether its real server is the sender.
     ///
     /// Of two connections of one client port to two services that lead to one real server's port, either may be found, as
