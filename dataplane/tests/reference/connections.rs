@@ -154,6 +154,7 @@ impl Director {
         self.count(connection.server, connection.service, packet, false);
         let timeouts = self.timeouts(connection.service);
         let (now, secure) = (self.now, self.secure);
+        self.complain(&connection, packet);
         let (next, seconds) = advance(connection.table(), connection.state, packet, secure, &timeouts);
         let entry = self.connections.get_mut(&key)?;
         entry.packets += 1;
@@ -167,6 +168,18 @@ impl Director {
         }
         self.recount(connection.server, connection.is_active(&key), is_active);
         Some(Fate::Server(connection.server, connection.method))
+    }
+
+    /// Counts what a client's segment says of a real server that does not answer, or not well.
+    fn complain(&self, connection: &Connection, packet: &Packet) {
+        let Kind::Tcp { flags } = packet.kind else { return };
+        let [opens, resets, acknowledges] = [0x02, 0x04, 0x10].map(|flag| flags & flag != 0);
+        let (waits, lives) = (matches!(connection.state, "SR" | "SA"), matches!(connection.state, "SR" | "SA" | "ES"));
+        let repeated = u32::from(waits && opens && !resets && !acknowledges);
+        self.counts_of(connection.server, |counts| {
+            counts.complaints.0 += repeated;
+            counts.complaints.1 += u32::from(lives && resets);
+        });
     }
 
     /// Ends the connection of a packet if its drained real server is to have none; what is to become of the packet: `None` for what would
