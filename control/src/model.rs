@@ -12,6 +12,7 @@ mod port;
 mod spec;
 mod tunnel;
 mod watch;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -21,7 +21,7 @@ use dpdk::DpdkError;
 use dpdk::burst::Burst;
 use dpdk::clock;
 use dpdk::mbuf::Mbuf;
-use dpdk::ring::{Ring, RingReceiver, RingSender};
+use dpdk::ring::{Ring, RingGauge, RingReceiver, RingSender};
 
 use crate::affinity::Affinity;
 use crate::connection::{Hasher, Key};
@@ -211,6 +211,11 @@ pub fn mesh(workers: usize, connections: u32, seed: [u64; 4]) -> Result<Vec<Opti
 }
 
 impl HandOver {
+    /// How full the rings from the other workers are, each with its worker's number; for metrics, not for the path.
+    pub fn gauges(&self) -> impl Iterator<Item = (usize, RingGauge)> + '_ {
+        self.from.iter().enumerate().filter_map(|(from, ring)| Some((from, ring.as_ref()?.gauge())))
+    }
+
     /// The directory that all workers share.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory

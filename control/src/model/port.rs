@@ -99,6 +99,15 @@ pub struct Port {
     pub tx_packets: u64,
     /// Frames that the device lost because no worker took them in time.
     pub rx_missed: u64,
+    /// Receptions that failed because the mempool was empty.
+    #[serde(default)]
+    pub rx_no_mbuf: u64,
+    /// Frames received with errors.
+    #[serde(default)]
+    pub rx_errors: u64,
+    /// Frames that could not be sent.
+    #[serde(default)]
+    pub tx_errors: u64,
     /// Frames by verdict.
     pub verdicts: BTreeMap<String, u64>,
 }

@@ -36,6 +36,7 @@ pub(super) struct OpenPort {
     /// What each worker has of it.
     pub(super) ways: Vec<Ways>,
     pub(super) pool: Mempool,
+    pub(super) pool_name: String,
     pub(super) to_kernel: Arc<Ring>,
     pub(super) from_kernel: Arc<Ring>,
 }
@@ -98,11 +99,11 @@ fn open_one(
     let mut device = Port::by_name(eal, port.device.port_name()).map_err(|error| not_found(eal, port, &error))?;
     let info = features::info(port, device.info());
     let interrupts = config.workers.idle.contains(&config::Idle::Interrupt);
+    let pool_name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
     let pool = if let Some(pool) = pools.get(&info.socket) {
         Mempool::clone(pool)
     } else {
-        let name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
-        let pool = Mempool::new(&name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
+        let pool = Mempool::new(&pool_name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
             .map_err(failed("make its pool of packet buffers"))?;
         pools.insert(info.socket, pool.clone());
         pool
@@ -115,7 +116,7 @@ fn open_one(
         rx_descriptors: plan::DESCRIPTORS,
         tx_descriptors: plan::DESCRIPTORS,
         mtu: features::mtu(port, &info)?,
-        rss: rx_queues > 1,
+        rss: rx_queues > 1 && info.has_rss(),
         rx_interrupts: interrupts,
         // Neighbour discovery and routing protocols of the kernel beside us arrive by multicast.
         all_multicast: true,
@@ -152,6 +153,7 @@ fn open_one(
         driver: info.driver,
         port: device,
         pool,
+        pool_name,
         to_kernel,
         from_kernel,
     })

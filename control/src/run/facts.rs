@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::plumbing::Gauges;
 use super::ports::Ports;
 use crate::api::{Facts, Reread};
 use crate::config::Config;
@@ -11,15 +12,22 @@ use crate::kernel::Kernel;
 /// What the API tells that the director does not know.
 ///
 /// `settled` is false until real servers were given their time to answer for their MACs.
-pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<AtomicBool>, reread: &Reread) -> Facts {
+pub(super) fn of(
+    config: &Config,
+    (ports, gauges): (&Ports, &Gauges),
+    kernel: &Kernel,
+    settled: &Arc<AtomicBool>,
+    reread: &Reread,
+) -> Facts {
     let config = Arc::new(config.clone());
     let (listed, watched, kernel) = (ports.clone(), ports.clone(), kernel.clone());
-    let settled = Arc::clone(settled);
+    let (settled, gauges) = (Arc::clone(settled), gauges.clone());
     let (for_list, for_missing) = (Arc::clone(&config), Arc::clone(&config));
     Facts {
         version: env!("CARGO_PKG_VERSION"),
         cores: config.workers.cores.clone(),
         ports: Arc::new(move || listed.list(&for_list)),
+        plumbing: Arc::new(move || gauges.read()),
         neighbours: Arc::new(move || kernel.neighbours()),
         missing: Arc::new(move || {
             let mut missing = watched.missing(&for_missing);
@@ -28,6 +36,6 @@ pub(super) fn of(config: &Config, ports: &Ports, kernel: &Kernel, settled: &Arc<
             }
             missing
         }),
-        reread: Arc::clone(reread),
+        reread: reread.clone(),
     }
 }

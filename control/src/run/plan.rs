@@ -28,7 +28,8 @@ const MBUF_OVERHEAD: u64 = 256;
 pub(super) fn mbufs(config: &Config) -> u32 {
     let workers = u32::try_from(config.workers.cores.len()).unwrap_or(u32::MAX);
     let of_port = |port: &Port| {
-        let buffers = if port.device.driver() == Some("net_af_xdp") { AF_XDP_BUFFERS } else { 0 };
+        let af_xdp = port.devices().iter().any(|device| device.driver() == Some("net_af_xdp"));
+        let buffers = if af_xdp { AF_XDP_BUFFERS } else { 0 };
         let queue = 2 * u32::from(DESCRIPTORS) + IN_HAND + buffers;
         let members = u32::try_from(port.devices().len()).unwrap_or(u32::MAX);
         queue.saturating_mul(members).saturating_mul(workers).saturating_add(2 * EXCEPTION_RING)
@@ -50,8 +51,8 @@ pub(super) fn data_room(config: &Config) -> u16 {
     /// What `net_af_packet` takes off `framesz` before it looks whether the rest fits a buffer.
     const RING_HEADER: u16 = 32;
     let frame = |port: &Port| {
-        let ring = port.device.argument("framesz").filter(|_| port.device.driver() == Some("net_af_packet"));
-        let ring: u16 = ring.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let ring = |device: &Device| device.argument("framesz").filter(|_| device.driver() == Some("net_af_packet"))?.parse::<u16>().ok();
+        let ring = port.devices().iter().filter_map(ring).max().unwrap_or(0);
         (port.mtu.unwrap_or(0) + AROUND).max(ring.saturating_sub(RING_HEADER)).next_multiple_of(64)
     };
     let largest = config.ports.iter().map(frame).max().unwrap_or(0);

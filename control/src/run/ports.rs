@@ -68,6 +68,9 @@ fn describe_vlan(vlan: &config::Vlan, port: Port) -> Port {
         rx_packets: 0,
         tx_packets: 0,
         rx_missed: 0,
+        rx_no_mbuf: 0,
+        rx_errors: 0,
+        tx_errors: 0,
         ..port
     }
 }
@@ -94,6 +97,9 @@ fn describe(port: &config::Port, open: &OpenPort) -> Port {
         rx_packets: stats.rx_packets,
         tx_packets: stats.tx_packets,
         rx_missed: stats.rx_missed,
+        rx_no_mbuf: stats.rx_no_mbuf,
+        rx_errors: stats.rx_errors,
+        tx_errors: stats.tx_errors,
         verdicts: std::collections::BTreeMap::new(),
     }
 }

@@ -27,6 +27,7 @@ pub(in crate::run) fn info(port: &config::Port, own: PortInfo) -> PortInfo {
         max_rx_frame: all.max_rx_frame.min(one.max_rx_frame),
         min_mtu: all.min_mtu.max(one.min_mtu),
         socket: all.socket.or(one.socket),
+        rss_types: all.rss_types & one.rss_types,
         ..all
     })
 }
