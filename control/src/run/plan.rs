@@ -151,7 +151,8 @@ mod tests {
         assert!(text.contains(end), "{text}");
         let text = eal(&config(&format!("{bond}bond = \"802.3ad\"\n"))).arguments().join(" ");
         assert!(text.contains("--vdev net_bonding0,mode=4,xmit_policy=l34,"), "{text}");
-        assert_eq!(mbufs(&config(bond)), 16_383, "queues of both members");
+        let four = bond.replace("members = [", "members = [\"04:00.0\", \"05:00.0\", ");
+        assert!(mbufs(&config(&four)) > mbufs(&config(bond)), "queues of all members");
     }
 
     #[test]
