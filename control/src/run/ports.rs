@@ -83,6 +83,7 @@ fn describe(port: &config::Port, open: &OpenPort) -> Port {
         vlan: None,
         members: members(port, open),
         driver: open.driver.clone(),
+        numa_node: open.node,
         mac: mac::format(open.mac),
         link_up: links::is_up(port, &open.port),
         speed_mbps: link.speed_mbps,
