@@ -59,6 +59,7 @@ impl Api {
             name: link.name,
             device: "net_null0".to_owned(),
             vlan: None,
+            members: Vec::new(),
             driver: "net_null".to_owned(),
             numa_node: Some(0),
             mac: "02:00:00:00:d0:00".to_owned(),

@@ -187,6 +187,10 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
     }
     for port in found.iter().filter(|port| port.vlan.is_none()) {
         console.line(features(port));
+        for member in &port.members {
+            let (link, active) = (if member.link_up { "up" } else { "down" }, if member.active { ", active" } else { "" });
+            console.line(format_args!("port {}: member {}, link {link}{active}", port.name, member.device));
+        }
         for lack in &port.lacks {
             console.line(format_args!("port {}: {lack}", port.name));
         }

@@ -45,7 +45,7 @@ pub(super) fn control(root: &mut Section<'_>, cpus: &[u32], faults: &mut Collect
 
 pub(super) fn workers(root: &mut Section<'_>, cpus: &[u32], control: u32, faults: &mut Collector<'_>) -> Workers {
     let own = cpus.iter().copied().find(|cpu| *cpu != control).unwrap_or(control);
-    let mut workers = Workers { cores: vec![own], idle: Idle::default() };
+    let mut workers = Workers { cores: vec![own], idle: vec![Idle::default()] };
     let Some(mut section) = root.take_section("workers", faults) else { return workers };
     if let Some(item) = section.take("cores") {
         let list = item.list(faults);
@@ -56,11 +56,30 @@ pub(super) fn workers(root: &mut Section<'_>, cpus: &[u32], control: u32, faults
         }
         workers.cores = list.iter().filter_map(|core| core.number(faults, 0..=LAST_CPU)).collect();
     }
-    if let Some(idle) = section.take("idle").and_then(|item| item.choice(faults, &[("adaptive", Idle::Adaptive), ("poll", Idle::Poll)])) {
-        workers.idle = idle;
+    workers.idle = vec![Idle::default(); workers.cores.len()];
+    if let Some(item) = section.take("idle") {
+        read_idle(&item, &mut workers.idle, faults);
     }
     section.finish(faults);
     workers
+}
+
+/// One word for all workers, or one for each.
+fn read_idle(item: &Item<'_>, idle: &mut [Idle], faults: &mut Collector<'_>) {
+    let choices = [("adaptive", Idle::Adaptive), ("poll", Idle::Poll), ("interrupt", Idle::Interrupt)];
+    if !item.is_list() {
+        if let Some(one) = item.choice(faults, &choices) {
+            idle.fill(one);
+        }
+        return;
+    }
+    let list = item.list(faults);
+    if list.len() != idle.len() {
+        item.refuse(faults, format_args!("expected one word, or one for each of the {} workers", idle.len()));
+    }
+    for (place, entry) in idle.iter_mut().zip(&list) {
+        *place = entry.choice(faults, &choices).unwrap_or_default();
+    }
 }
 
 pub(super) fn eal(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Eal {

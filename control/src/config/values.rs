@@ -114,6 +114,12 @@ impl Device {
         }
     }
 
+    /// Whether both are one device, or stand on one interface of the kernel.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let interface = self.kernel_interface();
+        self.port_name() == other.port_name() || (interface.is_some() && interface == other.kernel_interface())
+    }
+
     /// The value of a virtual device's argument: `iface` of `net_af_packet0,iface=d0` is `d0`.
     pub fn argument(&self, name: &str) -> Option<&str> {
         let Self::Virtual(text) = self else { return None };

@@ -64,6 +64,7 @@ impl Workers {
             });
             workers.between.extend(handover.iter().flat_map(HandOver::gauges).map(|(from, gauge)| (from, index, gauge)));
             let own = worker_config(config, index, own.collect(), vlans, handover)?;
+            let own = WorkerConfig { idle: idle(config, index, ports), ..own };
             let (end, worker_end) = channel(COMMANDS, ports.len() + vlans.len());
             workers.ends.push(end);
             let ready = ready.clone();
@@ -144,6 +145,15 @@ impl Drop for Workers {
     }
 }
 
+/// What a worker does without traffic: it can wait for interrupts only if all ports that it reads have them.
+fn idle(config: &Config, index: usize, ports: &[OpenPort]) -> Idle {
+    match config.workers.idle.get(index).copied().unwrap_or_default() {
+        config::Idle::Poll => Idle::Poll,
+        config::Idle::Interrupt if ports.iter().all(|port| port.interrupts || usize::from(port.rx_queues) <= index) => Idle::Interrupt,
+        config::Idle::Adaptive | config::Idle::Interrupt => Idle::Adaptive,
+    }
+}
+
 /// Where the workers' tables belong: on the node of the ports. With ports on several, each worker's on that of its core.
 fn node_of(ports: &[OpenPort]) -> Option<u32> {
     let node = ports.first()?.node;
@@ -173,10 +183,7 @@ fn worker_config(
         servers: config.limits.real_servers,
         ports,
         vlans: config.vlans.iter().zip(vlans).map(queues).collect(),
-        idle: match config.workers.idle {
-            config::Idle::Adaptive => Idle::Adaptive,
-            config::Idle::Poll => Idle::Poll,
-        },
+        idle: Idle::default(),
         seed: seed()?,
         handover,
     })
