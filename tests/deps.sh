@@ -6,7 +6,7 @@ set -eu
 packages="
   build-essential pkg-config libdpdk-dev libclang-dev
   iproute2 iputils-ping netbase nftables ethtool tcpdump nginx-light procps wrk curl valgrind
-  python3 python3-pytest python3-grpcio dnsmasq-base ldirectord
+  python3 python3-venv python3-pytest python3-grpcio dnsmasq-base ldirectord prometheus
 "
 
 missing=
@@ -41,11 +41,12 @@ apt() {
     $root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1
 }
 
-# nginx and ldirectord are wanted for the lab only: their services, and that of ldirectord's ipvsadm, must not start on this machine.
+# nginx and ldirectord are wanted for the lab only, and prometheus for its promtool: their services, and that of ldirectord's ipvsadm, must not
+# start on this machine.
 held=
-for service in nginx ldirectord ipvsadm; do
+for service in nginx ldirectord ipvsadm prometheus; do
     case "$service:$missing" in
-        nginx:*nginx-light* | ldirectord:*ldirectord* | ipvsadm:*ldirectord*)
+        nginx:*nginx-light* | ldirectord:*ldirectord* | ipvsadm:*ldirectord* | prometheus:*prometheus*)
             if [ -d /run/systemd/system ] && ! systemctl cat "$service.service" >/dev/null 2>&1; then
                 $root systemctl mask --runtime --quiet "$service.service"
                 held="$held $service.service"

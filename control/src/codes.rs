@@ -1,4 +1,7 @@
-//! The stable names of everything that can go wrong: in `type` of the API's answers, and in brackets behind the command line's messages.
+//! The stable names of everything that can go wrong: in `type` of the API's answers, in brackets behind the command line's messages, and as
+//! `code=` in the log when the director does not start.
+//!
+//! ipvsadm's personality says what ipvsadm says, to the byte: scripts read it, so it has no room for them.
 //!
 //! They are listed by `baton errors`, in baton(8), and under `/problems/NAME` of the API: all three from here.
 
@@ -68,11 +71,19 @@ codes! {
     UnreadableFile "unreadable-file" 0 "A file that was named cannot be read.";
     CannotWrite "cannot-write" 0 "Output cannot be written.";
     CannotStart "cannot-start" 0 "The director or a command cannot start, or go on; the message names the cause and what mends it.";
+    InUse "in-use" 0 "The director cannot start: another one, or another program, has the device, the socket or the address.";
+    DpdkRefused "dpdk-refused" 0 "The director cannot start: a call of DPDK failed; the message says which, and what mends it.";
+    StateUnusable "state-unusable" 0 "The director cannot start: the state file or its history cannot be read or written, or does not fit the ports.";
+    NotImported "not-imported" 0 "Nothing was imported: a file cannot be read, or what it is written for cannot be told.";
+    RealServerHost "real-server-host" 0 "`baton realserver`: this machine's interfaces or sysctls cannot be read or changed.";
+    DrainCancelled "drain-cancelled" 0 "The drain that was waited for was cancelled, or its real server removed.";
+    StreamBroken "stream-broken" 0 "The stream of events broke off; it is asked for again.";
+    EventsMissing "events-missing" 0 "Events are not kept any more, or were another run's: what comes next does not follow on what came last.";
 }
 
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 

@@ -8,9 +8,11 @@ mod health;
 mod marks;
 mod merge;
 pub mod moment;
+mod port;
 mod spec;
 mod tunnel;
 mod watch;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,6 +29,7 @@ pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
 pub use merge::{patched, pointer};
+pub use port::{Multicast, Port, Spread};
 pub use spec::{
     Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
     ServiceTimeouts,
@@ -341,6 +344,8 @@ pub struct Settings {
     pub schedule_icmp: u8,
     /// 1: a masquerading real server gets port unreachable for packets from its rport that belong to no connection.
     pub nat_icmp_send: u8,
+    /// 1: a tunnelled IPv4 packet that must not be fragmented stays so, and its sender is told what length fits; 0: it is fragmented.
+    pub pmtu_disc: u8,
     /// 1: packets of an entry whose real server was removed are scheduled anew; 0: they are dropped.
     pub expire_nodest_conn: u8,
     /// 1: clients that persistence sends to a real server of weight 0 are scheduled anew; 0: they still get there.
@@ -378,6 +383,7 @@ impl Default for Settings {
             sloppy_sctp: 0,
             schedule_icmp: 0,
             nat_icmp_send: 0,
+            pmtu_disc: 1,
             expire_nodest_conn: 0,
             expire_quiescent_template: 0,
             conn_reuse_mode: 1,
@@ -443,48 +449,18 @@ pub struct Worker {
     /// Frames that other workers received and handed to this one.
     #[serde(default)]
     pub taken_over: u64,
+    /// Frames counted as what they are that another worker sends, because this one has no transmit queue on their port.
+    #[serde(default)]
+    pub sent_by_others: u64,
+    /// Frames sent that other workers counted so.
+    #[serde(default)]
+    pub sent_for_others: u64,
     /// Frames of the kernel's sent on.
     pub injected: u64,
     /// Frames by verdict; only those that are not zero, unless all are asked for.
     pub verdicts: BTreeMap<String, u64>,
     /// Share of cycles spent on frames, 0 to 1.
     pub busy: f64,
-}
-
-/// A port as it is.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Port {
-    /// Its name in the configuration.
-    pub name: String,
-    /// The DPDK device.
-    pub device: String,
-    /// Of a VLAN, which is listed as a port after them: its VLAN id, behind the outer one if it has two tags: `100`, `100.300`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vlan: Option<String>,
-    /// The driver.
-    pub driver: String,
-    /// The MAC.
-    pub mac: String,
-    /// Whether the link is up.
-    pub link_up: bool,
-    /// Link speed in Mbit/s; 0 when unknown.
-    pub speed_mbps: u32,
-    /// MTU in bytes.
-    pub mtu: u16,
-    /// Receive queues, one a worker.
-    pub queues: u16,
-    /// Whether the device spreads flows over its queues.
-    pub rss: bool,
-    /// Addresses from the configuration.
-    pub addresses: Vec<String>,
-    /// Frames that the device received; those of its VLANs count at the port.
-    pub rx_packets: u64,
-    /// Frames that it sent.
-    pub tx_packets: u64,
-    /// Frames that the device lost because no worker took them in time.
-    pub rx_missed: u64,
-    /// Frames by verdict.
-    pub verdicts: BTreeMap<String, u64>,
 }
 
 /// A neighbour that real servers or gateways are reached by.

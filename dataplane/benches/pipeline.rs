@@ -91,8 +91,16 @@ impl Bench {
         let (swap_rx, swap_tx) = open("swap");
         let (work_rx, work_tx) = open("work");
         let (control, end) = channel(16, 1);
-        let queues =
-            PortQueues { rx: work_rx, tx: work_tx, mac: OUR_MAC, pool: pool.clone(), to_kernel: Arc::new(ring("up")), from_kernel: None };
+        let queues = PortQueues {
+            rx: Some(work_rx),
+            tx: work_tx.into(),
+            spread: false,
+            relays: Vec::new(),
+            mac: OUR_MAC,
+            pool: pool.clone(),
+            to_kernel: Arc::new(ring("up")),
+            from_kernel: None,
+        };
         let capacity = connections.max(1024) / 8 * 9;
         let config = WorkerConfig {
             index: 0,

@@ -174,6 +174,10 @@ pub struct WorkerReport {
     pub taken_over: Counter,
     /// Frames from the kernel that were sent on.
     pub injected: Counter,
+    /// Frames counted as sent, or as what they are, that another worker sends: this one has no transmit queue.
+    pub sent_by_others: Counter,
+    /// Frames that other workers counted so, and that this one has sent: they are in `sent` too.
+    pub sent_for_others: Counter,
     /// Verdicts on frames that were received or taken over, per port that they came by.
     pub verdicts: Vec<VerdictCounters>,
 }
@@ -204,6 +208,8 @@ impl WorkerReport {
             handed_over: Counter::default(),
             taken_over: Counter::default(),
             injected: Counter::default(),
+            sent_by_others: Counter::default(),
+            sent_for_others: Counter::default(),
             verdicts: many(ports),
         }
     }

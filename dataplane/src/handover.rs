@@ -21,7 +21,7 @@ use dpdk::DpdkError;
 use dpdk::burst::Burst;
 use dpdk::clock;
 use dpdk::mbuf::Mbuf;
-use dpdk::ring::{Ring, RingReceiver, RingSender};
+use dpdk::ring::{Ring, RingGauge, RingReceiver, RingSender};
 
 use crate::affinity::Affinity;
 use crate::connection::{Hasher, Key};
@@ -62,13 +62,20 @@ pub struct Journey {
     hint: u8,
     /// Whether it has left its first worker.
     under_way: bool,
+    /// Whether another worker received it, for its first one.
+    given: bool,
 }
 
 impl Journey {
     /// Of a frame that worker `worker` has just received by port `port`.
     pub fn begin(worker: usize, port: usize) -> Self {
         let byte = |n: usize| u8::try_from(n).unwrap_or(NONE);
-        Self { port: byte(port), first: byte(worker), hint: NONE, under_way: false }
+        Self { port: byte(port), first: byte(worker), hint: NONE, under_way: false, given: false }
+    }
+
+    /// Of a frame that another worker has received by port `port` and gives to `worker`, whose flow it is of: its journey begins there.
+    pub fn given(worker: u8, port: usize) -> Self {
+        Self { given: true, ..Self::begin(worker.into(), port) }
     }
 
     /// The port that the frame came by.
@@ -78,16 +85,16 @@ impl Journey {
 
     /// How it came to the worker that has it and has not handed it on.
     pub fn came(self) -> Came {
-        if self.under_way { Came::FromWorker } else { Came::Received }
+        if self.under_way || self.given { Came::FromWorker } else { Came::Received }
     }
 
     fn tag(self) -> u32 {
-        u32::from_be_bytes([self.port, self.first, self.hint, u8::from(self.under_way)])
+        u32::from_be_bytes([self.port, self.first, self.hint, u8::from(self.under_way) | u8::from(self.given) << 1])
     }
 
     fn of(frame: &Mbuf) -> Self {
-        let [port, first, hint, under_way] = frame.tag().to_be_bytes();
-        Self { port, first, hint, under_way: under_way != 0 }
+        let [port, first, hint, state] = frame.tag().to_be_bytes();
+        Self { port, first, hint, under_way: state & 1 != 0, given: state & 2 != 0 }
     }
 
     /// Who comes after worker `here` of `workers`: the one that the directory named, then all others in turn.
@@ -153,6 +160,10 @@ pub struct HandOver {
     bells: Arc<[CachePadded<AtomicBool>]>,
     directory: Arc<Directory>,
     affinity: Arc<Affinity>,
+    /// Which worker's a flow is, where the device does not say.
+    spreading: Hasher,
+    /// A bit for each worker that frames were given to since its bell rang last; two words, for that many workers.
+    given: [u128; 2],
     /// TSC cycles when time began for all workers.
     began: u64,
     errors: Limiter,
@@ -182,6 +193,8 @@ pub fn mesh(workers: usize, connections: u32, seed: [u64; 4]) -> Result<Vec<Opti
             bells: Arc::clone(&bells),
             directory: Arc::clone(&directory),
             affinity: Arc::clone(&affinity),
+            spreading: Hasher::new([seed[3], seed[2], seed[1], seed[0]]),
+            given: [0; 2],
             began,
             errors: Limiter::new(ERROR_RATE, Tick::default()),
             fragments: Limiter::new(FRAGMENT_RATE, Tick::default()),
@@ -198,6 +211,11 @@ pub fn mesh(workers: usize, connections: u32, seed: [u64; 4]) -> Result<Vec<Opti
 }
 
 impl HandOver {
+    /// How full the rings from the other workers are, each with its worker's number; for metrics, not for the path.
+    pub fn gauges(&self) -> impl Iterator<Item = (usize, RingGauge)> + '_ {
+        self.from.iter().enumerate().filter_map(|(from, ring)| Some((from, ring.as_ref()?.gauge())))
+    }
+
     /// The directory that all workers share.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
@@ -245,6 +263,38 @@ impl HandOver {
         Ok(())
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> u8 {
+        self.workers
+    }
+
+    /// The hash that says which worker's a flow is, where the device does not: the same on all workers.
+    pub fn spreading(&self) -> &Hasher {
+        &self.spreading
+    }
+
+    /// As [`send`](Self::send), for many frames: nobody hears of them before [`ring_bells`](Self::ring_bells). Cost: the ring's.
+    pub fn give(&mut self, to: u8, mut frame: Mbuf, journey: Journey) -> Result<(), Mbuf> {
+        let Some(Some(ring)) = self.to.get_mut(usize::from(to)) else { return Err(frame) };
+        frame.set_tag(journey.tag());
+        ring.send(frame)?;
+        self.given[usize::from(to >> 7)] |= 1 << (to & 127);
+        Ok(())
+    }
+
+    /// Rings the bell of every worker that frames were given to. Cost: a store for each of them.
+    pub fn ring_bells(&mut self) {
+        for (word, workers) in self.given.iter_mut().enumerate() {
+            while *workers != 0 {
+                let to = word * 128 + workers.trailing_zeros() as usize;
+                *workers &= *workers - 1;
+                if let Some(bell) = self.bells.get(to) {
+                    bell.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+
     /// Takes over what others handed to this worker, as much as fits, those of each in their order; how many. Cost without any: one load.
     #[inline]
     pub fn receive(&mut self, now: Tick, burst: &mut Burst) -> usize {
@@ -279,7 +329,7 @@ mod tests {
         for workers in 2..6_u8 {
             for first in 0..workers {
                 for hint in (0..workers).filter(|h| *h != first).map(Some).chain([None]) {
-                    let journey = Journey { port: 0, first, hint: hint.unwrap_or(NONE), under_way: true };
+                    let journey = Journey { port: 0, first, hint: hint.unwrap_or(NONE), under_way: true, given: false };
                     let mut visited = vec![first];
                     while let Some(next) = journey.after(visited[visited.len() - 1], workers) {
                         visited.push(next);

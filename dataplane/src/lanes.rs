@@ -92,6 +92,8 @@ pub struct Lanes {
     pub firsts: u64,
     /// A bit for each lane whose ICMP error is about a service, but about no connection, and which the schedule stage is to decide about.
     pub unrelated: u64,
+    /// A bit for each lane whose packet comes from an address of ours, and may be an answer that passes the director.
+    pub own_sources: u64,
     /// The key's hash; only for plain packets and flows.
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
@@ -123,6 +125,7 @@ impl Lanes {
             long: 0,
             firsts: 0,
             unrelated: 0,
+            own_sources: 0,
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             entries: [None; BURST],

@@ -27,6 +27,7 @@ pub mod masquerade;
 pub mod masqueraders;
 pub mod orders;
 pub mod parse;
+pub mod passing;
 pub mod persist;
 pub mod plain;
 pub mod recycle;

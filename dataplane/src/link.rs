@@ -7,7 +7,7 @@ use dpdk::burst::{BURST, Burst};
 use dpdk::mbuf::Mbuf;
 use dpdk::mempool::Mempool;
 use dpdk::port::{RxQueue, TxQueue};
-use dpdk::ring::Ring;
+use dpdk::ring::{Ring, RingReceiver, RingSender};
 
 use crate::verdict::{Verdict, VerdictCounters};
 use crate::vlan::Vlans;
@@ -15,10 +15,14 @@ use crate::vlan::Vlans;
 /// What a worker is given of a port.
 #[derive(Debug)]
 pub struct PortQueues {
-    /// Its receive queue.
-    pub rx: RxQueue,
-    /// Its transmit queue.
-    pub tx: TxQueue,
+    /// Its receive queue; `None` where there are fewer than workers, and another one's hands its frames on.
+    pub rx: Option<RxQueue>,
+    /// Its way out.
+    pub tx: Exit,
+    /// Whether frames of the receive queue are to be shared out among all workers, because the device does not.
+    pub spread: bool,
+    /// What workers without a transmit queue have for this one to send, a ring for each of them.
+    pub relays: Vec<RingReceiver>,
     /// The port's MAC.
     pub mac: [u8; 6],
     /// Where fresh mbufs come from.
@@ -27,6 +31,32 @@ pub struct PortQueues {
     pub to_kernel: Arc<Ring>,
     /// The kernel's frames for the wire: one worker sends them, the others have `None`.
     pub from_kernel: Option<Arc<Ring>>,
+}
+
+/// How a worker's frames leave by a port.
+#[derive(Debug)]
+pub enum Exit {
+    /// By a transmit queue of its own.
+    Queue(TxQueue),
+    /// By that of another worker, which takes them from this ring.
+    Relay(RingSender),
+}
+
+impl Exit {
+    /// Sends frames from the front of `burst`; how many. The others stay, in order.
+    #[inline]
+    fn send(&mut self, burst: &mut Burst) -> usize {
+        match self {
+            Self::Queue(queue) => queue.send(burst),
+            Self::Relay(ring) => ring.send_burst(burst),
+        }
+    }
+}
+
+impl From<TxQueue> for Exit {
+    fn from(queue: TxQueue) -> Self {
+        Self::Queue(queue)
+    }
 }
 
 /// Verdicts of one burst, in the L1 cache; added to the shared counters once a burst.
@@ -87,7 +117,10 @@ pub enum Origin {
 /// A port's transmit side: frames gather here and leave together.
 #[derive(Debug)]
 pub struct Outgoing {
-    tx: TxQueue,
+    tx: Exit,
+    relays: Vec<RingReceiver>,
+    /// A frame of theirs that the port had no room for stays until it has: those behind it wait in the ring, and whoever finds that full counts.
+    relayed: Burst,
     frames: Burst,
     /// Why each frame leaves.
     origins: ArrayVec<Origin, BURST>,
@@ -103,8 +136,40 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Nothing gathered yet.
-    pub fn new(tx: TxQueue) -> Self {
-        Self { tx, frames: Burst::new(), origins: ArrayVec::new(), sent: 0, sent_errors: 0, sent_resets: 0, sent_fragments: 0 }
+    pub fn new(tx: Exit, relays: Vec<RingReceiver>) -> Self {
+        Self {
+            tx,
+            relays,
+            relayed: Burst::new(),
+            frames: Burst::new(),
+            origins: ArrayVec::new(),
+            sent: 0,
+            sent_errors: 0,
+            sent_resets: 0,
+            sent_fragments: 0,
+        }
+    }
+
+    /// Whether another worker sends what this one gathers.
+    pub fn is_relay(&self) -> bool {
+        matches!(self.tx, Exit::Relay(_))
+    }
+
+    /// Sends what other workers have for this port, a burst of each at most; how many the port took.
+    pub fn send_relayed(&mut self) -> u64 {
+        let mut sent = 0;
+        for relay in &mut self.relays {
+            relay.receive(&mut self.relayed);
+            sent += self.tx.send(&mut self.relayed) as u64;
+            if !self.relayed.is_empty() {
+                break;
+            }
+        }
+        // Each comes first in its turn, or a port that is full would always be the same ones' to use.
+        let step = self.relays.len().min(1);
+        self.relays.rotate_left(step);
+        self.sent += sent;
+        sent
     }
 
     /// Adds a frame; sends what has gathered when there is no more room.

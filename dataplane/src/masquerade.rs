@@ -201,7 +201,7 @@ impl Tracker {
 
     /// Addresses a frame to the client of connection `id`; of one that cannot leave nothing is changed. Gives the port that it
     /// leaves by and its fate.
-    fn to_client(&self, id: EntryId, frame: &mut [u8], packet: &Packet, rules: &Rules, macs: &[[u8; 6]]) -> Result<Fate, Fate> {
+    pub(crate) fn to_client(&self, id: EntryId, frame: &mut [u8], packet: &Packet, rules: &Rules, macs: &[[u8; 6]]) -> Result<Fate, Fate> {
         let hop = rules.routes.way_to(packet.key.virtual_, self.connections.way(id)).ok_or(Fate::Drop(Verdict::NoNextHop))?;
         leave(frame, packet, hop, macs)?;
         Ok(Fate::Send(hop.port, Verdict::Forwarded))
@@ -259,7 +259,7 @@ impl Tracker {
     }
 
     /// Moves the state of a connection by its real server's packet and restarts its timer.
-    fn packet_out(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) {
+    pub(crate) fn packet_out(&mut self, id: EntryId, packet: &Packet, rules: &Rules, now: Tick) {
         let entry = *self.connections.entry(id);
         let own = rules.service_ref(entry.service()).and_then(|service| service.timeouts.as_ref());
         let timeouts = own.unwrap_or(&rules.settings.timeouts);
@@ -311,7 +311,7 @@ fn leave(frame: &mut [u8], packet: &Packet, hop: NextHop, macs: &[[u8; 6]]) -> R
 }
 
 /// Counts a packet to a client.
-fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Rules) {
+pub(crate) fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Rules) {
     for_reply(server, service, rules, |traffic| {
         traffic.out_packets.add(1);
         traffic.out_bytes.add(u64::from(packet.length));

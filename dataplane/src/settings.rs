@@ -52,6 +52,8 @@ pub struct Settings {
     /// A masquerading real server gets port unreachable for packets from its rport that belong to no connection; otherwise they are
     /// routed on.
     pub nat_icmp_send: bool,
+    /// Tunnelled IPv4 packets that must not be fragmented are not, and their senders are told what length fits.
+    pub pmtu_disc: bool,
     /// Packets of an entry whose real server was removed end the entry and are scheduled anew; otherwise they are dropped.
     pub expire_nodest_conn: bool,
     /// Templates to a real server of weight 0 are not followed; otherwise its known clients still get there.
@@ -90,6 +92,7 @@ impl Default for Settings {
             sloppy_sctp: false,
             schedule_icmp: false,
             nat_icmp_send: false,
+            pmtu_disc: true,
             expire_nodest_conn: false,
             expire_quiescent_template: false,
             conn_reuse_mode: 1,

@@ -156,6 +156,7 @@ impl Tracker {
             {
                 errors.ask(i, cause);
             }
+            lanes.own_sources |= u64::from(lanes.fates[i] == Fate::Drop(Verdict::OwnSource)) << i;
         }
         if lanes.unrelated != 0 {
             self.schedule_errors(lanes, rules, now);
@@ -219,7 +220,7 @@ impl Tracker {
             self.connections.touch(id, now, timeouts.tcp * Tick::PER_SECOND);
             return;
         }
-        let table = Table::of_client(entry.flags & flags::NO_OUTPUT != 0, self.defence.secure);
+        let table = Table::of_client(entry.is_one_way(), self.defence.secure);
         let new = tcp::next(table, old, packet.tcp_flags);
         complain(&target.share, old, packet.tcp_flags);
         let timeout = new.timeout(timeouts) * Tick::PER_SECOND;
@@ -239,7 +240,7 @@ impl Tracker {
     #[inline(never)]
     fn sctp_packet(&mut self, id: EntryId, packet: &Packet, target: &ServerRules, now: Tick) {
         let entry = self.connections.entry(id);
-        let table = if entry.flags & flags::NO_OUTPUT != 0 { sctp::Table::InputOnly } else { sctp::Table::Input };
+        let table = if entry.is_one_way() { sctp::Table::InputOnly } else { sctp::Table::Input };
         let was_active = entry.counts_as_active();
         let new = sctp::next(table, entry.association(), sctp::event(packet.tcp_flags));
         let timeout = new.timeout() * Tick::PER_SECOND;
@@ -498,7 +499,7 @@ fn ended(entry: &Entry, mode: u8) -> bool {
     }
     match (Protocol::of_flow(entry.protocol), entry.state()) {
         (Protocol::Tcp, State::TimeWait | State::Close) => mode != 0,
-        (Protocol::Tcp, State::FinWait) => mode & 2 != 0 && entry.flags & flags::NO_OUTPUT != 0,
+        (Protocol::Tcp, State::FinWait) => mode & 2 != 0 && entry.is_one_way(),
         (Protocol::Sctp, _) => mode != 0 && entry.association() == sctp::State::Closed,
         _ => false,
     }

@@ -8,6 +8,8 @@
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
 
+mod spreading;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,8 +99,12 @@ pub struct Worker {
     lanes: Lanes,
     tally: Tally,
     macs: Vec<[u8; 6]>,
-    receivers: Vec<RxQueue>,
+    receivers: Vec<Option<RxQueue>>,
     outgoing: Vec<Outgoing>,
+    /// A bit for each port and VLAN whose frames are to be shared out among all workers.
+    spread: u64,
+    /// Whether other workers' frames leave by a queue of this one.
+    relays: bool,
     vlans: Vlans,
     sides: Vec<Side>,
     idle: Idle,
@@ -158,13 +164,20 @@ impl Worker {
             macs,
             receivers: Vec::new(),
             outgoing: Vec::new(),
+            spread: 0,
+            relays: false,
             vlans,
             sides: Vec::new(),
             idle: config.idle,
         };
+        let spread: Vec<bool> = config.ports.iter().map(|port| port.spread).collect();
+        let of_vlan = |vlan: &VlanQueues| spread.get(usize::from(vlan.port)).copied().unwrap_or_default();
+        let sides = spread.iter().copied().chain(config.vlans.iter().map(of_vlan));
+        worker.spread = sides.enumerate().fold(0, |bits, (side, spread)| bits | u64::from(spread) << (side & 63));
         for port in config.ports {
+            worker.relays |= !port.relays.is_empty();
             worker.receivers.push(port.rx);
-            worker.outgoing.push(Outgoing::new(port.tx));
+            worker.outgoing.push(Outgoing::new(port.tx, port.relays));
             worker.sides.push(Side { pool: port.pool, to_kernel: port.to_kernel, from_kernel: port.from_kernel });
         }
         for (vlan, pool) in config.vlans.into_iter().zip(pools) {
@@ -211,6 +224,9 @@ impl Worker {
             worked |= self.burst(port, now);
         }
         worked |= self.take_over(now);
+        if self.relays {
+            worked |= self.send_for_others();
+        }
         for vlan in self.receivers.len()..self.sides.len() {
             worked |= self.inject(vlan);
         }
@@ -225,16 +241,29 @@ impl Worker {
     /// One burst of one port through all stages.
     fn burst(&mut self, port: usize, now: Tick) -> bool {
         let injected = self.inject(port);
-        if self.receivers[port].receive(&mut self.lanes.frames) == 0 {
+        let Some(receiver) = &mut self.receivers[port] else { return injected };
+        if receiver.receive(&mut self.lanes.frames) == 0 {
             return injected;
         }
         if self.vlans.is_empty() {
-            self.process(port, Came::Received, now);
+            self.received(port, now);
         } else {
             self.trunk(port, now);
         }
         self.let_go(now);
         true
+    }
+
+    /// The frames in the lanes, which a queue of this worker received by `port`.
+    #[inline(always)]
+    fn received(&mut self, port: usize, now: Tick) {
+        if self.spread >> (port & 63) & 1 != 0 {
+            self.hand_on(port);
+            if self.lanes.is_empty() {
+                return;
+            }
+        }
+        self.process(port, Came::Received, now);
     }
 
     /// Fragments whose first one has come go through all stages again.
@@ -281,10 +310,10 @@ impl Worker {
     fn trunk(&mut self, port: usize, now: Tick) {
         self.vlans.sort(u16::try_from(port).unwrap_or(u16::MAX), &mut self.lanes.frames);
         if !self.lanes.is_empty() {
-            self.process(port, Came::Received, now);
+            self.received(port, now);
         }
         while let Some(vlan) = self.vlans.next(&mut self.lanes.frames) {
-            self.process(usize::from(vlan), Came::Received, now);
+            self.received(usize::from(vlan), now);
         }
     }
 
@@ -314,6 +343,8 @@ impl Worker {
         self.tracker.replies(&mut self.lanes, ends, &mut self.errors);
         self.fragments.pass_on(&mut self.lanes, &self.rules, &mut self.handover);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
+        let ends = Ends { rules: &self.rules, macs: &self.macs, handover: None, now };
+        self.tracker.pass_answers(&mut self.lanes, ends, &mut self.handover);
         self.fragments.learn(&mut self.lanes, &self.rules, &self.tracker, now);
         forward(&mut self.lanes, &self.rules, &self.macs, &mut self.errors);
         self.tunnels.encapsulate(&mut self.lanes, &self.rules, &self.macs, &self.sides[port].pool, &mut self.errors, now);
@@ -469,7 +500,8 @@ impl Worker {
         report.half_open.set(u64::from(self.tracker.connections.half_open()));
         self.tracker.report(report);
         for (port, outgoing) in self.outgoing.iter_mut().enumerate() {
-            report.sent[port].add(std::mem::take(&mut outgoing.sent));
+            let sent = if outgoing.is_relay() { &report.sent_by_others } else { &report.sent[port] };
+            sent.add(std::mem::take(&mut outgoing.sent));
             report.icmp_errors.add(std::mem::take(&mut outgoing.sent_errors));
             report.resets.add(std::mem::take(&mut outgoing.sent_resets));
             report.fragments.add(std::mem::take(&mut outgoing.sent_fragments));

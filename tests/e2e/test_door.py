@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import select
 import signal
 import socket
 import time
@@ -352,7 +353,8 @@ def test_slow_clients_are_cut_off_and_others_are_served_meanwhile(lonely):
 def test_endless_headers_and_bodies_are_refused(wire):
     path = str(wire.director.api.path)
     for head, fill in ((b"GET / HTTP/1.1\r\n", b"X-A: " + b"a" * 1000 + b"\r\n"), (b"GET /" + b"a" * 100, b"a" * 1000),
-                       (b"PUT /api/v1/config HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"3e8\r\n" + b" " * 1000 + b"\r\n")):
+                       (b"PUT /api/v1/config HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"3e8\r\n" + b" " * 1000 + b"\r\n"),
+                       (b"PUT /api/v1/config HTTP/1.1\r\nHost: x\r\nContent-Length: 4294967296\r\n\r\n", b" " * 1000)):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(path)
         connection.settimeout(20)
@@ -365,3 +367,46 @@ def test_endless_headers_and_bodies_are_refused(wire):
         connection.close()
         assert sent < 64 << 20, head
     assert wire.director.is_ready()
+
+
+def test_bodies_of_a_byte_a_second_are_refused_and_readers_are_served_meanwhile(wire):
+    with contextlib.ExitStack() as stack:
+        waiting = []
+        for _ in range(4):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(str(wire.director.api.path))
+            connection.sendall(b"PUT /api/v1/config HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            waiting.append(connection)
+        until = time.monotonic() + 25
+        while waiting:
+            assert time.monotonic() < until, "a byte a second must not keep a request for ever"
+            assert wire.director.api.raw("GET", "services")[0] == 200
+            answered, _, _ = select.select(waiting, [], [], 1)
+            for connection in answered:
+                assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+                waiting.remove(connection)
+            for connection in waiting:
+                connection.sendall(b" ")
+
+
+def test_garbage_in_place_of_tls_costs_no_memory_and_others_are_served_meanwhile(door):
+    dice = random.Random(9)
+
+    def send(count):
+        for _ in range(count):
+            hello = b"\x16\x03\x01" + dice.randrange(1 << 16).to_bytes(2) + b"\x01" + dice.randbytes(3) + b"\x03\x03"
+            connection = door.host.socket()
+            connection.connect(("127.0.0.1", 8443))
+            said = exchange(connection, dice.choice([hello, b"", b"GET /livez HTTP/1.1\r\n\r\n"]) + dice.randbytes(dice.randrange(20_000)))
+            assert not said or said[:1] == b"\x15", said[:100]
+
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            silent = stack.enter_context(door.host.socket())
+            silent.connect(("127.0.0.1", 8443))
+            silent.sendall(b"\x16\x03\x01\x02\x00")
+        send(30)
+        before = door.director.memory_kib()
+        send(150)
+        assert door.director.memory_kib() < before + (16 << 10)
+        assert curl(door, *bearer(door.tokens["read"]))[1] == 200

@@ -10,7 +10,6 @@ import pytest
 from networks import classic_network
 
 from lab import VIP, Capture, Director, KeepAlive, config_text, count_servers, fetch, frames
-from lab.director import cores
 
 ISSUE = """[[port]]
 name = "lan"
@@ -172,12 +171,6 @@ def test_failure_to_start_names_what_is_wrong(lonely, change, words):
     assert status not in (0, 101) and status > 0, said
     assert all(word in said for word in words) and "panicked" not in said, said
     assert not director.api.path.exists()
-
-
-def test_too_few_queues_are_refused_with_both_numbers(lonely):
-    text = re.sub(r"cores = .*", f"cores = {cores(2)[1]}", config_text(f"{lonely.device},qpairs=1"))
-    status, said = Director(lonely.director, text).fails_to_start()
-    assert status > 0 and "has 1 queue" in said and "2 workers" in said and "qpairs=2" in said, said
 
 
 def test_missing_hugepages_are_named_with_what_mends_it(lonely):

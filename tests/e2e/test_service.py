@@ -9,7 +9,7 @@ import time
 import pytest
 from networks import configure, counted
 
-from lab import VIP, Classic, Director, config_text, count_servers
+from lab import VIP, Classic, Director, Problem, config_text, count_servers
 from lab.director import binary
 from lab.topology import REPOSITORY
 
@@ -19,14 +19,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 
 
-def unit(key):
-    """The value of a key of baton.service."""
-    [value] = [line.partition("=")[2] for line in (REPOSITORY / "configs" / "baton.service").read_text().splitlines() if line.startswith(f"{key}=")]
+def unit(key, file="baton.service"):
+    """The value of a key of baton.service, or of a drop-in for it."""
+    [value] = [line.partition("=")[2] for line in (REPOSITORY / "configs" / file).read_text().splitlines() if line.startswith(f"{key}=")]
     return value
 
 
-def as_the_unit_does(director):
-    """Makes `director` start as a user without rights but those of baton.service."""
+def as_the_unit_does(director, *drop_ins):
+    """Makes `director` start as a user without rights but those of baton.service and its drop-ins, whose capabilities systemd adds up."""
     host = director.host
     program, config = host.folder / "run" / "program", host.folder / "run" / "baton.toml"
     shutil.copyfile(binary(), program)
@@ -37,8 +37,10 @@ def as_the_unit_does(director):
         (host.folder / folder).chmod(0o755)
         (host.folder / folder / "baton").mkdir()
         os.chown(host.folder / folder / "baton", USER, USER)
-    granted = unit("AmbientCapabilities").lower().replace("cap_", "+").split()
-    assert unit("CapabilityBoundingSet") == unit("AmbientCapabilities")
+    granted = []
+    for file in ("baton.service", *drop_ins):
+        assert unit("CapabilityBoundingSet", file) == unit("AmbientCapabilities", file)
+        granted += unit("AmbientCapabilities", file).lower().replace("cap_", "+").split()
     capabilities = ",".join(["-all", *granted])
     director.words = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs", f"--bounding-set={capabilities}",
                       f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", "/run/program", "run", "--config", "/run/baton.toml"]
@@ -63,6 +65,25 @@ def test_capabilities_of_the_unit_suffice(attach):
                 assert time.monotonic() < until, f"checks on the clients' path: {states}\n{director.log()}"
                 time.sleep(0.05)
             assert director.stop() == 0
+
+
+@pytest.mark.parametrize("drop_ins", [[], ["exec-checks.conf"]], ids=["unit", "drop-in"])
+def test_checks_by_programs_run_with_the_drop_in_and_are_refused_without(lonely, drop_ins):
+    director = Director(lonely.director, config_text(lonely.device, gateways=()))
+    as_the_unit_does(director, *drop_ins)
+    health = {"type": "exec", "command": ["/usr/bin/id", "-un"], "body": "^nobody\\b", "interval": "200ms", "timeout": "5s"}
+    service = {"protocol": "tcp", "address": VIP, "port": 80, "health": health, "real_servers": [{"address": "10.10.24.21", "mac": "02:00:00:00:00:21"}]}
+    with director:
+        if not drop_ins:
+            with pytest.raises(Problem) as refused:
+                director.api.post("services", service)
+            assert refused.value.pointers == ["/health/command"] and "CAP_KILL, CAP_SETGID, CAP_SETUID" in str(refused.value)
+            return
+        director.api.post("services", service)
+        until = time.monotonic() + 20
+        while (health := director.api.service(f"tcp:{VIP}:80")["real_servers"][0]["health"])["state"] != "up":
+            assert time.monotonic() < until and health["state"] != "down", f"{health}\n{director.log()}"
+            time.sleep(0.05)
 
 
 class Systemd:

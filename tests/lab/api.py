@@ -31,7 +31,8 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-NO_VERDICTS = ("received", "sent", "icmp_errors", "resets", "fragments", "injected", "handed_over", "taken_over")
+NO_VERDICTS = ("received", "sent", "icmp_errors", "resets", "fragments", "injected", "handed_over", "taken_over", "sent_by_others",
+               "sent_for_others")
 
 
 def verdicts(counters):

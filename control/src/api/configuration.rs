@@ -31,6 +31,9 @@ pub struct SettingsPatch {
     pub nat_icmp_send: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]
+    pub pmtu_disc: Option<u8>,
+    /// 0 or 1.
+    #[schema(maximum = 1)]
     pub expire_nodest_conn: Option<u8>,
     /// 0 or 1.
     #[schema(maximum = 1)]

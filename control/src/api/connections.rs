@@ -12,7 +12,7 @@ use super::App;
 use super::extract::Asked;
 use super::problem::{ChangeProblems, Rejection, WriteProblems};
 use crate::director::{ConnectionQuery, Cursor, MAX_CONNECTIONS};
-use crate::model::{Connections, Fault, Flushed, ServiceKey};
+use crate::model::{Connections, Fault, Flushed, Problem, ServiceKey};
 
 /// How many entries a listing has when nothing else is asked for.
 const DEFAULT_LIMIT: usize = 1_000;
@@ -104,7 +104,8 @@ pub(super) async fn list(State(app): State<App>, Asked(asked): Asked<ListQuery>)
 }
 
 /// Ends connection entries: their clients' next packets are scheduled anew or refused.
-#[utoipa::path(delete, path = "/connections", tag = "connections", params(FlushQuery), responses((status = 200, body = Flushed), ChangeProblems))]
+#[utoipa::path(delete, path = "/connections", tag = "connections", params(FlushQuery), responses((status = 200, body = Flushed), ChangeProblems,
+    (status = 422, description = "`invalid`: a rule is broken; `errors` points at every faulty field", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn flush(State(app): State<App>, Asked(asked): Asked<FlushQuery>) -> Result<Json<Flushed>, Rejection> {
     let mut reader = Reader::default();
     let query = reader.query(asked.service.as_deref(), asked.client.as_deref(), asked.server.as_deref());

@@ -18,10 +18,15 @@ pub(super) async fn live(State(app): State<App>) -> Result<&'static str, Rejecti
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses((status = 200, body = String), (status = 503, description = "`not-ready`", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn ready(State(app): State<App>) -> Result<&'static str, Rejection> {
+    answer(Code::NotReady, &missing(&app))
+}
+
+/// What is missing, in words, before the director does all that it should; nothing when it does.
+pub(super) fn missing(app: &App) -> Vec<String> {
     let mut missing = app.director.stuck_workers();
     missing.extend(app.director.late_workers());
     missing.extend((app.facts.missing)());
-    answer(Code::NotReady, &missing)
+    missing
 }
 
 fn answer(code: Code, missing: &[String]) -> Result<&'static str, Rejection> {

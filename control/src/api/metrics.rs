@@ -1,11 +1,14 @@
 //! `/metrics`: what Prometheus reads. Names are `baton_*` in base units; label names are `node_exporter`'s for IPVS.
 
+mod classic;
+mod compat;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use dataplane::command::WorkerReport;
 use dataplane::stats::TrafficSum;
 use dataplane::verdict::Verdict;
@@ -16,12 +19,18 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::App;
-use super::problem::Rejection;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+pub(super) use compat::Totals;
+
+use super::extract::Asked;
+use super::problem::{BadId, Rejection};
+use super::{App, MempoolFill, Plumbing, RingFill};
 use crate::codes::Code;
 use crate::director::{Observation, ServerSample, ServiceSample};
 use crate::health::Pace;
-use crate::model::{Port, Protocol, RealServerState, ServiceKey, VipConflict, Worker};
+use crate::model::{HealthState, Port, Protocol, RealServerState, ServiceKey, VipConflict, Worker};
 
 /// Series are told for at most so many services and so many real servers; `baton_series_left_out` counts the others.
 const MOST: usize = 10_000;
@@ -34,11 +43,12 @@ struct Scrape {
     workers: Vec<Worker>,
     /// Per worker: turns, busy and idle cycles.
     cycles: Vec<[u64; 3]>,
-    /// Worker, port, verdict or direction, frames.
-    frames: Vec<(usize, usize, &'static str, u64)>,
+    /// Worker, port, verdict, frames.
+    frames: Vec<(usize, usize, Verdict, u64)>,
     received: Vec<(usize, usize, u64)>,
     sent: Vec<(usize, usize, u64)>,
     ports: Vec<Port>,
+    plumbing: Plumbing,
     services: Observation,
     pace: Arc<Pace>,
     /// Who else speaks for VIPs, and claims by VIP, port and number.
@@ -51,15 +61,51 @@ impl fmt::Debug for Scrape {
     }
 }
 
-/// All metrics in the `OpenMetrics` text format.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "OpenMetrics text", body = String)))]
-pub(super) async fn metrics(State(app): State<App>) -> Result<([(HeaderName, HeaderValue); 1], String), Rejection> {
-    let mut registry = Registry::with_prefix("baton");
-    registry.register_collector(Box::new(Scrape::take(&app)));
+/// Which metrics.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct MetricsQuery {
+    /// `node_ipvs`: the names and labels that `node_exporter` has for IPVS, and nothing else.
+    #[param(inline)]
+    compat: Option<Compat>,
+}
+
+/// Whose names metrics have.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Compat {
+    NodeIpvs,
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// All metrics: in the text format of Prometheus, or of `OpenMetrics` where the client asks for that.
+#[utoipa::path(get, path = "/metrics", tag = "health", params(MetricsQuery), responses(
+    (status = 200, description = "OpenMetrics where `Accept` names it", body = String, content_type = "text/plain"), BadId))]
+pub(super) async fn metrics(
+    State(app): State<App>,
+    Asked(query): Asked<MetricsQuery>,
+    headers: HeaderMap,
+) -> Result<([(HeaderName, HeaderValue); 1], String), Rejection> {
+    let registry = match query.compat {
+        None => {
+            let mut registry = Registry::with_prefix("baton");
+            registry.register_collector(Box::new(Scrape::take(&app)));
+            registry
+        }
+        Some(Compat::NodeIpvs) => compat::registry(&app),
+    };
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)
         .map_err(|e| Rejection::new(Code::Metrics, format!("the metrics could not be written: {e}")))?;
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"))], text))
+    let open = headers.get_all(header::ACCEPT).iter().any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(OPEN_METRICS)));
+    let (kind, text) = if open {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", classic::text(&text))
+    };
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text))
 }
 
 impl Scrape {
@@ -75,6 +121,7 @@ impl Scrape {
             received: Vec::new(),
             sent: Vec::new(),
             ports: (app.facts.ports)(),
+            plumbing: (app.facts.plumbing)(),
             services: director.observe(MOST),
             pace: Arc::clone(director.pace()),
             conflicts: director.vip_conflicts(),
@@ -86,7 +133,7 @@ impl Scrape {
     fn add(&mut self, worker: usize, report: &WorkerReport) {
         self.cycles.push([report.turns.get(), report.busy_cycles.get(), report.idle_cycles.get()]);
         for (port, counters) in report.verdicts.iter().enumerate() {
-            self.frames.extend(Verdict::ALL.iter().map(|v| (worker, port, v.label(), counters.get(*v))));
+            self.frames.extend(Verdict::ALL.iter().map(|v| (worker, port, *v, counters.get(*v))));
         }
         self.received.extend(report.received.iter().enumerate().map(|(port, n)| (worker, port, n.get())));
         self.sent.extend(report.sent.iter().enumerate().map(|(port, n)| (worker, port, n.get())));
@@ -121,6 +168,11 @@ impl Families<'_> {
         Ok(())
     }
 
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)
@@ -137,6 +189,7 @@ impl Collector for Scrape {
         self.encode_checks(&mut out)?;
         self.encode_workers(&mut out)?;
         self.encode_ports(&mut out)?;
+        self.encode_plumbing(&mut out)?;
         self.encode_services(&mut out)?;
         self.encode_servers(&mut out)?;
         self.encode_conflicts(&mut out)
@@ -164,6 +217,8 @@ impl Scrape {
         out.counters("icmp_errors", "ICMP errors sent", rows(|w| w.icmp_errors))?;
         out.counters("handed_over", "Frames received and handed to other workers", rows(|w| w.handed_over))?;
         out.counters("taken_over", "Frames taken over from other workers", rows(|w| w.taken_over))?;
+        out.counters("sent_by_others", "Frames that another worker sends for want of a transmit queue", rows(|w| w.sent_by_others))?;
+        out.counters("sent_for_others", "Frames sent for workers without a transmit queue", rows(|w| w.sent_for_others))?;
         out.counters("resets", "TCP resets sent", rows(|w| w.resets))?;
         out.counters("entries_recycled", "Unconfirmed entries that ended to make room for new connections", rows(|w| w.recycled))?;
         out.counters("entries_dropped", "Entries that drop_entry ended", rows(|w| w.dropped_entries))?;
@@ -187,9 +242,14 @@ impl Scrape {
         out.counters("worker_busy_cycles", "TSC cycles in turns that found work", cycles(1))?;
         out.counters("worker_idle_cycles", "TSC cycles in turns that found none", cycles(2))?;
         let verdicts = self.frames.iter().map(|(worker, port, verdict, n)| {
-            ([("worker", worker.to_string()), ("port", self.port(*port)), ("verdict", (*verdict).to_owned())], *n)
+            ([("worker", worker.to_string()), ("port", self.port(*port)), ("verdict", verdict.label().to_owned())], *n)
         });
         out.counters("frames", "Received frames by what became of them", verdicts)?;
+        let drops = self.frames.iter().filter_map(|(worker, port, verdict, n)| {
+            let labels = [("worker", worker.to_string()), ("port", self.port(*port)), ("reason", verdict.label().to_owned())];
+            verdict.is_drop().then_some((labels, *n))
+        });
+        out.counters("drops", "Received frames that were dropped, by the reason", drops)?;
         let by_port = |(worker, port, n): &(usize, usize, u64)| ([("worker", worker.to_string()), ("port", self.port(*port))], *n);
         out.counters("frames_received", "Frames received", self.received.iter().map(by_port))?;
         out.counters("frames_sent", "Frames sent", self.sent.iter().map(by_port))
@@ -198,10 +258,25 @@ impl Scrape {
     fn encode_ports(&self, out: &mut Families<'_>) -> fmt::Result {
         let rows = |value: fn(&Port) -> u64| self.ports.iter().map(move |p| ([("port", p.name.clone())], value(p)));
         out.gauges("port_up", "Whether the link is up", rows(|p| u64::from(p.link_up)))?;
-        out.gauges("port_speed_bits_per_second", "Speed of the link; 0 when unknown", rows(|p| u64::from(p.speed_mbps) * 1_000_000))?;
+        out.gauges("port_speed_bytes_per_second", "Speed of the link; 0 when unknown", rows(|p| u64::from(p.speed_mbps) * 125_000))?;
         out.counters("port_received_frames", "Frames that the device received", rows(|p| p.rx_packets))?;
         out.counters("port_sent_frames", "Frames that the device sent", rows(|p| p.tx_packets))?;
-        out.counters("port_missed_frames", "Frames that the device lost because no worker took them in time", rows(|p| p.rx_missed))
+        out.counters("port_missed_frames", "Frames that the device lost because no worker took them in time", rows(|p| p.rx_missed))?;
+        out.counters("port_mbuf_failures", "Receptions that failed because the mempool was empty", rows(|p| p.rx_no_mbuf))?;
+        out.counters("port_receive_errors", "Frames received with errors", rows(|p| p.rx_errors))?;
+        out.counters("port_send_errors", "Frames that the device could not send", rows(|p| p.tx_errors))
+    }
+
+    fn encode_plumbing(&self, out: &mut Families<'_>) -> fmt::Result {
+        let rings = |value: fn(&RingFill) -> u64| {
+            self.plumbing.rings.iter().map(move |r| ([("kind", r.kind.to_owned()), ("name", r.name.clone())], value(r)))
+        };
+        out.gauges("ring_frames", "Frames that wait in a ring: to and from the kernel by port, hand-over by workers", rings(|r| r.frames))?;
+        out.gauges("ring_capacity_frames", "Frames that the ring can hold", rings(|r| r.capacity))?;
+        let mempools =
+            |value: fn(&MempoolFill) -> u64| self.plumbing.mempools.iter().map(move |m| ([("mempool", m.name.clone())], value(m)));
+        out.gauges("mempool_buffers_in_use", "Packet buffers in queues, rings and caches", mempools(|m| m.in_use))?;
+        out.gauges("mempool_buffers", "Packet buffers in all", mempools(|m| m.size))
     }
 
     fn encode_conflicts(&self, out: &mut Families<'_>) -> fmt::Result {
@@ -247,6 +322,15 @@ impl Scrape {
             })
         });
         out.gauges("real_server_state", "1 for the state that it is in", states)?;
+        let checked = self.services.servers.iter().filter_map(|s| Some((s, s.health?)));
+        let health = checked.flat_map(|(s, health)| {
+            [(HealthState::Unknown, "unknown"), (HealthState::Up, "up"), (HealthState::Down, "down")].map(|(state, name)| {
+                let mut labels = both(s);
+                labels.push(("state", name.to_owned()));
+                (labels, u64::from(health == state))
+            })
+        });
+        out.gauges("real_server_health", "1 for what its health checks say; of those that are checked", health)?;
         out.counters("real_server_connections", "Connections scheduled", rows(|s| s.sum.connections))?;
         out.counters("real_server_incoming_packets", "Packets from clients", rows(|s| s.sum.in_packets))?;
         out.counters("real_server_outgoing_packets", "Packets to clients; 0 in direct routing", rows(|s| s.sum.out_packets))?;
@@ -258,18 +342,22 @@ impl Scrape {
 /// A service by mark has no address; its mark is in hexadecimal, as in the kernel's own table, and IPv6 is told apart as ipvsadm does.
 fn local(key: ServiceKey) -> Vec<Label> {
     let ServiceKey { protocol, address, port } = key;
-    let proto = match protocol {
-        Protocol::Tcp => "TCP",
-        Protocol::Udp => "UDP",
-        Protocol::Sctp => "SCTP",
-        Protocol::Mark => "FWM",
-    };
-    let protocol = ("proto", proto.to_owned());
+    let protocol = ("proto", proto(protocol).to_owned());
     if let Some(mark) = key.mark() {
         let family = if address.is_ipv6() { " IPv6" } else { "" };
         return vec![("local_mark", format!("{mark:08X}{family}")), protocol];
     }
     vec![("local_address", IpAddr::to_string(&address)), ("local_port", port.to_string()), protocol]
+}
+
+/// A protocol as IPVS lists it.
+fn proto(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+        Protocol::Sctp => "SCTP",
+        Protocol::Mark => "FWM",
+    }
 }
 
 fn both(sample: &ServerSample) -> Vec<Label> {

@@ -6,15 +6,18 @@ pub mod access;
 mod audit;
 mod configuration;
 mod connections;
+mod dashboard;
 mod door;
 mod drain;
 mod events;
 mod extract;
 mod health;
+mod html;
 mod limit;
 mod marks;
 mod metrics;
 mod openapi;
+mod page;
 mod problem;
 mod real_servers;
 mod revisions;
@@ -26,7 +29,7 @@ mod vips;
 pub mod who;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -62,16 +65,57 @@ pub struct Facts {
     pub cores: Vec<u32>,
     /// The ports in the configuration's order; their verdicts are filled in from the workers.
     pub ports: Arc<dyn Fn() -> Vec<Port> + Send + Sync>,
+    /// How full rings and mempools are.
+    pub plumbing: Arc<dyn Fn() -> Plumbing + Send + Sync>,
     /// The neighbours that real servers and gateways are reached by.
     pub neighbours: Arc<dyn Fn() -> Vec<Neighbour> + Send + Sync>,
     /// What is missing, in words, beside the workers, before the director is ready; empty when nothing is.
     pub missing: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Reads baton.toml again, and checks it whole.
+    /// What a reload reads.
     pub reread: Reread,
 }
 
-/// Reads baton.toml again: what of it can change while the director runs, if nothing else is different.
-pub type Reread = Arc<dyn Fn() -> Result<Document, RereadError> + Send + Sync>;
+/// How full rings and mempools are, for metrics.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plumbing {
+    /// The rings between workers and kernel, and between workers.
+    pub rings: Vec<RingFill>,
+    /// The mempools.
+    pub mempools: Vec<MempoolFill>,
+}
+
+/// How full a ring is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RingFill {
+    /// `to_kernel`, `from_kernel` or `hand_over`.
+    pub kind: &'static str,
+    /// The port; or the workers, as `0-1`.
+    pub name: String,
+    /// Frames that wait in it.
+    pub frames: u64,
+    /// Frames that it can hold.
+    pub capacity: u64,
+}
+
+/// How full a mempool is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MempoolFill {
+    /// Its name; with the NUMA node where that is known: `frames-0`.
+    pub name: String,
+    /// Packet buffers that are in queues, rings and caches.
+    pub in_use: u64,
+    /// Packet buffers in all.
+    pub size: u64,
+}
+
+/// What a reload reads: baton.toml, and the files that it names. Both block.
+#[derive(Clone)]
+pub struct Reread {
+    /// Reads baton.toml again, and checks it whole: what of it can change while the director runs, if nothing else is different.
+    pub file: Arc<dyn Fn() -> Result<Document, RereadError> + Send + Sync>,
+    /// Reads the certificates again, and opens the audit log anew.
+    pub renew: Arc<dyn Fn() + Send + Sync>,
+}
 
 /// Why a baton.toml that was read again is not applied.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -90,9 +134,10 @@ impl Default for Facts {
             version: env!("CARGO_PKG_VERSION"),
             cores: Vec::new(),
             ports: Arc::new(Vec::new),
+            plumbing: Arc::new(Plumbing::default),
             neighbours: Arc::new(Vec::new),
             missing: Arc::new(Vec::new),
-            reread: Arc::new(|| Err(RereadError::Faulty("there is no baton.toml".to_owned()))),
+            reread: Reread { file: Arc::new(|| Err(RereadError::Faulty("there is no baton.toml".to_owned()))), renew: Arc::new(|| ()) },
         }
     }
 }
@@ -102,8 +147,10 @@ struct App {
     director: Director,
     facts: Facts,
     openapi: Arc<str>,
+    page: Arc<str>,
     bodies: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    totals: Arc<Mutex<metrics::Totals>>,
 }
 
 /// All routes, as one function that a test can call without a socket.
@@ -132,17 +179,21 @@ pub fn router(director: Director, facts: Facts) -> Router {
         .routes(routes!(revisions::apply))
         .routes(routes!(revisions::rollback))
         .routes(routes!(revisions::reload))
-        .routes(routes!(openapi::document));
+        .routes(routes!(openapi::document))
+        .routes(routes!(page::reference));
     let (routes, described) = OpenApiRouter::with_openapi(openapi::Api::openapi())
         .nest("/api/v1", v1)
         .routes(routes!(metrics::metrics))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(problem::meaning))
+        .routes(routes!(dashboard::ui))
+        .routes(routes!(dashboard::root))
         .split_for_parts();
-    let openapi = described.to_json().unwrap_or_default();
+    let openapi = openapi::complete(&described.to_json().unwrap_or_default());
     let (bodies, streams) = (Arc::new(Semaphore::new(BODIES)), Arc::new(Semaphore::new(events::STREAMS)));
-    let app = App { director, facts, openapi: openapi.into(), bodies, streams };
+    let page = page::render(&openapi);
+    let app = App { director, facts, openapi: openapi.into(), page, bodies, streams, totals: Arc::default() };
     routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use super::extract::{Asked, Body};
 use super::problem::{BadId, Rejection, WriteProblems};
 use super::write::{Conditions, NoQuery, Write, WriteQuery};
-use super::{App, RereadError};
+use super::{App, Reread, RereadError};
 use crate::codes::Code;
 use crate::director::Error;
 use crate::model::{Difference, Document, History, PastDocument, Problem, Rollback};
@@ -55,13 +55,16 @@ pub(super) async fn rollback(Write(director): Write, Body(to): Body<Rollback>) -
 }
 
 /// Reads baton.toml again and applies what is different from what it said when it was last applied; what others changed since, and
-/// the file does not, stays.
+/// the file does not, stays. Then certificates are read again and the audit log is opened anew, unless the reload was refused or a dry run.
 #[utoipa::path(post, path = "/reload", tag = "configuration", params(WriteQuery, Conditions),
     responses((status = 200, description = "What that changed, or would with `dry_run`", body = Difference), WriteProblems,
         (status = 409, description = "`needs-restart`: keys differ that are read at start only; they are named", body = Problem,
             content_type = "application/problem+json")))]
 pub(super) async fn reload(Write(director): Write, State(app): State<App>) -> Result<Json<Difference>, Rejection> {
-    let reread = std::sync::Arc::clone(&app.facts.reread);
-    let file = tokio::task::spawn_blocking(move || reread()).await.map_err(|why| Error::Busy(format!("baton.toml was not read: {why}")))?;
-    Ok(Json(director.reload(&file?).await?))
+    let Reread { file, renew } = app.facts.reread;
+    let file = tokio::task::spawn_blocking(move || file()).await.map_err(|why| Error::Busy(format!("baton.toml was not read: {why}")))?;
+    let difference = director.reload(&file?).await?;
+    let renewed = tokio::task::spawn_blocking(move || renew()).await;
+    renewed.map_err(|why| Error::Busy(format!("certificates and audit log were not taken anew: {why}")))?;
+    Ok(Json(difference))
 }

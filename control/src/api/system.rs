@@ -28,11 +28,15 @@ pub(super) async fn workers(State(app): State<App>, Asked(query): Asked<WorkersQ
 /// The ports: link, device and verdicts.
 #[utoipa::path(get, path = "/ports", tag = "system", responses((status = 200, body = [Port])))]
 pub(super) async fn ports(State(app): State<App>) -> Json<Vec<Port>> {
+    Json(all_ports(&app))
+}
+
+pub(super) fn all_ports(app: &App) -> Vec<Port> {
     let mut ports = (app.facts.ports)();
     for (index, port) in ports.iter_mut().enumerate() {
         port.verdicts = app.director.port_verdicts(index);
     }
-    Json(ports)
+    ports
 }
 
 /// The neighbours that real servers and gateways are reached by.

@@ -66,10 +66,17 @@ impl Api {
             mtu: link.mtu,
             queues: 1,
             rss: false,
+            spread: crate::model::Spread::OneWorker,
+            promiscuous: false,
+            multicast: crate::model::Multicast::All,
+            lacks: Vec::new(),
             addresses: link.networks.iter().map(ToString::to_string).collect(),
             rx_packets: 9,
             tx_packets: 8,
             rx_missed: 7,
+            rx_no_mbuf: 6,
+            rx_errors: 5,
+            tx_errors: 4,
             verdicts: std::collections::BTreeMap::new(),
         });
         let ports: Vec<Port> = ports.collect();
@@ -79,6 +86,10 @@ impl Api {
             version: "9.9.9",
             cores: vec![1, 3],
             ports: Arc::new(move || ports.clone()),
+            plumbing: Arc::new(|| Plumbing {
+                rings: vec![RingFill { kind: "to_kernel", name: "lan".to_owned(), frames: 3, capacity: 512 }],
+                mempools: vec![MempoolFill { name: "frames-0".to_owned(), in_use: 100, size: 16_383 }],
+            }),
             neighbours: Arc::new(move || vec![neighbour.clone()]),
             missing: Arc::new(Vec::new),
             ..Facts::default()
@@ -301,7 +312,7 @@ async fn masquerading_real_server_has_a_port_of_its_own() {
 #[tokio::test]
 async fn unknown_routes_and_methods_are_problems_as_well() {
     let api = Api::new();
-    for path in ["/", "/api", "/api/v1", "/api/v1/nothing", "/api/v1/services/a/b/c", "/api/v2/services"] {
+    for path in ["/nothing", "/api", "/api/v1", "/api/v1/nothing", "/api/v1/services/a/b/c", "/api/v2/services"] {
         assert_problem(&api.get(path).await, 404, "not-found");
     }
     for (method, path) in [

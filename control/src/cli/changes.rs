@@ -126,7 +126,7 @@ fn read(file: &Path, console: &mut Console<'_>) -> Option<Document> {
         let faulty = |fault| console.complain(format_args!("{}: {fault} [{}]", file.display(), Code::Invalid));
         return serde_path_to_error::deserialize(&mut reader).map_err(faulty).ok();
     }
-    let faulty = |faults| console.complain(format_args!("{faults}\n[{}]", Code::FaultyFile));
+    let faulty = |faults: config::ConfigFaults| console.complain(format_args!("{faults}\n[{}]", faults.code()));
     config::parse(&text, file, &cpus::allowed()).map(|config| config.document()).map_err(faulty).ok()
 }
 

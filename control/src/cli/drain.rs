@@ -10,6 +10,7 @@ use hyper::Method;
 use super::client::{Client, ClientError, encode};
 use super::console::Console;
 use super::vips::real_server;
+use crate::codes::Code;
 use crate::model::{Drain, DrainOutcome, DrainSpec, DrainState, Span, Then};
 
 /// How often progress is asked for.
@@ -72,7 +73,7 @@ fn wait(client: &Client, path: &str, console: &mut Console<'_>) -> Result<u8, Cl
         let drain: Drain = match client.get(path) {
             Err(error) if matches!(error.code(), Some("no-drain" | "no-such-real-server" | "no-such-service")) => {
                 console.renewed();
-                console.complain("the drain was cancelled, or the real server removed");
+                console.complain(format_args!("the drain was cancelled, or the real server removed [{}]", Code::DrainCancelled));
                 return Ok(CANCELLED);
             }
             other => other?,

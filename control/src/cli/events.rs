@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::client::{Client, ClientError, encode};
 use super::console::Console;
 use super::get::Output;
+use crate::codes::Code;
 use crate::model::{Event, Events, Gap};
 
 /// How long it is waited before a stream that broke off is asked for again.
@@ -67,9 +68,9 @@ pub fn watch(client: &Client, chosen: &Chosen, output: Output, console: &mut Con
             Err(error @ (ClientError::Refused(_) | ClientError::NotUnderstood { .. })) if error.code() != Some("too-many-streams") => {
                 return Err(error);
             }
-            Err(error) => console.complain(format_args!("{error}; trying again")),
+            Err(error) => console.complain(format_args!("{}; trying again", error.with_code())),
             Ok(()) if console.closed() => return Ok(0),
-            Ok(()) => console.complain("the director ended the stream; trying again"),
+            Ok(()) => console.complain(format_args!("the director ended the stream; trying again [{}]", Code::StreamBroken)),
         }
         std::thread::sleep(PAUSE);
     }
@@ -111,7 +112,11 @@ fn show_all(found: &Events, output: Output, console: &mut Console<'_>) {
 }
 
 fn show_gap(gap: &Gap, console: &mut Console<'_>) {
-    console.complain(format_args!("events after {} are missing: they are not kept any more, or were another run's", gap.after));
+    let after = gap.after;
+    console.complain(format_args!(
+        "events after {after} are missing: they are not kept any more, or were another run's [{}]",
+        Code::EventsMissing
+    ));
 }
 
 fn show(event: &Event, output: Output, console: &mut Console<'_>) {
@@ -119,7 +124,7 @@ fn show(event: &Event, output: Output, console: &mut Console<'_>) {
         Output::Table => console.line(format_args!("{}  {:<21}  {}: {}", event.time, event.what.kind(), event.what, event.reason)),
         Output::Json => match serde_json::to_string(event) {
             Ok(text) => console.line(text),
-            Err(error) => console.complain(format_args!("cannot show an event: {error}")),
+            Err(error) => console.complain(format_args!("cannot show an event: {error} [{}]", Code::CannotWrite)),
         },
     }
 }

@@ -10,7 +10,8 @@ use super::client::{Client, ClientError};
 use super::connections::{Filter, each_page};
 use super::console::Console;
 use super::ipvsadm::scheduling;
-use crate::model::{Connection, Connections, Method, Neighbour, Port, RealServer, RealServerState, Service, Services, TunnelType, Worker};
+use crate::codes::Code;
+use crate::model::{Connection, Connections, Multicast, Neighbour, Port, RealServer, RealServerState, Service, Services, Worker};
 
 /// How results are shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -58,9 +59,9 @@ fn service_rows(service: &Service) -> Vec<Vec<String>> {
     let servers = service.real_servers.iter().map(|server| {
         vec![
             format!("  -> {}", server.id),
-            method(server),
+            server.method_in_words(),
             server.weight.to_string(),
-            state(server.state).to_owned(),
+            server.state.in_words().to_owned(),
             server.active_connections.to_string(),
             server.inactive_connections.to_string(),
             server.stats.connections.to_string(),
@@ -139,6 +140,8 @@ pub fn workers(client: &Client, output: Output, console: &mut Console<'_>) -> Re
             ("dropped entries", worker.dropped_entries),
             ("packets without an entry", worker.without_entry),
             ("unshared templates", worker.unshared_templates),
+            ("frames sent by others", worker.sent_by_others),
+            ("frames sent for others", worker.sent_for_others),
         ];
         verdicts(&format!("worker {}", worker.id), &happened.into_iter().map(|(what, n)| (what.to_owned(), n)).collect(), console);
         if !worker.defences.is_empty() {
@@ -181,7 +184,20 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
     for port in &found {
         verdicts(&format!("port {}", port.name), &port.verdicts, console);
     }
+    for port in found.iter().filter(|port| port.vlan.is_none()) {
+        console.line(features(port));
+        for lack in &port.lacks {
+            console.line(format_args!("port {}: {lack}", port.name));
+        }
+    }
     Ok(())
+}
+
+/// What a port lets in, and how it comes to the workers.
+fn features(port: &Port) -> String {
+    let macs = if port.promiscuous { "promiscuous" } else { "not promiscuous" };
+    let groups = if port.multicast == Multicast::All { ", all multicast groups" } else { "" };
+    format!("port {}: {macs}{groups}, {}", port.name, port.spread.text(port.queues))
 }
 
 /// Neighbours.
@@ -207,38 +223,17 @@ fn verdicts(whose: &str, verdicts: &BTreeMap<String, u64>, console: &mut Console
     }
 }
 
-fn method(server: &RealServer) -> String {
-    match (server.method, server.tunnel) {
-        (Method::Tunnel, Some(tunnel)) if tunnel.kind != TunnelType::Ipip => format!("tunnel {tunnel}"),
-        (Method::Tunnel, _) => "tunnel".to_owned(),
-        (Method::DirectRouting, _) => "direct routing".to_owned(),
-        (Method::Masquerading, _) => "masquerading".to_owned(),
-    }
-}
-
 /// Whether a state needs a line that says why.
 fn unfit(state: RealServerState) -> bool {
     use RealServerState::{Down, Draining, NoMac, Quarantined};
     matches!(state, NoMac | Down | Quarantined | Draining)
 }
 
-fn state(state: RealServerState) -> &'static str {
-    match state {
-        RealServerState::Ready => "ready",
-        RealServerState::Quiescent => "quiescent",
-        RealServerState::Overloaded => "overloaded",
-        RealServerState::NoMac => "no MAC",
-        RealServerState::Down => "down",
-        RealServerState::Quarantined => "quarantined",
-        RealServerState::Draining => "draining",
-    }
-}
-
 /// Prints a document as indented JSON.
 pub fn json(document: &impl Serialize, console: &mut Console<'_>) {
     match serde_json::to_string_pretty(document) {
         Ok(text) => console.line(text),
-        Err(error) => console.complain(format_args!("cannot show the answer: {error}")),
+        Err(error) => console.complain(format_args!("cannot show the answer: {error} [{}]", Code::CannotWrite)),
     }
 }
 

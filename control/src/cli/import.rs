@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
+use crate::codes::Code;
 use crate::import::{Kind, MOST_BYTES, Order, import};
 
 /// `baton import`.
@@ -35,7 +36,7 @@ pub fn run(line: &Import, console: &mut Console<'_>) -> u8 {
     let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(why) => {
-            console.complain(format_args!("cannot read standard input: {why}"));
+            console.complain(format_args!("cannot read standard input: {why} [{}]", Code::UnreadableFile));
             return 2;
         }
     };
@@ -52,7 +53,7 @@ pub fn run(line: &Import, console: &mut Console<'_>) -> u8 {
             u8::from(!report.remarks.is_empty())
         }
         Err(why) => {
-            console.complain(why);
+            console.complain(format_args!("{why} [{}]", Code::NotImported));
             2
         }
     }

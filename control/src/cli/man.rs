@@ -18,6 +18,10 @@ const MORE: &[(&str, &[(&str, &str)])] = &[
                 "What \"baton run\" logs: error, warn, info (the default), debug or trace, also by part of the program, such as \
                  info,control::kernel=debug.",
             ),
+            (
+                "BATON_LOG_FORMAT",
+                "How: text, json (an object a line), or journal, the default under systemd: entries with PRIORITY and each field as BATON_FIELD.",
+            ),
         ],
     ),
     (
@@ -71,7 +75,8 @@ pub(super) fn page() -> std::io::Result<String> {
     }
     roff.control("SH", ["ERRORS"]);
     roff.text([roman(
-        "Each error has a name that stays: in \"type\" of the API's answers, and in brackets behind the messages of commands.",
+        "Each error has a name that stays: in \"type\" of the API's answers, in brackets behind the messages of commands, and as \"code\" in the log \
+        when the director does not start. As ipvsadm, this program says to the byte what ipvsadm says, without them.",
     )]);
     for code in Code::ALL {
         roff.control("TP", []);

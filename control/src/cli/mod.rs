@@ -146,7 +146,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
                 0
             }
             Err(why) => {
-                console.complain(format_args!("cannot write the manual page: {why}"));
+                console.complain(format_args!("cannot write the manual page: {why} [{}]", Code::CannotWrite));
                 1
             }
         },

@@ -5,6 +5,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::console::Console;
 use crate::api::access::TokenHash;
+use crate::codes::Code;
 
 /// `baton token`.
 #[derive(Args, Debug)]
@@ -21,7 +22,7 @@ pub struct NewToken {
 pub fn run(line: &NewToken, console: &mut Console<'_>) -> u8 {
     let mut random = [0; 32];
     if SystemRandom::new().fill(&mut random).is_err() {
-        console.complain("the system gives no random numbers");
+        console.complain(format_args!("the system gives no random numbers [{}]", Code::CannotStart));
         return 1;
     }
     let token = format!("baton_{}", TokenHash(random));

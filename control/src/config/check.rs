@@ -19,7 +19,7 @@ pub fn check(file: &Path) -> ExitCode {
         Err(faults) => {
             let count = faults.faults().len();
             let plural = if count == 1 { "" } else { "s" };
-            let _ = writeln!(std::io::stderr().lock(), "{faults}\n\n{}: {count} fault{plural}", file.display());
+            let _ = writeln!(std::io::stderr().lock(), "{faults}\n\n{}: {count} fault{plural} [{}]", file.display(), faults.code());
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::codes::Code;
+
 /// What is wrong with a configuration file: every fault at once, in the order of the text.
 ///
 /// Its `Display` is what `baton check` and `baton run` print: for each fault `FILE:LINE:COLUMN: key: what is wrong`, and the
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct ConfigFaults {
     file: PathBuf,
+    code: Code,
     faults: Vec<ConfigFault>,
 }
 
@@ -39,7 +42,12 @@ impl ConfigFaults {
     pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
         let detail = format!("cannot read it: {why}");
         let fault = ConfigFault { line: 0, column: 0, key: String::new(), detail, excerpt: None };
-        Self { file: file.to_owned(), faults: vec![fault] }
+        Self { file: file.to_owned(), code: Code::UnreadableFile, faults: vec![fault] }
+    }
+
+    /// The stable name: `unreadable-file` when nothing of it could be read, else `faulty-configuration`.
+    pub const fn code(&self) -> Code {
+        self.code
     }
 
     /// The faults, in the order of the text; at least one.
@@ -163,7 +171,7 @@ impl<'t> Collector<'t> {
         self.found.sort_by_key(|(span, ..)| span.start);
         self.found.dedup();
         let faults = self.found.iter().map(|(span, key, detail)| locate(self.text, span, key, detail)).collect();
-        Some(ConfigFaults { file: file.to_owned(), faults })
+        Some(ConfigFaults { file: file.to_owned(), code: Code::FaultyFile, faults })
     }
 }
 

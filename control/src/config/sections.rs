@@ -118,6 +118,7 @@ pub(super) fn settings(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Se
         ("sloppy_sctp", &mut settings.sloppy_sctp, 0..=1),
         ("schedule_icmp", &mut settings.schedule_icmp, 0..=1),
         ("nat_icmp_send", &mut settings.nat_icmp_send, 0..=1),
+        ("pmtu_disc", &mut settings.pmtu_disc, 0..=1),
         ("expire_nodest_conn", &mut settings.expire_nodest_conn, 0..=1),
         ("expire_quiescent_template", &mut settings.expire_quiescent_template, 0..=1),
         // Bits 0 and 2 mean something; bit 1 is IPVS's own "any state", which 7 includes.

@@ -80,8 +80,8 @@ pub(super) struct Desired {
     pub(super) happened: Vec<(What, String)>,
     /// Real servers that start slowly.
     pub(super) ramping: BTreeSet<u32>,
-    /// Whether the gateways' MACs are asked for, because masquerading real servers' replies need them.
-    masquerading: bool,
+    /// Whether the gateways' MACs are asked for, because real servers' answers need them: masquerading ones', and those of IPv6.
+    gateways_asked: bool,
     /// The number that the next change gets.
     pub(super) next_change: u64,
     last_order: u64,
@@ -111,7 +111,7 @@ impl Desired {
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             happened: Vec::new(),
             ramping: BTreeSet::new(),
-            masquerading: false,
+            gateways_asked: false,
             next_change: 1,
             last_order: 0,
             last_list_revision: 0,
@@ -336,6 +336,19 @@ impl Desired {
         }
     }
 
+    /// A port gets or loses its link, and with it everybody who is reached by it.
+    pub(super) fn set_link(&mut self, port: u16, up: bool) {
+        if !self.neighbours.set_link(port, up) {
+            return;
+        }
+        self.touched.routes = true;
+        for server in 0..self.servers.len() {
+            let Some(record) = self.servers.get(server).filter(|record| record.hop.0 == port) else { continue };
+            let mac = if up { record.fields.mac.or_else(|| self.neighbours.mac(&record.hop)) } else { None };
+            self.set_next_hop(server, mac);
+        }
+    }
+
     fn server_comes(&mut self, service: u32, key: ServerKey, fields: ServerFields) -> Option<u32> {
         let hop = hop_for(&self.links, key.address).unwrap_or((0, key.address));
         let (workers, method) = (self.workers, fields.method);
@@ -359,7 +372,9 @@ impl Desired {
         self.touched.rewritten_servers.insert(server);
         self.touched.awaited.push(server);
         self.find_next_hop(server);
-        self.find_gateways(method);
+        if method == Method::Masquerading || key.service.address.is_ipv6() {
+            self.find_gateways();
+        }
         Some(server)
     }
 
@@ -385,7 +400,9 @@ impl Desired {
         let (other_mac, method) = (old.mac != record.fields.mac, record.fields.method);
         self.touched.servers.insert(server);
         self.touched.rewritten_servers.insert(server);
-        self.find_gateways(method);
+        if method == Method::Masquerading {
+            self.find_gateways();
+        }
         if other_mac {
             if old.mac.is_none() {
                 self.stop_asking(server, hop);
@@ -400,20 +417,21 @@ impl Desired {
     fn find_next_hop(&mut self, server: u32) {
         let Some(record) = self.servers.get(server) else { return };
         let hop = record.hop;
-        let mac = record.fields.mac.or_else(|| {
+        let mac = if let Some(given) = record.fields.mac {
+            self.neighbours.has_link(hop.0).then_some(given)
+        } else {
             self.hops.entry(hop).or_default().insert(server);
             self.touched.hops.insert(hop);
             self.neighbours.ask(hop, SystemTime::now())
-        });
+        };
         self.set_next_hop(server, mac);
     }
 
-    /// Asks for the gateways' MACs from the first masquerading real server on: replies to clients leave by them.
-    fn find_gateways(&mut self, method: Method) {
-        if method != Method::Masquerading || self.masquerading {
+    /// Asks for the gateways' MACs from the first real server on whose answers may pass us: they leave by them.
+    fn find_gateways(&mut self) {
+        if std::mem::replace(&mut self.gateways_asked, true) {
             return;
         }
-        self.masquerading = true;
         self.touched.routes = true;
         for (port, link) in (0_u16..).zip(self.links.iter()) {
             for gateway in &link.gateways {

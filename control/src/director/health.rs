@@ -273,6 +273,12 @@ impl ServerRecord {
         self.health.as_ref().is_some_and(|found| found.reason.is_some())
     }
 
+    /// What its checks say; `None` where nothing checks it.
+    pub(super) fn check_state(&self, service: &ServiceRecord) -> Option<HealthState> {
+        let checked = service.fields.health.is_some() || self.fields.health.is_some();
+        checked.then(|| state(self.health.as_ref()))
+    }
+
     /// The weight that workers go by.
     pub(super) fn effective_weight(&self) -> u32 {
         if self.standing == Standing::In { self.fields.weight } else { 0 }

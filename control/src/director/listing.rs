@@ -8,7 +8,9 @@ use dataplane::stats::TrafficSum;
 use super::health::Standing;
 use super::records::{ServerFields, ServerKey, ServerRecord, ServiceRecord};
 use super::{Director, Error, Inner, mac};
-use crate::model::{Document, Method, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services, Tunnel};
+use crate::model::{
+    Document, HealthState, Method, RealServer, RealServerSpec, RealServerState, Service, ServiceKey, ServiceSpec, Services, Tunnel,
+};
 
 /// A virtual service's counters, never zeroed, for metrics.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct ServerSample {
     pub weight: u32,
     /// What it is fit for.
     pub state: RealServerState,
+    /// What its checks say, where it is checked.
+    pub health: Option<HealthState>,
     /// Active connections.
     pub active: u32,
     /// Inactive connections.
@@ -101,6 +105,7 @@ impl Director {
                     server: member.key.socket(),
                     weight: record.fields.weight,
                     state: state(record),
+                    health: record.check_state(&place.record),
                     active: record.stats.active(),
                     inactive: record.stats.inactive(),
                     sum: record.stats.sum(),

@@ -226,6 +226,13 @@ impl Director {
         self.commit(&mut inner);
     }
 
+    /// Notes whether a port, or a VLAN by its number among them, has a link: real servers and gateways behind one without are not used.
+    pub fn set_link(&self, port: u16, up: bool) {
+        let mut inner = self.lock();
+        inner.desired.set_link(port, up);
+        self.commit(&mut inner);
+    }
+
     /// Whether health checks begin when they should.
     pub fn pace(&self) -> &Arc<Pace> {
         &self.0.pace

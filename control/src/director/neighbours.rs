@@ -1,6 +1,6 @@
 //! What the kernel told about the MACs of real servers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -28,11 +28,13 @@ pub(super) struct Neighbours {
     known: HashMap<Hop, Known>,
     own: Vec<[u8; 6]>,
     capacity: usize,
+    /// Ports without a link: nobody is reached by them, whatever is known.
+    down: BTreeSet<u16>,
 }
 
 impl Neighbours {
     pub(super) fn new(own: Vec<[u8; 6]>, capacity: usize) -> Self {
-        Self { known: HashMap::new(), own, capacity }
+        Self { known: HashMap::new(), own, capacity, down: BTreeSet::new() }
     }
 
     /// Notes what the kernel told at `now`; whether that changes the MAC.
@@ -47,21 +49,35 @@ impl Neighbours {
         if changed || entry.refused != refused {
             *entry = Known { mac, refused, since: now };
         }
-        changed
+        changed && !self.down.contains(&hop.0)
     }
 
     /// Notes that the MAC is wanted from `now` on, and gives it if it is known.
     pub(super) fn ask(&mut self, hop: Hop, now: SystemTime) -> Option<[u8; 6]> {
-        self.known.entry(hop).or_insert(Known { mac: None, refused: None, since: now }).mac
+        self.known.entry(hop).or_insert(Known { mac: None, refused: None, since: now });
+        self.mac(&hop)
     }
 
     pub(super) fn mac(&self, hop: &Hop) -> Option<[u8; 6]> {
-        self.known.get(hop)?.mac
+        self.known.get(hop).filter(|_| !self.down.contains(&hop.0))?.mac
+    }
+
+    /// Notes whether port `port` has a link; whether that is news.
+    pub(super) fn set_link(&mut self, port: u16, up: bool) -> bool {
+        if up { self.down.remove(&port) } else { self.down.insert(port) }
+    }
+
+    /// Whether port `port` has a link.
+    pub(super) fn has_link(&self, port: u16) -> bool {
+        !self.down.contains(&port)
     }
 
     /// Why there is no MAC, in words.
     pub(super) fn reason(&self, hop: &Hop, link: &str) -> String {
         let address = hop.1;
+        if !self.has_link(hop.0) {
+            return format!("port {link} has no link");
+        }
         let question = if address.is_ipv4() { "ARP" } else { "neighbour solicitation" };
         match self.known.get(hop) {
             Some(Known { refused: Some((told, why)), since, .. }) => {
@@ -98,6 +114,21 @@ mod tests {
         assert_eq!(neighbours.mac(&HOP), None);
         assert!(neighbours.reason(&HOP, "lan").contains("one of the director's own"), "{}", neighbours.reason(&HOP, "lan"));
         assert!(neighbours.set(HOP, Some([2, 0, 0, 0, 0, 1]), UNIX_EPOCH, |_| true));
+    }
+
+    #[test]
+    fn nobody_is_reached_by_a_port_without_a_link() {
+        let mut neighbours = Neighbours::new(vec![], 10);
+        let mac = Some([2, 0, 0, 0, 0, 1]);
+        assert!(neighbours.set(HOP, mac, UNIX_EPOCH, |_| true));
+        assert!(neighbours.set_link(HOP.0, false) && !neighbours.set_link(HOP.0, false));
+        assert_eq!((neighbours.mac(&HOP), neighbours.ask(HOP, UNIX_EPOCH)), (None, None));
+        assert_eq!(neighbours.reason(&HOP, "lan"), "port lan has no link");
+        let other = (1, HOP.1);
+        assert!(neighbours.set(other, mac, UNIX_EPOCH, |_| true) && neighbours.mac(&other) == mac);
+        let moved = Some([2, 0, 0, 0, 0, 2]);
+        assert!(!neighbours.set(HOP, moved, UNIX_EPOCH, |_| true), "what is told meanwhile changes nothing yet");
+        assert!(neighbours.set_link(HOP.0, true) && neighbours.mac(&HOP) == moved);
     }
 
     #[test]

@@ -252,6 +252,7 @@ impl Desired {
             sloppy_sctp: s.sloppy_sctp != 0,
             schedule_icmp: s.schedule_icmp != 0,
             nat_icmp_send: s.nat_icmp_send != 0,
+            pmtu_disc: s.pmtu_disc != 0,
             expire_nodest_conn: s.expire_nodest_conn != 0,
             expire_quiescent_template: s.expire_quiescent_template != 0,
             conn_reuse_mode: s.conn_reuse_mode,

@@ -147,6 +147,7 @@ pub(super) fn check_settings(settings: &Settings, at: &str, found: &mut Findings
     at_most("sloppy_sctp", settings.sloppy_sctp, 1);
     at_most("schedule_icmp", settings.schedule_icmp, 1);
     at_most("nat_icmp_send", settings.nat_icmp_send, 1);
+    at_most("pmtu_disc", settings.pmtu_disc, 1);
     at_most("expire_nodest_conn", settings.expire_nodest_conn, 1);
     at_most("expire_quiescent_template", settings.expire_quiescent_template, 1);
     at_most("conn_reuse_mode", settings.conn_reuse_mode, 7);

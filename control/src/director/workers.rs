@@ -86,6 +86,8 @@ impl Director {
                     fragments: report.fragments.get(),
                     handed_over: report.handed_over.get(),
                     taken_over: report.taken_over.get(),
+                    sent_by_others: report.sent_by_others.get(),
+                    sent_for_others: report.sent_for_others.get(),
                     injected: report.injected.get(),
                     verdicts,
                     busy: pulse.busy,

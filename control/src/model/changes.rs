@@ -13,7 +13,7 @@ pub struct Piece {
     /// `/services/tcp:10.10.24.88:80/real_servers/10.10.24.21:80`.
     pub pointer: String,
     /// What.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub value: Value,
 }
 
@@ -24,10 +24,10 @@ pub struct Edit {
     /// their order, as ids.
     pub pointer: String,
     /// What it was.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub before: Value,
     /// What it became, or would become.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub after: Value,
 }
 

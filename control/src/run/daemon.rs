@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::devices::{self, OpenPort, OpenVlan};
 use super::error::StartError;
-use super::facts::{self, Ports};
+use super::facts;
 use super::locks::{self, Locks};
+use super::plumbing::Gauges;
+use super::ports::{Ports, links};
 use super::signals::{Signals, tell_systemd};
 use super::workers::Workers;
 use super::{cpus, initial, plan, preflight, reload, watchdog};
@@ -56,7 +58,8 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
         .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
     let mut ports = devices::open(&eal, config)?;
     let vlans = devices::open_vlans(config)?;
-    let workers = Workers::start(&eal, config, &mut ports, &vlans)?;
+    let mut workers = Workers::start(&eal, config, &mut ports, &vlans)?;
+    let gauges = Gauges::new(config, &ports, &vlans, std::mem::take(&mut workers.between));
     let director = direct(config, &ports, &workers, store, &version)?;
     let probes = Probes::new(config.checks.networks);
     let (news, vip_news) = mpsc::channel(64);
@@ -65,7 +68,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
         .map_err(|why| StartError::new(why.to_string(), "see `ip -details link` and `ip address`"))?;
     announce(config, &ports);
     let reread = reload::reread(file, config, cpus, api.renewal());
-    let parts = Parts { workers, ports: Ports::new(ports), director, kernel, probes, reread };
+    let parts = Parts { workers, ports: Ports::new(ports), gauges, director, kernel, probes, reread };
     runtime.block_on(parts.serve(config, signals, api, events, vip_news))
 }
 
@@ -141,18 +144,14 @@ fn link_plans(config: &Config, ports: &[OpenPort], vlans: &[OpenVlan]) -> Vec<Li
 
 /// Says what runs, a line a thing.
 fn announce(config: &Config, ports: &[OpenPort]) {
-    let workers = config.workers.cores.len();
     for (port, open) in config.ports.iter().zip(ports) {
         let addresses: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
         let mac = director::mac::format(open.mac);
-        let spread = if workers == 1 {
-            "1 queue".to_owned()
-        } else if open.port.rss_active() {
-            format!("{workers} queues by RSS")
-        } else {
-            format!("{workers} queues")
-        };
+        let spread = open.spread.text(open.rx_queues);
         tracing::info!("port {}: {}, MAC {mac}, MTU {}, {spread}, {}", port.name, port.device, open.mtu, addresses.join(" "));
+        for lack in &open.lacks {
+            tracing::info!("port {}: {lack}", port.name);
+        }
     }
     for vlan in &config.vlans {
         let addresses: Vec<String> = vlan.addresses.iter().map(ToString::to_string).collect();
@@ -168,6 +167,7 @@ fn announce(config: &Config, ports: &[OpenPort]) {
 struct Parts {
     workers: Workers,
     ports: Ports,
+    gauges: Gauges,
     director: Director,
     kernel: Kernel,
     probes: Probes,
@@ -187,7 +187,8 @@ impl Parts {
         let Signals { mut ends, hang_up } = signals;
         let (farewell, mut said) = watch::channel(());
         let settled = Arc::new(AtomicBool::new(false));
-        let router = api::router(self.director.clone(), facts::of(config, &self.ports, &self.kernel, &settled, &self.reread));
+        let facts = facts::of(config, (&self.ports, &self.gauges), &self.kernel, &settled, &self.reread);
+        let router = api::router(self.director.clone(), facts);
         let open = api::open_router(&router);
         let mut server = tokio::spawn(api.serve(router, open, async move {
             let _ = said.changed().await;
@@ -210,9 +211,9 @@ impl Parts {
         let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone(), user));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
-        let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), Arc::clone(&self.reread)));
+        let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), self.reread.clone()));
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
-        let links = tokio::spawn(facts::watch_links(self.ports.clone(), config.clone(), self.director.events().clone()));
+        let links = tokio::spawn(links::watch(self.ports.clone(), config.clone(), self.director.clone()));
         self.director.events().raise(What::Started, format!("version {}", env!("CARGO_PKG_VERSION")));
         tracing::info!("the director runs");
         let outcome = tokio::select! {
@@ -256,6 +257,7 @@ impl Parts {
         if tokio::time::timeout(LONGEST_FAREWELL, self.kernel.stop()).await.is_err() {
             tracing::warn!("the kernel's side of the ports did not end in time");
         }
+        self.gauges.close();
         self.ports.close();
     }
 }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dataplane::handover;
+use dataplane::link::Exit;
 use dpdk::ErrorKind;
 use dpdk::eal::Eal;
 use dpdk::mempool::Mempool;
 use dpdk::port::{Port, PortConfig, RxQueue, TxQueue};
-use dpdk::ring::Ring;
+use dpdk::ring::{Ring, RingReceiver};
 
 use super::error::StartError;
 use super::plan;
+use super::ports::features;
 use crate::config::{self, Config, Device};
+use crate::model::Spread;
 
 /// A port that is open and takes frames, with what workers and kernel need of it.
 #[derive(Debug)]
@@ -21,11 +25,28 @@ pub(super) struct OpenPort {
     pub(super) driver: String,
     pub(super) mac: [u8; 6],
     pub(super) mtu: u16,
-    /// Receive and transmit queue of each worker.
-    pub(super) queues: Vec<(RxQueue, TxQueue)>,
+    /// How its frames come to all workers.
+    pub(super) spread: Spread,
+    /// Receive queues that are read.
+    pub(super) rx_queues: u16,
+    /// What the device cannot do and what is done in its place.
+    pub(super) lacks: Vec<String>,
+    /// What each worker has of it.
+    pub(super) ways: Vec<Ways>,
     pub(super) pool: Mempool,
+    pub(super) pool_name: String,
     pub(super) to_kernel: Arc<Ring>,
     pub(super) from_kernel: Arc<Ring>,
+}
+
+/// A worker's part of a port.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// Its receive queue, if it has one.
+    pub(super) rx: Option<RxQueue>,
+    pub(super) tx: Exit,
+    /// From workers without a transmit queue.
+    pub(super) relays: Vec<RingReceiver>,
 }
 
 /// Opens and starts every configured port, in the order of the configuration.
@@ -75,24 +96,24 @@ fn open_one(
     };
     let mut device = Port::by_name(eal, port.device.port_name()).map_err(|error| not_found(eal, port, &error))?;
     let info = device.info();
-    enough_queues(port, config.workers.cores.len(), info.max_rx_queues.min(info.max_tx_queues))?;
+    let pool_name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
     let pool = if let Some(pool) = pools.get(&info.socket) {
         Mempool::clone(pool)
     } else {
-        let name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
-        let pool = Mempool::new(&name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
+        let pool = Mempool::new(&pool_name, plan::mbufs(config), plan::CACHE, plan::data_room(config), info.socket)
             .map_err(failed("make its pool of packet buffers"))?;
         pools.insert(info.socket, pool.clone());
         pool
     };
     let workers = u16::try_from(config.workers.cores.len()).unwrap_or(u16::MAX);
+    let (rx_queues, tx_queues) = features::queues(port, &info, workers);
     let wanted = PortConfig {
-        rx_queues: workers,
-        tx_queues: workers,
+        rx_queues,
+        tx_queues,
         rx_descriptors: plan::DESCRIPTORS,
         tx_descriptors: plan::DESCRIPTORS,
-        mtu: port.mtu,
-        rss: workers > 1,
+        mtu: features::mtu(port, &info)?,
+        rss: rx_queues > 1,
         promiscuous: false,
         // Neighbour discovery and routing protocols of the kernel beside us arrive by multicast.
         all_multicast: true,
@@ -107,8 +128,42 @@ fn open_one(
     let to_kernel = ring("to-kernel").map_err(failed("make a ring"))?;
     let from_kernel = ring("from-kernel").map_err(failed("make a ring"))?;
     device.start().map_err(failed("start the device"))?;
-    let (mac, mtu) = (device.mac(), device.mtu());
-    Ok(OpenPort { port: device, driver: info.driver, mac, mtu, queues: rx.into_iter().zip(tx).collect(), pool, to_kernel, from_kernel })
+    let spread = match (workers, device.rss_active()) {
+        (1, _) => Spread::OneWorker,
+        _ if rx_queues < workers => Spread::Software,
+        (_, true) => Spread::Rss,
+        (_, false) => Spread::Device,
+    };
+    let lacks = features::lacks(port, &info, workers, device.is_all_multicast(), spread);
+    Ok(OpenPort {
+        mac: device.mac(),
+        mtu: port.mtu.unwrap_or_else(|| device.mtu()),
+        lacks,
+        spread,
+        rx_queues,
+        ways: ways(index, rx, tx, workers, info.socket).map_err(failed("make a ring"))?,
+        driver: info.driver,
+        port: device,
+        pool,
+        pool_name,
+        to_kernel,
+        from_kernel,
+    })
+}
+
+/// Gives each worker its queues; those beyond the last transmit queue give what they send to the others in turn.
+fn ways(index: usize, rx: Vec<RxQueue>, tx: Vec<TxQueue>, workers: u16, socket: Option<u32>) -> Result<Vec<Ways>, dpdk::DpdkError> {
+    let mut rx = rx.into_iter();
+    let mut ways: Vec<Ways> = tx.into_iter().map(|tx| Ways { rx: rx.next(), tx: tx.into(), relays: Vec::new() }).collect();
+    let senders = ways.len().max(1);
+    for worker in ways.len()..usize::from(workers) {
+        let (exit, relay) = Ring::one_way(&format!("relay-{index}-{worker}"), handover::DEPTH, socket)?;
+        if let Some(sender) = ways.get_mut(worker % senders) {
+            sender.relays.push(relay);
+        }
+        ways.push(Ways { rx: rx.next(), tx: Exit::Relay(exit), relays: Vec::new() });
+    }
+    Ok(ways)
 }
 
 fn not_found(eal: &Eal, port: &config::Port, error: &dpdk::DpdkError) -> StartError {
@@ -130,45 +185,4 @@ fn not_found(eal: &Eal, port: &config::Port, error: &dpdk::DpdkError) -> StartEr
             }
         },
     )
-}
-
-fn enough_queues(port: &config::Port, workers: usize, queues: u16) -> Result<(), StartError> {
-    if usize::from(queues) >= workers {
-        return Ok(());
-    }
-    let more = match port.device.driver() {
-        Some("net_af_packet") => format!("give the device qpairs={workers}"),
-        Some("net_af_xdp") => format!("give the interface more (ethtool -L {} combined {workers}) and the device queue_count={workers}", {
-            port.device.kernel_interface().unwrap_or("IFACE")
-        }),
-        Some(_) => "take another virtual device".to_owned(),
-        None => "take another NIC".to_owned(),
-    };
-    Err(StartError::new(
-        format!("port '{}': {} has {queues} queues, and {workers} workers need one each", port.name, port.device),
-        format!("{more}, or take only {queues} of workers.cores"),
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn too_few_queues_are_refused_with_what_gives_more() {
-        let port = |device: &str| config::Port {
-            name: "lan".to_owned(),
-            device: device.parse().unwrap(),
-            addresses: Vec::new(),
-            gateways: Vec::new(),
-            mtu: None,
-            neighbours: Vec::new(),
-        };
-        assert_eq!(enough_queues(&port("net_null0"), 2, 2), Ok(()));
-        let refused = enough_queues(&port("net_af_packet0,iface=d0,qpairs=1"), 3, 1).unwrap_err();
-        assert_eq!(refused.what, "port 'lan': net_af_packet0,iface=d0,qpairs=1 has 1 queues, and 3 workers need one each");
-        assert_eq!(refused.mend, "give the device qpairs=3, or take only 1 of workers.cores");
-        assert!(enough_queues(&port("net_af_xdp0,iface=d0"), 2, 1).unwrap_err().mend.contains("ethtool -L d0 combined 2"));
-        assert!(enough_queues(&port("03:00.0"), 8, 2).unwrap_err().mend.starts_with("take another NIC"));
-    }
 }

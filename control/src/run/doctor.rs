@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{cpus, pci, plan, preflight};
 use crate::config::{Config, Device};
 use crate::director::Version;
-use crate::model::Port;
+use crate::model::{Port, Spread};
 use machine::Machine;
 
 /// How much a finding matters.
@@ -207,12 +207,8 @@ fn queues(config: &Config, port: &Port) -> Finding {
     let about = format!("queues of port {}", port.name);
     let workers = config.workers.cores.len();
     let text = format!("{} for {workers} workers, RSS {}", port.queues, if port.rss { "on" } else { "off" });
-    if usize::from(port.queues) < workers || (workers > 1 && !port.rss && !port.driver.starts_with("net_")) {
-        return Finding::warn(
-            about,
-            format!("{text}: one worker gets all frames"),
-            "take one worker, or a device with RSS (ethtool -l, dpdk-testpmd)",
-        );
+    if port.spread == Spread::Software {
+        return Finding::ok(about, format!("{text}: workers share the frames out by software; a device with RSS is faster"));
     }
     Finding::ok(about, text)
 }

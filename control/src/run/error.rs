@@ -2,6 +2,8 @@
 
 use dpdk::{DpdkError, ErrorKind};
 
+use crate::codes::Code;
+
 /// Why the director does not start: what is wrong, and what a user can do about it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{what}; to mend it: {mend}")]
@@ -10,11 +12,18 @@ pub struct StartError {
     pub what: String,
     /// What mends it.
     pub mend: String,
+    /// Its stable name.
+    pub code: Code,
 }
 
 impl StartError {
     pub(super) fn new(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { what: what.into(), mend: mend.into() }
+        Self { what: what.into(), mend: mend.into(), code: Code::CannotStart }
+    }
+
+    /// With a stable name that says more than that it cannot start.
+    pub(super) fn coded(self, code: Code) -> Self {
+        Self { code, ..self }
     }
 
     /// A call of DPDK failed while `doing` something.
@@ -30,6 +39,6 @@ impl StartError {
             ErrorKind::InvalidArgument => "check the arguments in port.device and eal.args; DPDK's own messages above say which it refused",
             _ => "DPDK's own messages above say more; eal.args = [\"--log-level=debug\"] makes it say everything",
         };
-        Self::new(format!("{doing}: {error}"), mend)
+        Self::new(format!("{doing}: {error}"), mend).coded(Code::DpdkRefused)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::StartError;
+use crate::codes::Code;
 use crate::config::Config;
 use crate::director::{self, Store, Version};
 
@@ -13,9 +14,9 @@ use crate::director::{self, Store, Version};
 pub(super) fn version(file: &Path, config: &Config) -> Result<(Store, Version), StartError> {
     let path = config.control.state.display();
     let mend = "make its folder writable, or give another control.state";
-    let store = Store::open(&config.control.state).map_err(|why| StartError::new(format!("state file {path}: {why}"), mend))?;
+    let store = Store::open(&config.control.state).map_err(|why| unusable(format!("state file {path}: {why}"), mend))?;
     let stored = store.load().map_err(|why| {
-        StartError::new(
+        unusable(
             format!("state file: {why}"),
             format!("put an earlier version back (the last one of {}), or move it away to begin anew", store.history().display()),
         )
@@ -31,7 +32,7 @@ pub(super) fn version(file: &Path, config: &Config) -> Result<(Store, Version), 
     let faults = director::validate(&version.document, &config.links(|_| [0; 6], |_| u16::MAX));
     if !faults.is_empty() {
         let list: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect();
-        return Err(StartError::new(
+        return Err(unusable(
             format!("state file {path} does not fit the ports of {}: {}", file.display(), list.join("; ")),
             "change the ports' addresses back, correct the state file, or move it away to begin with the configuration's services",
         ));
@@ -52,7 +53,11 @@ pub(super) fn version(file: &Path, config: &Config) -> Result<(Store, Version), 
 fn begin(store: &Store, version: &mut Version) -> Result<(), StartError> {
     store
         .begin_with(version)
-        .map_err(|why| StartError::new(format!("history of the state file: {why}"), format!("make {} writable", store.history().display())))
+        .map_err(|why| unusable(format!("history of the state file: {why}"), format!("make {} writable", store.history().display())))
+}
+
+fn unusable(what: String, mend: impl Into<String>) -> StartError {
+    StartError::new(what, mend).coded(Code::StateUnusable)
 }
 
 fn counted(services: usize) -> String {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StartError;
+use crate::codes::Code;
 use crate::config::{Config, Device};
 
 /// Where locks are, the same for all directors of a machine.
@@ -81,7 +82,7 @@ fn lock(folder: &Path, claim: &Claim) -> Result<Flock<File>, StartError> {
             Ok(_) if !pid.trim().is_empty() => format!("another director (pid {})", pid.trim()),
             _ => "another director".to_owned(),
         };
-        StartError::new(format!("{holder} has {}", claim.what), claim.mend.clone())
+        StartError::new(format!("{holder} has {}", claim.what), claim.mend.clone()).coded(Code::InUse)
     })?;
     let written = held.set_len(0).and_then(|()| held.rewind()).and_then(|()| writeln!(held, "{}", std::process::id()));
     written.map_err(|why| failed(why.to_string()))?;

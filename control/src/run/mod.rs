@@ -11,10 +11,13 @@ pub mod doctor;
 mod error;
 mod facts;
 mod initial;
+mod journal;
 mod locks;
 mod logging;
 mod pci;
 mod plan;
+mod plumbing;
+mod ports;
 mod preflight;
 mod reload;
 mod signals;
@@ -29,6 +32,7 @@ use std::process::ExitCode;
 
 pub use error::StartError;
 
+use crate::codes::Code;
 use crate::config;
 
 /// Runs the director with this configuration until a signal ends it.
@@ -36,13 +40,16 @@ use crate::config;
 /// Ends with 0 after SIGTERM or SIGINT, and with 1 when it cannot start or go on; the last line on stderr says why and what
 /// mends it.
 pub fn run(file: &Path) -> ExitCode {
-    logging::start();
+    if let Err(why) = logging::start() {
+        let _ = writeln!(std::io::stderr().lock(), "{why} [{}]", Code::CannotStart);
+        return ExitCode::FAILURE;
+    }
     let cpus = cpus::allowed();
     let config = match config::load(file, &cpus) {
         Ok(config) => config,
         Err(faults) => {
             // Who reads stderr may be gone; the exit code still says it.
-            let _ = writeln!(std::io::stderr().lock(), "{faults}");
+            let _ = writeln!(std::io::stderr().lock(), "{faults}\n[{}]", faults.code());
             return ExitCode::FAILURE;
         }
     };
@@ -53,7 +60,7 @@ pub fn run(file: &Path) -> ExitCode {
     match daemon::run(file, &config, &cpus) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            tracing::error!("{why}");
+            tracing::error!(code = why.code.as_str(), "{why}");
             ExitCode::FAILURE
         }
     }

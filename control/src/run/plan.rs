@@ -46,9 +46,15 @@ pub(super) fn mbufs(config: &Config) -> u32 {
 pub(super) fn data_room(config: &Config) -> u16 {
     /// Ethernet header, two VLAN tags, frame check sequence.
     const AROUND: u16 = 14 + 8 + 4;
-    let largest = config.ports.iter().filter_map(|port| port.mtu).max().unwrap_or(0);
-    let frame = (largest + AROUND).next_multiple_of(64);
-    DEFAULT_DATA_ROOM.max(HEADROOM + frame)
+    /// What `net_af_packet` takes off `framesz` before it looks whether the rest fits a buffer.
+    const RING_HEADER: u16 = 32;
+    let frame = |port: &Port| {
+        let ring = port.device.argument("framesz").filter(|_| port.device.driver() == Some("net_af_packet"));
+        let ring: u16 = ring.and_then(|text| text.parse().ok()).unwrap_or(0);
+        (port.mtu.unwrap_or(0) + AROUND).max(ring.saturating_sub(RING_HEADER)).next_multiple_of(64)
+    };
+    let largest = config.ports.iter().map(frame).max().unwrap_or(0);
+    DEFAULT_DATA_ROOM.max(HEADROOM.saturating_add(largest))
 }
 
 /// Memory that DPDK needs with one pool, MiB.

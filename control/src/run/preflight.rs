@@ -11,6 +11,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::error::StartError;
 use super::{cpus, pci, plan};
+use crate::codes::Code;
 use crate::config::{Config, Port};
 
 /// Bits of capabilities(7).
@@ -77,7 +78,7 @@ fn socket(path: &Path) -> Result<(), StartError> {
     if let Ok(stream) = UnixStream::connect(path) {
         let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
         let holder = peer.map_or_else(|_| "another process".to_owned(), |peer| format!("another director (pid {})", peer.pid()));
-        return Err(StartError::new(format!("{holder} listens on {}", path.display()), elsewhere));
+        return Err(StartError::new(format!("{holder} listens on {}", path.display()), elsewhere).coded(Code::InUse));
     }
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -95,7 +96,8 @@ fn listen(key: &str, address: SocketAddr, own: impl Fn(IpAddr) -> bool) -> Resul
         Err(why) => Err(StartError::new(
             format!("cannot listen on {address}: {why}"),
             format!("give another {key}; `ss -ltnp 'sport = {}'` shows who listens there", address.port()),
-        )),
+        )
+        .coded(Code::InUse)),
     }
 }
 

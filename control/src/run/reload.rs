@@ -20,10 +20,7 @@ pub(super) fn reread(file: &Path, config: &Config, cpus: &[u32], renew: Arc<dyn 
     let (file, config, cpus): (PathBuf, Config, Vec<u32>) = (file.to_owned(), config.clone(), cpus.to_vec());
     // As far as it can still be read, it says by which keys a later one differs.
     let text = std::fs::read_to_string(&file).unwrap_or_default();
-    Arc::new(move || {
-        renew();
-        again(&file, &config, &text, &cpus)
-    })
+    Reread { file: Arc::new(move || again(&file, &config, &text, &cpus)), renew }
 }
 
 fn again(file: &Path, running: &Config, running_text: &str, cpus: &[u32]) -> Result<Document, RereadError> {
@@ -48,8 +45,13 @@ pub(super) async fn upon(mut hang_up: Signal, director: Director, reread: Reread
 }
 
 async fn once(director: &Director, reread: &Reread) -> Result<Difference, String> {
-    let reread = Arc::clone(reread);
-    let file = tokio::task::spawn_blocking(move || reread()).await.map_err(|why| why.to_string())?;
+    let Reread { file, renew } = reread.clone();
+    // Whoever rotates logs and renews certificates sends the signal, whatever stands in the file.
+    let read = move || {
+        renew();
+        file()
+    };
+    let file = tokio::task::spawn_blocking(read).await.map_err(|why| why.to_string())?;
     director.reload(&file.map_err(|why| why.to_string())?).await.map_err(|why| why.to_string())
 }
 
@@ -83,7 +85,7 @@ mod tests {
         let running = config::parse(FILE, &path, &[0, 1]).unwrap();
         let reread = reread(&path, &running, &[0, 1], Arc::new(|| {}));
         std::fs::write(&path, text).unwrap();
-        reread()
+        (reread.file)()
     }
 
     #[test]

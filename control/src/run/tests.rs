@@ -28,10 +28,10 @@ dpdk::eal_test! {
     fn workers_turn_on_every_port_until_they_are_told_to_end(eal, config = with_null_device) {
         let config = config("net_null0,no-rx=1");
         let mut ports = devices::open(&eal, &config).unwrap();
-        assert_eq!((ports[0].queues.len(), ports[0].mtu, ports[0].driver.as_str()), (2, 1500, "net_null"));
+        assert_eq!((ports[0].ways.len(), ports[0].mtu, ports[0].driver.as_str()), (2, 1500, "net_null"));
         assert_ne!(ports[0].mac, [0; 6], "a frame must come from somebody");
         let workers = Workers::start(&eal, &config, &mut ports, &[]).unwrap();
-        assert!(ports[0].queues.is_empty(), "the workers have them");
+        assert!(ports[0].ways.is_empty(), "the workers have them");
         let turns = || -> Vec<u64> { workers.ends().iter().map(|end| end.report().turns.get()).collect() };
         let before = turns();
         while turns().iter().zip(&before).any(|(now, before)| now <= before) {

@@ -10,10 +10,12 @@ use dataplane::link::PortQueues;
 use dataplane::vlan::VlanQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::eal::{Eal, Lcore};
+use dpdk::ring::RingGauge;
 
-use super::devices::{OpenPort, OpenVlan};
+use super::devices::{OpenPort, OpenVlan, Ways};
 use super::error::StartError;
 use crate::config::{self, Config};
+use crate::model::Spread;
 
 /// Commands that may wait for a worker: a full ring only delays.
 const COMMANDS: usize = 64;
@@ -29,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(super) struct Workers {
     running: Vec<Option<Lcore<()>>>,
     ends: Vec<ControlEnd>,
+    /// The rings between workers: from, to, gauge.
+    pub(super) between: Vec<(usize, usize, RingGauge)>,
 }
 
 impl Workers {
@@ -37,23 +41,26 @@ impl Workers {
     /// # Errors
     /// A worker's tables did not find memory, or DPDK did not launch it. Workers that run by then end.
     pub(super) fn start(eal: &Eal, config: &Config, ports: &mut [OpenPort], vlans: &[OpenVlan]) -> Result<Self, StartError> {
-        let mut workers = Self { running: Vec::new(), ends: Vec::new() };
-        let mut queues: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.queues).into_iter()).collect();
+        let mut workers = Self { running: Vec::new(), ends: Vec::new(), between: Vec::new() };
+        let mut ways: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.ways).into_iter()).collect();
         let (ready, started) = mpsc::channel();
         let mesh = handover::mesh(config.workers.cores.len(), config.limits.connections, seed()?)
             .map_err(|error| StartError::dpdk("cannot make the rings between the workers", &error))?;
         for ((index, core), handover) in config.workers.cores.iter().enumerate().zip(mesh) {
-            let own = ports.iter().zip(&mut queues).filter_map(|(port, queues)| {
-                let (rx, tx) = queues.next()?;
+            let own = ports.iter().zip(&mut ways).filter_map(|(port, ways)| {
+                let Ways { rx, tx, relays } = ways.next()?;
                 Some(PortQueues {
                     rx,
                     tx,
+                    spread: port.spread == Spread::Software,
+                    relays,
                     mac: port.mac,
                     pool: port.pool.clone(),
                     to_kernel: port.to_kernel.clone(),
                     from_kernel: (index == 0).then(|| port.from_kernel.clone()),
                 })
             });
+            workers.between.extend(handover.iter().flat_map(HandOver::gauges).map(|(from, gauge)| (from, index, gauge)));
             let own = worker_config(config, index, own.collect(), vlans, handover)?;
             let (end, worker_end) = channel(COMMANDS, ports.len() + vlans.len());
             workers.ends.push(end);
@@ -89,7 +96,7 @@ impl Workers {
     /// Workers that a test launched itself.
     #[cfg(test)]
     pub(super) fn of(running: Vec<Lcore<()>>) -> Self {
-        Self { running: running.into_iter().map(Some).collect(), ends: Vec::new() }
+        Self { running: running.into_iter().map(Some).collect(), ends: Vec::new(), between: Vec::new() }
     }
 
     /// The control plane's end of each worker's rings.

@@ -34,6 +34,8 @@ pub mod flags {
     pub const TENTATIVE: u16 = 1 << 8;
     /// Of a template: not made by TCP, so that no handshake is waited for.
     pub const NO_HANDSHAKE: u16 = 1 << 3;
+    /// Of [`NO_OUTPUT`]: an answer passed the director all the same, so that the state follows both directions from then on.
+    pub const ANSWERED: u16 = 1 << 5;
     /// Of IPv6. Set by the table alone.
     pub const V6: u16 = 1 << 13;
     /// Masqueraded: replies find it by the index of replies. Set by the table alone.
@@ -74,7 +76,7 @@ pub struct Entry {
 }
 
 /// What is looked for when an entry is to be a connection whose packets only need to be sent on and counted: what of its
-/// protocol, state and flags must be how. Answers do not pass the director, and nothing but a template's control is noted about it.
+/// protocol, state and flags must be how. Answers do not pass the director, and nothing but a template's control and an answer that did all the same is noted about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plain(u32);
 
@@ -109,7 +111,7 @@ impl Entry {
     /// Whether it is as `plain` says, with these ports. Cost: two loads and comparisons.
     #[inline(always)]
     pub(super) fn is_plain(&self, plain: Plain, ports: u32) -> bool {
-        const LOOKED_AT: u32 = !((flags::CONTROLLED as u32) << 16);
+        const LOOKED_AT: u32 = !(((flags::CONTROLLED | flags::ANSWERED) as u32) << 16);
         let words: &[u32; 8] = transmute_ref!(self);
         words[3] & LOOKED_AT.to_le() == plain.0.to_le() && self.ports == ports
     }
@@ -142,6 +144,12 @@ impl Entry {
             flags::NO_OUTPUT => Method::DirectRouting,
             _ => Method::Tunnel,
         }
+    }
+
+    /// Whether its state follows the client's packets alone, because no answer has passed the director.
+    #[inline]
+    pub const fn is_one_way(&self) -> bool {
+        self.flags & (flags::NO_OUTPUT | flags::ANSWERED) == flags::NO_OUTPUT
     }
 
     /// The virtual service that it was made for.

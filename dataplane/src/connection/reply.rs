@@ -162,7 +162,9 @@ impl ConnectionTable {
 
     /// Where the client of a masqueraded connection sends from; `None` while no packet of it was forwarded.
     pub fn way(&self, id: EntryId) -> Option<Way> {
-        let reply = self.replies.as_ref()?.beside.get(id.0 as usize)?;
+        // What is beside any other entry is what an earlier one has left there.
+        let replies = self.replies.as_ref().filter(|_| self.entries[id.0 as usize].flags & flags::MASQUERADED != 0)?;
+        let reply = replies.beside.get(id.0 as usize)?;
         (reply.mac != [0; 6]).then_some(Way { port: reply.port, mac: reply.mac })
     }
 

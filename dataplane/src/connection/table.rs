@@ -269,6 +269,11 @@ impl ConnectionTable {
         self.set_state_value(id, state as u8, now, timeout_ticks);
     }
 
+    /// Notes that an answer passed the director, whatever the entry's method.
+    pub fn note_answer(&mut self, id: EntryId) {
+        self.entries[id.0 as usize].flags |= flags::ANSWERED;
+    }
+
     /// As [`set_state`](Self::set_state), for a state of the entry's own protocol.
     #[inline]
     pub fn set_state_value(&mut self, id: EntryId, state: u8, now: Tick, timeout_ticks: u32) {

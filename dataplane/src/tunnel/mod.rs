@@ -46,6 +46,7 @@ struct Room<'a> {
     macs: &'a [[u8; 6]],
     pool: &'a Mempool,
     now: Tick,
+    pmtu_disc: bool,
 }
 
 impl Tunnels {
@@ -65,7 +66,9 @@ impl Tunnels {
             let Fate::Server(server, _) = lanes.fates[i] else { continue };
             let packet = lanes.packets[i];
             let sent = match rules.server(server) {
-                Some(target) => self.wrap(&mut lanes.frames[i], &packet, target, &Room { macs, pool, now }),
+                Some(target) => {
+                    self.wrap(&mut lanes.frames[i], &packet, target, &Room { macs, pool, now, pmtu_disc: rules.settings.pmtu_disc })
+                }
                 None => Err((Verdict::RealServerRemoved, None)),
             };
             lanes.fates[i] = match sent {
@@ -93,7 +96,8 @@ impl Tunnels {
         if !decrement(frame.data_mut(), packet.v4) {
             return Err((Verdict::TtlExpired, Some(Cause::TimeExceeded)));
         }
-        let inner = Inner::of(frame.data(), packet.v4).ok_or((Verdict::Short, None))?;
+        let mut inner = Inner::of(frame.data(), packet.v4).ok_or((Verdict::Short, None))?;
+        inner.may_fragment |= packet.v4 && !around.pmtu_disc;
         let destination = target.server.address;
         let v4 = destination.is_v4();
         let added = ip_header(v4) + tunnel.encapsulation.overhead();

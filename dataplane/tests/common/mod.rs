@@ -170,8 +170,10 @@ impl Lab {
         port.start().expect("started");
         let (control, end) = channel(16, 1 + tags.len());
         let queues = PortQueues {
-            rx: rxq.remove(0),
-            tx: txq.remove(0),
+            rx: Some(rxq.remove(0)),
+            tx: txq.remove(0).into(),
+            spread: false,
+            relays: Vec::new(),
             mac: OUR_MAC,
             pool: pool.clone(),
             to_kernel: Arc::clone(&to_kernel),

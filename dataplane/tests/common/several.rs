@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dataplane::command::{Batch, Command, ControlEnd, LocalAddresses, Reply, channel};
 use dataplane::connection::Replies;
 use dataplane::handover::{self, DEPTH};
-use dataplane::link::PortQueues;
+use dataplane::link::{Exit, PortQueues};
 use dataplane::routes::{PortRoutes, Routes};
 use dataplane::schedule::Buckets;
 use dataplane::service::*;
@@ -48,27 +48,41 @@ pub struct Several {
 
 impl Several {
     pub fn new(eal: Eal, count: usize) -> Self {
+        Self::with_queues(eal, count, count)
+    }
+
+    /// Workers of which the first `queues` have queues of the port, and share their frames out where that is not all of them.
+    pub fn with_queues(eal: Eal, count: usize, queues: usize) -> Self {
         let pool = Mempool::new("frames", 8191, 256, DEFAULT_DATA_ROOM, None).expect("pool");
         let ring = |name: String| Ring::new(&name, 2 * DEPTH, None).expect("ring");
         let rx: Vec<_> = (0..count).map(|n| ring(format!("rx{n}"))).collect();
         let tx: Vec<_> = (0..count).map(|n| ring(format!("tx{n}"))).collect();
         let to_kernel = Arc::new(ring("up".to_owned()));
         let all = |rings: &[Ring]| rings.to_vec();
-        let (rx_rings, tx_rings) = (all(&rx), all(&tx));
+        let (rx_rings, tx_rings) = (all(&rx[..queues]), all(&tx[..queues]));
         let mut port = ring_port(&eal, "lab", &rx_rings.iter().collect::<Vec<_>>(), &tx_rings.iter().collect::<Vec<_>>()).expect("port");
-        let queues = u16::try_from(count).expect("few");
+        let (spread, queues) = (queues < count, u16::try_from(queues).expect("few"));
         let (rxq, txq) =
             port.configure(&PortConfig { rx_queues: queues, tx_queues: queues, ..PortConfig::default() }, &pool).expect("configured");
         port.start().expect("started");
         let mesh = handover::mesh(count, ROOM, [5, 6, 7, 8]).expect("rings");
         let mut workers = Vec::new();
-        for ((index, handover), ((rx_queue, tx_queue), (rx, tx))) in
-            mesh.into_iter().enumerate().zip(rxq.into_iter().zip(txq).zip(rx.into_iter().zip(tx)))
+        let own = rxq.into_iter().zip(txq).map(|(rx, tx)| (Some(rx), Exit::from(tx), Vec::new()));
+        let mut ways: Vec<_> = own.collect();
+        for worker in ways.len()..count {
+            let (exit, relay) = Ring::one_way(&format!("relay{worker}"), DEPTH, None).expect("ring");
+            ways[0].2.push(relay);
+            ways.push((None, Exit::Relay(exit), Vec::new()));
+        }
+        for ((index, handover), ((rx_queue, exit, relays), (rx, tx))) in
+            mesh.into_iter().enumerate().zip(ways.into_iter().zip(rx.into_iter().zip(tx)))
         {
             let (control, end) = channel(16, 1);
             let port = PortQueues {
                 rx: rx_queue,
-                tx: tx_queue,
+                tx: exit,
+                spread,
+                relays,
                 mac: OUR_MAC,
                 pool: pool.clone(),
                 to_kernel: Arc::clone(&to_kernel),

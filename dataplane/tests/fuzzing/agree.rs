@@ -198,6 +198,7 @@ impl Case<'_> {
                 inactive: stats.inactive(),
                 persistent: stats.persistent(),
                 overloaded: stats.is_overloaded(),
+                complaints: stats.complaints(),
             };
             let expected = common.servers.get(id).copied().unwrap_or_default();
             if seen != expected {

@@ -30,7 +30,7 @@ pub fn of_connection(c: &mut Choices<'_>, port: usize, key: &Key, from: SocketAd
 }
 
 /// A real server's packet to a client.
-fn answer(c: &mut Choices<'_>, port: usize, protocol: u8, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+pub fn answer(c: &mut Choices<'_>, port: usize, protocol: u8, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let payload = payload(c);
     packet(c, port, protocol, from, to, &payload, false)
 }

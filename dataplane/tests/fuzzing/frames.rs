@@ -76,6 +76,10 @@ pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, directors: &
     let connection = if c.one_in(3) { places.last } else { known.then(|| places.connection(c, directors)) };
     places.last = connection.or(places.last);
     let answers_from = connection.and_then(|key| directors.iter().find_map(|director| director.answers_from(&key)));
+    let passing = connection.filter(|key| answers_from.is_none() && key.virtual_.is_ipv6() && c.one_in(8));
+    if let Some(key) = passing {
+        return answers::answer(c, port, key.protocol, key.virtual_, key.client);
+    }
     let mut frame = match (c.below(16), connection.zip(answers_from)) {
         (0..4, Some((key, from))) => answers::of_connection(c, port, &key, from),
         (13, Some((key, from))) => answers::error(c, port, key.protocol, from, key.client),

@@ -131,8 +131,10 @@ impl Rig {
             port.start().expect("started");
             for (index, ((rx, tx), of_worker)) in rx.into_iter().zip(tx).zip(&mut queues).enumerate() {
                 of_worker.push(PortQueues {
-                    rx,
-                    tx,
+                    rx: Some(rx),
+                    tx: tx.into(),
+                    spread: false,
+                    relays: Vec::new(),
                     mac: MACS[n],
                     pool: self.pool.clone(),
                     to_kernel: Arc::clone(&self.to_kernel[n]),

@@ -63,13 +63,14 @@ impl World {
         let mode = |c: &mut Choices<'_>| {
             if exact { c.pick(&[Mode::Never, Mode::Always]) } else { c.pick(&[Mode::Never, Mode::Automatic, Mode::Always]) }
         };
-        match c.below(14) {
+        match c.below(15) {
             8 => s.secure_tcp = mode(c),
             9 => (s.drop_packet, s.am_droprate) = (mode(c), c.pick(&[0, 1, 2, 5, 10])),
             10 if !exact => (s.drop_entry, s.amemthresh) = (mode(c), c.pick(&[0, 10, 50, 100])),
             10 => s.sloppy_sctp = !s.sloppy_sctp,
             12 => s.schedule_icmp = !s.schedule_icmp,
             13 => s.nat_icmp_send = !s.nat_icmp_send,
+            14 => s.pmtu_disc = !s.pmtu_disc,
             0 => s.sloppy_tcp = !s.sloppy_tcp,
             1 => s.expire_nodest_conn = !s.expire_nodest_conn,
             2 => s.expire_quiescent_template = !s.expire_quiescent_template,

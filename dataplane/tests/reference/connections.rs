@@ -61,11 +61,18 @@ pub struct Connection {
     pub by_datagram: bool,
     /// Where its real server answers from, whose answers pass the director.
     pub masqueraded: Option<SocketAddr>,
+    /// Whether an answer passed the director that need not have.
+    pub answered: bool,
     /// The port or VLAN, and the MAC, that the client's latest request came from; of a masqueraded one.
     pub way: Option<(usize, [u8; 6])>,
 }
 
 impl Connection {
+    /// The table by which a client's packets move its state.
+    fn table(&self) -> &'static str {
+        if self.masqueraded.is_some() || self.answered { "input" } else { "input only" }
+    }
+
     pub(super) fn is_half_open(&self, key: &Key) -> bool {
         match key.protocol {
             _ if key.template => !self.by_datagram && !self.assured,
@@ -129,7 +136,7 @@ impl Director {
             let over = connection.template.is_none()
                 && match (key.protocol, connection.state) {
                     (6, "TW" | "CL") | (132, "CL") => mode != 0,
-                    (6, "FW") => mode & 2 != 0 && connection.masqueraded.is_none(),
+                    (6, "FW") => mode & 2 != 0 && connection.table() == "input only",
                     _ => false,
                 };
             if over || (settings.expire_nodest_conn && quiescent) {
@@ -147,8 +154,8 @@ impl Director {
         self.count(connection.server, connection.service, packet, false);
         let timeouts = self.timeouts(connection.service);
         let (now, secure) = (self.now, self.secure);
-        let table = if connection.masqueraded.is_some() { "input" } else { "input only" };
-        let (next, seconds) = advance(table, connection.state, packet, secure, &timeouts);
+        self.complain(&connection, packet);
+        let (next, seconds) = advance(connection.table(), connection.state, packet, secure, &timeouts);
         let entry = self.connections.get_mut(&key)?;
         entry.packets += 1;
         entry.state = next;
@@ -161,6 +168,18 @@ impl Director {
         }
         self.recount(connection.server, connection.is_active(&key), is_active);
         Some(Fate::Server(connection.server, connection.method))
+    }
+
+    /// Counts what a client's segment says of a real server that does not answer, or not well.
+    fn complain(&self, connection: &Connection, packet: &Packet) {
+        let Kind::Tcp { flags } = packet.kind else { return };
+        let [opens, resets, acknowledges] = [0x02, 0x04, 0x10].map(|flag| flags & flag != 0);
+        let (waits, lives) = (matches!(connection.state, "SR" | "SA"), matches!(connection.state, "SR" | "SA" | "ES"));
+        let repeated = u32::from(waits && opens && !resets && !acknowledges);
+        self.counts_of(connection.server, |counts| {
+            counts.complaints.0 += repeated;
+            counts.complaints.1 += u32::from(lives && resets);
+        });
     }
 
     /// Ends the connection of a packet if its drained real server is to have none; what is to become of the packet: `None` for what would
@@ -241,6 +260,7 @@ impl Director {
                 assured: false,
                 by_datagram: false,
                 masqueraded,
+                answered: false,
                 way: None,
             };
             if let Err(short) = self.admits(&key, &connection, template) {

@@ -132,6 +132,7 @@ impl Director {
         let inner = frame[L3..L3 + packet.length].to_vec();
         let (class, hops, may_fragment, protocol) =
             if packet.is_v4() { (inner[1], inner[8], inner[6] & 0x40 == 0, 4) } else { ((be16(&inner, 0) >> 4) as u8, inner[7], true, 41) };
+        let may_fragment = may_fragment || !self.settings.pmtu_disc;
         let class = if class & 3 == 3 { class & 0xfc | 2 } else { class };
         let (protocol, inner) = encapsulation::wrap(tunnel.encapsulation, packet, protocol, &inner, from, to);
         let header = if to.is_ipv4() { 20 } else { 40 } + (inner.len() - packet.length) as u16;

@@ -165,6 +165,23 @@ impl Director {
         Some((key, fate))
     }
 
+    /// What a packet from an address of ours does: over IPv6 it may be the answer of a real server whose way to clients leads through us.
+    pub(super) fn passing_answer(&mut self, frame: &mut [u8], packet: &Packet) -> Option<Fate> {
+        let key = Key { template: false, aside: 0, protocol: packet.protocol, client: packet.destination, virtual_: packet.source };
+        if self.connections.get(&key)?.masqueraded.is_some() {
+            return None;
+        }
+        Some(match self.leave(frame, packet, &key) {
+            Err(fate) => fate,
+            Ok(hop) => {
+                self.count_answer(&key, 1, packet.length);
+                self.answered_state(&key, packet);
+                self.connections.get_mut(&key).expect("answered").answered = true;
+                Fate::Send(hop.port, "forwarded")
+            }
+        })
+    }
+
     /// A later fragment of an answer, by the ports of its first one.
     pub(super) fn answer_fragment(&mut self, frame: &mut [u8], packet: &Packet, ports: (u16, u16), protocol: u8, bytes: usize) -> Fate {
         let (from, client) = ((packet.source.ip(), ports.0).into(), (packet.destination.ip(), ports.1).into());

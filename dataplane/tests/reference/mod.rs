@@ -72,6 +72,8 @@ pub struct Counts {
     pub inactive: u32,
     pub persistent: u32,
     pub overloaded: bool,
+    /// SYNs that came again, and resets of connections that were not over.
+    pub complaints: (u32, u32),
 }
 
 /// What all workers of a director have together.

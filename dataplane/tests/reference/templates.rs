@@ -32,6 +32,7 @@ impl Director {
             assured: false,
             by_datagram: packet.protocol == 17,
             masqueraded: None,
+            answered: false,
             way: None,
         };
         self.admits(&key, &template, None).map_err(|short| match short {

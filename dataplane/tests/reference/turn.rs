@@ -230,6 +230,9 @@ impl Director {
                 lane.fate = self.begin_with_error(&lane.frame, packet);
             }
         }
+        for lane in &mut lanes {
+            self.pass_answer(lane);
+        }
         self.learn(&mut lanes);
         let later = self.forward_all(side, &mut lanes, &mut errors, turn);
         self.dispatch(side, lanes, errors, later, turn);
@@ -281,6 +284,17 @@ impl Director {
         }
         *fate = Fate::Drop("no_connection");
         self.own_address_towards(packet.source.ip())
+    }
+
+    /// A packet from an address of ours may be an answer that passes us, here or at another worker.
+    fn pass_answer(&mut self, lane: &mut Lane) {
+        let Lane { frame, packet: Some(packet), fate: fate @ Fate::Drop("own_source"), journey, .. } = lane else { return };
+        if !packet.is_flow() || packet.is_v4() || self.is_own(packet.destination.ip()) {
+            return;
+        }
+        if let Some(decided) = self.passing_answer(frame, packet).or_else(|| self.error_elsewhere(journey, None)) {
+            *fate = decided;
+        }
     }
 
     /// First fragments of services without an entry here are for other workers, unless one of the same connection comes before.

@@ -105,6 +105,11 @@ impl Ring {
         self.len() == 0
     }
 
+    /// Tells how full the ring is, beside its users.
+    pub fn gauge(&self) -> RingGauge {
+        RingGauge(self.clone())
+    }
+
     fn as_ptr(&self) -> *mut dpdk_sys::rte_ring {
         self.inner.raw.as_ptr()
     }
@@ -113,6 +118,17 @@ impl Ring {
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring").field("len", &self.len()).finish()
+    }
+}
+
+/// Tells how full a ring is, and can do nothing else; holds the ring as a handle does.
+#[derive(Clone, Debug)]
+pub struct RingGauge(Ring);
+
+impl RingGauge {
+    /// Frames in the ring now: a moment's reading while others use it. Cost: two loads.
+    pub fn waiting(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -126,6 +142,12 @@ impl RingSender {
     pub fn send(&mut self, frame: Mbuf) -> Result<(), Mbuf> {
         self.0.enqueue(frame)
     }
+
+    /// Puts as many frames in as fit, from the front of the burst; how many. The others stay, in order.
+    #[inline]
+    pub fn send_burst(&mut self, burst: &mut Burst) -> usize {
+        self.0.enqueue_burst(burst)
+    }
 }
 
 /// The end of a one-way ring that frames come out of; the only one.
@@ -137,6 +159,11 @@ impl RingReceiver {
     #[inline]
     pub fn receive(&mut self, burst: &mut Burst) -> usize {
         self.0.dequeue_burst(burst)
+    }
+
+    /// Tells how full the ring is, beside its users.
+    pub fn gauge(&self) -> RingGauge {
+        self.0.gauge()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Conditions, dry runs, merge patches, history and reload over HTTP.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::header;
 
@@ -197,21 +198,27 @@ async fn history_and_rollback_over_http() {
 #[tokio::test]
 async fn reload_over_http_applies_the_file_or_says_why_not() {
     let file = Arc::new(Mutex::new(Ok(Document::default())));
-    let (rig, read) = (Rig::new(1), Arc::clone(&file));
-    let facts = Facts { reread: Arc::new(move || read.lock().unwrap().clone()), ..Facts::default() };
+    let (rig, read, renewals) = (Rig::new(1), Arc::clone(&file), Arc::new(AtomicUsize::new(0)));
+    let renewed = Arc::clone(&renewals);
+    let renew = move || {
+        renewed.fetch_add(1, Ordering::Relaxed);
+    };
+    let reread = Reread { file: Arc::new(move || read.lock().unwrap().clone()), renew: Arc::new(renew) };
+    let facts = Facts { reread, ..Facts::default() };
     let api = Api { router: router(rig.director.clone(), facts), rig };
     let reload = async |path: &str| api.send(Method::POST, path, Body::empty()).await;
     *file.lock().unwrap() = Ok(serde_json::from_value(json!({"services": [web()]})).unwrap());
     assert_eq!(reload("/api/v1/reload?dry_run=true").await.json()["added"].as_array().unwrap().len(), 1);
-    assert_eq!(api.rig.director.revision(), 0);
+    assert_eq!((api.rig.director.revision(), renewals.load(Ordering::Relaxed)), (0, 0));
     assert_eq!(reload("/api/v1/reload").await.json()["added"][0]["pointer"], "/services/tcp:10.10.24.88:80");
+    assert_eq!(renewals.load(Ordering::Relaxed), 1);
     *file.lock().unwrap() = Err(RereadError::NeedsRestart(vec!["limits.connections".to_owned(), "port[0].mtu".to_owned()]));
     let refused = reload("/api/v1/reload").await;
     assert_problem(&refused, 409, "needs-restart");
     assert!(refused.text().contains("limits.connections, port[0].mtu"));
     *file.lock().unwrap() = Err(RereadError::Faulty("baton.toml:7:1: colour: unknown key".to_owned()));
     assert_problem(&reload("/api/v1/reload").await, 422, "faulty-configuration");
-    assert_eq!(api.rig.director.revision(), 1);
+    assert_eq!((api.rig.director.revision(), renewals.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[tokio::test]

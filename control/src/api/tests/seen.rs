@@ -30,7 +30,7 @@ async fn metrics_name_services_as_node_exporter_does() {
     server.stats.share(0).active.increment();
     server.stats.share(0).traffic.in_bytes.add(1_234);
     let answer = api.get("/metrics").await;
-    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let labels = r#"local_address="10.10.24.88",local_port="80",remote_address="10.10.24.21",remote_port="80",proto="TCP""#;
     for line in [
         "baton_build_info{version=\"9.9.9\"} 1".to_owned(),
@@ -41,17 +41,72 @@ async fn metrics_name_services_as_node_exporter_does() {
         "baton_frames_total{worker=\"0\",port=\"lan\",verdict=\"forwarded\"} 11".to_owned(),
         "baton_frames_total{worker=\"0\",port=\"far\",verdict=\"short\"} 0".to_owned(),
         "baton_port_missed_frames_total{port=\"lan\"} 7".to_owned(),
+        "baton_port_mbuf_failures_total{port=\"lan\"} 6".to_owned(),
+        "baton_drops_total{worker=\"0\",port=\"lan\",reason=\"short\"} 0".to_owned(),
+        "baton_ring_frames{kind=\"to_kernel\",name=\"lan\"} 3".to_owned(),
+        "baton_mempool_buffers_in_use{mempool=\"frames-0\"} 100".to_owned(),
         "baton_service_connections_total{local_address=\"10.10.24.88\",local_port=\"80\",proto=\"TCP\"} 0".to_owned(),
         format!("baton_real_server_connections_active{{{labels}}} 1"),
         format!("baton_real_server_incoming_bytes_total{{{labels}}} 1234"),
         format!("baton_real_server_state{{{labels},state=\"ready\"}} 1"),
         format!("baton_real_server_state{{{labels},state=\"no-mac\"}} 0"),
-        "# EOF".to_owned(),
     ] {
         assert!(answer.text().lines().any(|l| l == line), "{line} is not in\n{}", answer.text());
     }
+    assert!(!answer.text().contains("reason=\"forwarded\""), "what was forwarded is no drop");
     let names: Vec<&str> = answer.text().lines().filter(|l| l.starts_with("# TYPE ")).collect();
     assert!(names.iter().all(|l| l.starts_with("# TYPE baton_")), "{names:?}");
+}
+
+#[tokio::test]
+async fn open_metrics_are_for_those_who_ask_for_them() {
+    let api = Api::new();
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2";
+    let request = Request::builder().uri("/metrics").header("accept", accept).body(Body::empty()).unwrap();
+    let answer = api.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(text.ends_with(b"\n# EOF\n"));
+}
+
+#[tokio::test]
+async fn health_of_checked_real_servers_is_a_label() {
+    let api = Api::new();
+    api.add_web().await;
+    assert!(!api.get("/metrics").await.text().contains("baton_real_server_health{"), "nothing is checked");
+    api.patch(WEB, json!({"health": {"type": "tcp"}})).await;
+    let text = api.get("/metrics").await;
+    let of = |state: &str| {
+        let lines = text.text().lines().filter(|l| l.starts_with("baton_real_server_health{") && l.contains(&format!("state=\"{state}\"")));
+        lines.map(|l| l.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("unknown"), of("up"), of("down")), (vec!["1".to_owned()], vec!["0".to_owned()], vec!["0".to_owned()]));
+}
+
+#[tokio::test]
+async fn node_exporters_names_are_there_when_asked_for_and_totals_outlive_their_services() {
+    let api = Api::new();
+    api.add_web().await;
+    api.rig.workers[0].only_service().stats.share(0).in_packets.add(5);
+    api.post("/api/v1/services", json!({"mark": 26, "real_servers": [near(21)]})).await;
+    let answer = api.get("/metrics?compat=node_ipvs").await;
+    let near = r#"remote_address="10.10.24.21""#;
+    for line in [
+        "# TYPE node_ipvs_incoming_packets_total counter".to_owned(),
+        "node_ipvs_incoming_packets_total 5".to_owned(),
+        format!(
+            r#"node_ipvs_backend_weight{{local_address="10.10.24.88",local_port="80",{near},remote_port="80",proto="TCP",local_mark=""}} 1"#
+        ),
+        format!(
+            r#"node_ipvs_backend_weight{{local_address="",local_port="0",{near},remote_port="0",proto="FWM",local_mark="0000001A"}} 1"#
+        ),
+    ] {
+        assert!(answer.text().lines().any(|l| l == line), "{line} is not in\n{}", answer.text());
+    }
+    assert!(answer.text().lines().all(|l| l.starts_with("node_ipvs_") || l.starts_with("# ")), "{}", answer.text());
+    api.delete(WEB).await;
+    assert!(api.get("/metrics?compat=node_ipvs").await.text().contains("\nnode_ipvs_incoming_packets_total 5\n"));
+    assert_problem(&api.get("/metrics?compat=ipvsadm").await, 400, "malformed");
 }
 
 #[tokio::test]
@@ -109,10 +164,13 @@ async fn the_description_covers_every_route_and_resolves() {
         ("/api/v1/rollback", "post"),
         ("/api/v1/reload", "post"),
         ("/api/v1/openapi.json", "get"),
+        ("/api/v1/docs", "get"),
         ("/metrics", "get"),
         ("/livez", "get"),
         ("/readyz", "get"),
         ("/problems/{code}", "get"),
+        ("/ui", "get"),
+        ("/", "get"),
     ]
     .iter()
     .flat_map(|(path, methods)| methods.split(' ').map(move |m| format!("{m} {path}")))
@@ -172,4 +230,71 @@ async fn services_by_mark_have_a_label_of_their_own() {
     ] {
         assert!(answer.text().lines().any(|l| l == line), "{line} is not in\n{}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn the_page_of_the_api_names_every_operation_and_needs_nothing_from_elsewhere() {
+    let api = Api::new();
+    let page = api.get("/api/v1/docs").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'; style-src 'unsafe-inline';"));
+    let described = api.get("/api/v1/openapi.json").await.json();
+    for (path, item) in described["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some()) {
+            let title = format!("<b class=\"m {method}\">{}</b><code>{path}</code></h3>", method.to_uppercase());
+            assert!(page.text().contains(&title) && operation["tags"][0].is_string(), "{method} {path}");
+            let refused = operation["responses"]["401"]["content"].get("application/problem+json").is_some();
+            assert!(refused, "{method} {path}");
+        }
+    }
+    for name in described["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(page.text().contains(&format!("<h3 id=\"{name}\">")), "{name}");
+    }
+    for fetched in ["<script", "<link", "src=", "http://", "https://", "url("] {
+        assert!(!page.text().contains(fetched), "{fetched}");
+    }
+}
+
+/// The dashboard's table of services: its events name services too.
+fn service_table(page: &Answer) -> &str {
+    page.text().split("<h2>").nth(1).unwrap()
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_services_and_real_servers_in_words() {
+    let api = Api::new();
+    let empty = api.get("/ui").await;
+    assert!(empty.text().contains("There are no virtual services.") && empty.text().contains("content=\"5\""));
+    api.add_web().await;
+    let mut other = web();
+    other["address"] = json!("10.10.24.89");
+    other["real_servers"] = json!([{"address": "10.10.24.22"}]);
+    assert_eq!(api.post("/api/v1/services", other).await.status, StatusCode::CREATED);
+    let page = api.get("/ui").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    for part in ["Baton 9.9.9", "tcp:10.10.24.88:80", "10.10.24.21:80", ">ready<", ">no MAC<", "1 in trouble", "02:00:00:00:00:15", "lan"] {
+        assert!(page.text().contains(part), "{part}: {}", page.text());
+    }
+    assert!(!page.text().contains("<script") && !page.text().contains("http://") && !page.text().contains("https://"));
+    let trouble = api.get("/ui?trouble=true&refresh=0").await;
+    assert!(service_table(&trouble).contains("tcp:10.10.24.89:80") && !service_table(&trouble).contains("tcp:10.10.24.88:80"));
+    assert!(!trouble.text().contains("http-equiv"));
+    let found = api.get("/ui?search=24.21:80&page=9").await;
+    assert!(service_table(&found).contains("tcp:10.10.24.88:80") && !service_table(&found).contains("tcp:10.10.24.89:80"));
+    let strange = api.get("/ui?search=%22%3E%3Cscript%3E").await;
+    assert!(!strange.text().contains("<script") && strange.text().contains("None is like that."), "{}", strange.text());
+    assert_problem(&api.get("/ui?page=0").await, 400, "malformed");
+    assert_eq!(api.get("/").await.header("location"), "/ui");
+}
+
+#[tokio::test]
+async fn the_dashboard_has_a_page_for_every_200_services() {
+    let api = Api::with(Rig::with(1, 8, crate::director::Limits { services: 256, ..LIMITS }, None));
+    let services: Vec<Value> = (1..=201).map(|port| json!({"protocol": "udp", "address": "10.10.24.88", "port": port})).collect();
+    assert!(api.put("/api/v1/config", json!({"services": services})).await.status.is_success());
+    let (first, last) = (api.get("/ui").await, api.get("/ui?page=2").await);
+    assert!(service_table(&first).contains("udp:10.10.24.88:200<") && !service_table(&first).contains("udp:10.10.24.88:201<"));
+    assert!(service_table(&last).contains("udp:10.10.24.88:201<") && last.text().contains("Page 2 of 2"));
+    assert!(first.text().contains("href=\"/ui?page=2&amp;"));
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{RealServerAction, Ways};
 use super::console::Console;
+use crate::codes::Code;
 use check::{Finding, check};
 use host::{HostError, Interface, interfaces, ip};
 use plan::{Plan, address_arguments, host_prefix};
@@ -29,8 +30,8 @@ pub fn run(action: &RealServerAction, console: &mut Console<'_>) -> u8 {
         RealServerAction::Undo { vips, state } => undo(vips, &state_path(state.as_ref()), console),
     };
     done.unwrap_or_else(|error| {
-        let code = if matches!(error, HostError::Given(_)) { 2 } else { 1 };
-        console.complain(error);
+        let (name, code) = if matches!(error, HostError::Given(_)) { (Code::Usage, 2) } else { (Code::RealServerHost, 1) };
+        console.complain(format_args!("{error} [{name}]"));
         code
     })
 }

@@ -296,7 +296,8 @@ fn worker() -> Worker {
 
 fn port() -> Port {
     let facts = json!({"name": "lan", "device": "net_af_packet0,iface=d0", "driver": "net_af_packet", "mac": "02:00:00:00:d0:00",
-        "link_up": true, "speed_mbps": 10_000, "mtu": 1500, "queues": 1, "rss": false, "addresses": ["10.10.24.10/24", "fd00:10::10/64"],
+        "link_up": true, "speed_mbps": 10_000, "mtu": 1500, "queues": 1, "rss": false,
+        "spread": "one-worker", "promiscuous": false, "multicast": "all", "addresses": ["10.10.24.10/24", "fd00:10::10/64"],
         "rx_packets": 10, "tx_packets": 8, "rx_missed": 0, "verdicts": {}});
     serde_json::from_value(facts).unwrap()
 }

@@ -26,10 +26,12 @@ pub struct PortInfo {
     pub min_mtu: u16,
     /// Largest MTU, bytes.
     pub max_mtu: u16,
+    /// Longest frame that it receives, in bytes, check sequence included.
+    pub max_rx_frame: u32,
     /// Whether it checks IPv4 header checksums of received frames.
     pub rx_ip_checksum: bool,
-    /// Receive offloads, as DPDK's bits.
-    pub(super) rx_offloads: u64,
+    /// Receive offloads, as DPDK's `RTE_ETH_RX_OFFLOAD_*` bits.
+    pub rx_offloads: u64,
 }
 
 /// State of the link.
@@ -43,7 +45,38 @@ pub struct Link {
     pub full_duplex: bool,
 }
 
+impl PortInfo {
+    /// Whether it can spread TCP and UDP flows over several queues by a hash with our key.
+    pub fn has_rss(&self) -> bool {
+        self.max_rx_queues > 1 && self.rss_types & dpdk_sys::BATON_RSS_TYPES != 0
+    }
+
+    /// The longest IP packet that DPDK lets the device be configured for, in bytes, as `rte_eth_dev_configure` reckons: what a driver
+    /// does not say of its own overhead is taken for an Ethernet header and a check sequence.
+    pub fn largest_mtu(&self) -> u16 {
+        const ETHERNET: u32 = 14 + 4;
+        let overhead = if self.max_mtu != u16::MAX && self.max_rx_frame > u32::from(self.max_mtu) {
+            self.max_rx_frame - u32::from(self.max_mtu)
+        } else {
+            ETHERNET
+        };
+        self.max_mtu.min(u16::try_from(self.max_rx_frame.saturating_sub(overhead)).unwrap_or(u16::MAX))
+    }
+}
+
 impl Port {
+    /// Whether frames for any MAC are let in, as the device stands now.
+    pub fn is_promiscuous(&self) -> bool {
+        // SAFETY: a port that we hold.
+        unsafe { dpdk_sys::rte_eth_promiscuous_get(self.inner.id) == 1 }
+    }
+
+    /// Whether frames for any multicast group are let in, as the device stands now.
+    pub fn is_all_multicast(&self) -> bool {
+        // SAFETY: a port that we hold.
+        unsafe { dpdk_sys::rte_eth_allmulticast_get(self.inner.id) == 1 }
+    }
+
     /// What the device is and can do.
     pub fn info(&self) -> PortInfo {
         let id = self.inner.id;
@@ -71,6 +104,7 @@ impl Port {
             socket: u32::try_from(socket).ok(),
             min_mtu: raw.min_mtu,
             max_mtu: raw.max_mtu,
+            max_rx_frame: raw.max_rx_pktlen,
             rx_ip_checksum: raw.rx_offload_capa & dpdk_sys::BATON_RX_OFFLOAD_IPV4_CKSUM != 0,
             rx_offloads: raw.rx_offload_capa,
         }
