@@ -38,6 +38,7 @@ pub mod schedule;
 pub mod sctp;
 pub mod service;
 pub mod settings;
+pub mod sizes;
 pub mod stats;
 pub mod tcp;
 pub mod tick;

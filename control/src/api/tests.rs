@@ -60,6 +60,7 @@ impl Api {
             device: "net_null0".to_owned(),
             vlan: None,
             driver: "net_null".to_owned(),
+            numa_node: Some(0),
             mac: "02:00:00:00:d0:00".to_owned(),
             link_up: true,
             speed_mbps: 10_000,

@@ -33,7 +33,7 @@ pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use health::Checks;
 pub use restart::needs_restart;
-pub use values::{ByteSize, Device};
+pub use values::{ByteSize, Count, Device};
 pub use watch::Watch;
 
 use crate::api::Entrance;

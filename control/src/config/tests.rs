@@ -192,6 +192,14 @@ fn every_value_is_refused_with_its_place() {
         ("[control]\nlisten = \"127.0.0.1\"\n", "6:10 control.listen", "an address and a port"),
         ("[control]\nlisten = \"[::1]:0\"\n", "6:10 control.listen", "1 to 65535"),
         ("[control]\nstate = true\n", "6:9 control.state", "true is a boolean: expected an absolute path"),
+        (
+            "[limits]\nconnections = \"10X\"\n",
+            "6:15 limits.connections",
+            "\"10X\" is not allowed: expected a whole number, or a text such as \"10M\"",
+        ),
+        ("[limits]\nconnections = \"500M\"\n", "6:15 limits.connections", "\"500M\" is not allowed: expected 1024 to 268435456"),
+        ("[limits]\nconnections = \"99999999999K\"\n", "6:15 limits.connections", "is not allowed: expected a whole number, or a text"),
+        ("[limits]\nconnections = true\n", "6:15 limits.connections", "true is a boolean: expected a whole number, or a text"),
         ("[eal]\nno_huge = \"yes\"\n", "6:11 eal.no_huge", "\"yes\" is a string: expected true or false"),
         ("[eal]\nmemory = \"1T\"\n", "6:10 eal.memory", "\"512M\" or \"1G\""),
         ("[eal]\nmemory = 1024\n", "6:10 eal.memory", "1024 is an integer"),
@@ -440,4 +448,19 @@ health = {{ type = "none" }}
     assert_eq!(keys, ["service[0].health.profile", "service[0].health.interval", "service[0].real_server[0].health.quorum"], "{found:?}");
     let found = faults(&text.replace("100.64.0.0/10", "10.0.0.0/8"));
     assert!(found[0].1.contains("overlaps health.probe_network"), "{found:?}");
+}
+
+#[test]
+fn counts_are_read_and_shown_in_thousands_and_millions() {
+    for (text, wanted, shown) in
+        [("10M", 10_000_000, "10M"), ("2500K", 2_500_000, "2500K"), ("3000K", 3_000_000, "3M"), ("1024", 1024, "1024"), ("0", 0, "0")]
+    {
+        let count: Count = text.parse().unwrap();
+        assert_eq!((count.0, count.to_string().as_str()), (wanted, shown), "{text}");
+    }
+    for text in ["", "K", "M", "-1", "+5", "1.5M", "10 M", "10m", "10MK", "5000M", "\u{661}M"] {
+        assert!(text.parse::<Count>().is_err(), "{text}");
+    }
+    let config = read(&format!("{PORT}[limits]\nconnections = \"10M\"\n")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.limits.connections, 10_000_000);
 }

@@ -56,6 +56,9 @@ pub struct Port {
     pub vlan: Option<String>,
     /// The driver.
     pub driver: String,
+    /// The NUMA node that the device, its packet buffers and the workers' tables are on; not said by virtual devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
     /// The MAC.
     pub mac: String,
     /// Whether the link is up.

@@ -57,7 +57,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     cpus::pin(config.control.core)
         .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
     let mut ports = devices::open(&eal, config)?;
-    let vlans = devices::open_vlans(config)?;
+    let vlans = devices::open_vlans(config, &ports)?;
     let mut workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let gauges = Gauges::new(config, &ports, &vlans, std::mem::take(&mut workers.between));
     let director = direct(config, &ports, &workers, store, &version)?;

@@ -23,6 +23,8 @@ pub(super) struct OpenPort {
     /// The device: closed when this and all its queues are gone.
     pub(super) port: Port,
     pub(super) driver: String,
+    /// The NUMA node that it is on, and so are its packet buffers, its rings and the workers' tables; `None` when nobody says.
+    pub(super) node: Option<u32>,
     pub(super) mac: [u8; 6],
     pub(super) mtu: u16,
     /// How its frames come to all workers.
@@ -73,13 +75,14 @@ pub(super) struct OpenVlan {
 ///
 /// # Errors
 /// No memory for a ring.
-pub(super) fn open_vlans(config: &Config) -> Result<Vec<OpenVlan>, StartError> {
-    let ring = |direction: &str, index: usize, name: &str| {
-        let made = Ring::new(&format!("{direction}-vlan-{index}"), plan::EXCEPTION_RING, None).map(Arc::new);
-        made.map_err(|error| StartError::dpdk(&format!("VLAN '{name}': cannot make a ring"), &error))
+pub(super) fn open_vlans(config: &Config, ports: &[OpenPort]) -> Result<Vec<OpenVlan>, StartError> {
+    let ring = |direction: &str, index: usize, vlan: &config::Vlan| {
+        let node = ports.get(vlan.port).and_then(|port| port.node);
+        let made = Ring::new(&format!("{direction}-vlan-{index}"), plan::EXCEPTION_RING, node).map(Arc::new);
+        made.map_err(|error| StartError::dpdk(&format!("VLAN '{}': cannot make a ring", vlan.name), &error))
     };
     let open = |(index, vlan): (usize, &config::Vlan)| {
-        Ok(OpenVlan { to_kernel: ring("to-kernel", index, &vlan.name)?, from_kernel: ring("from-kernel", index, &vlan.name)? })
+        Ok(OpenVlan { to_kernel: ring("to-kernel", index, vlan)?, from_kernel: ring("from-kernel", index, vlan)? })
     };
     config.vlans.iter().enumerate().map(open).collect()
 }
@@ -143,6 +146,7 @@ fn open_one(
         rx_queues,
         ways: ways(index, rx, tx, workers, info.socket).map_err(failed("make a ring"))?,
         driver: info.driver,
+        node: info.socket,
         port: device,
         pool,
         pool_name,

@@ -3,7 +3,7 @@
 //! `/sys` and `/proc` are read below a root that tests can choose. What would keep the director from starting comes from `preflight`, so that
 //! both say the same.
 
-mod machine;
+pub(super) mod machine;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

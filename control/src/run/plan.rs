@@ -19,7 +19,7 @@ const FRAGMENTS: u32 = 512;
 /// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
 const AF_XDP_BUFFERS: u32 = 8192;
 /// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
-const BASE_MEMORY: u64 = 64;
+pub(super) const BASE_MEMORY: u64 = 64;
 /// What an mbuf takes besides its data room: its own 128 bytes, the pool's header and padding.
 const MBUF_OVERHEAD: u64 = 256;
 
@@ -57,9 +57,14 @@ pub(super) fn data_room(config: &Config) -> u16 {
     DEFAULT_DATA_ROOM.max(HEADROOM.saturating_add(largest))
 }
 
+/// Bytes of a frame buffer with all that belongs to it.
+pub(super) fn bytes_of_mbuf(config: &Config) -> u64 {
+    u64::from(data_room(config)) + MBUF_OVERHEAD
+}
+
 /// Memory that DPDK needs with one pool, MiB.
 pub(super) fn memory(config: &Config) -> u32 {
-    let pool = u64::from(mbufs(config)) * (u64::from(data_room(config)) + MBUF_OVERHEAD);
+    let pool = u64::from(mbufs(config)) * bytes_of_mbuf(config);
     u32::try_from(BASE_MEMORY + pool.div_ceil(1 << 20)).unwrap_or(u32::MAX)
 }
 

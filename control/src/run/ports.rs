@@ -77,6 +77,7 @@ fn describe(port: &config::Port, open: &OpenPort) -> Port {
         device: port.device.to_string(),
         vlan: None,
         driver: open.driver.clone(),
+        numa_node: open.node,
         mac: mac::format(open.mac),
         link_up: links::is_up(port, &open.port),
         speed_mbps: link.speed_mbps,

@@ -9,7 +9,9 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::unistd::{AccessFlags, access};
 
+use super::doctor::machine::Machine;
 use super::error::StartError;
+use super::sizing::{self, Room};
 use super::{cpus, pci, plan};
 use crate::codes::Code;
 use crate::config::{Config, Port};
@@ -43,7 +45,9 @@ pub(super) fn all(config: &Config, cpus: &[u32]) -> Vec<(&'static str, Result<()
     }
     all.extend(config.vlans.iter().map(|vlan| ("interface", tap_name(&vlan.name))));
     all.push(("tun", tun_device(Path::new("/dev/net/tun"))));
-    all.push(("memory", memory(config, dpdk::eal::free_hugepages_mb())));
+    let room = Room { huge: dpdk::eal::free_hugepages_mb(), other: Machine::new(Path::new("/")).memory_mb("MemAvailable") };
+    all.push(("memory", memory(config, room.huge)));
+    all.push(("memory", sizing::fits(config, room)));
     all
 }
 
@@ -65,7 +69,7 @@ fn capabilities(config: &Config, effective: &str) -> Result<(), StartError> {
         if wanted && held & (1 << bit) == 0 {
             return Err(StartError::new(
                 format!("the permission {name} is missing, which is needed {why}"),
-                "start as root, or let systemd give it (AmbientCapabilities= of baton.service)",
+                "start as root, or let systemd give it (AmbientCapabilities= of baton.service), or Docker (--cap-add, without no-new-privileges)",
             ));
         }
     }

@@ -10,6 +10,7 @@ use dataplane::link::PortQueues;
 use dataplane::vlan::VlanQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::eal::{Eal, Lcore};
+use dpdk::numa;
 use dpdk::ring::RingGauge;
 
 use super::devices::{OpenPort, OpenVlan, Ways};
@@ -44,7 +45,8 @@ impl Workers {
         let mut workers = Self { running: Vec::new(), ends: Vec::new(), between: Vec::new() };
         let mut ways: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.ways).into_iter()).collect();
         let (ready, started) = mpsc::channel();
-        let mesh = handover::mesh(config.workers.cores.len(), config.limits.connections, seed()?)
+        let (node, seed) = (node_of(ports), seed()?);
+        let mesh = numa::on_node(node, || handover::mesh(config.workers.cores.len(), config.limits.connections, seed))
             .map_err(|error| StartError::dpdk("cannot make the rings between the workers", &error))?;
         for ((index, core), handover) in config.workers.cores.iter().enumerate().zip(mesh) {
             let own = ports.iter().zip(&mut ways).filter_map(|(port, ways)| {
@@ -65,7 +67,7 @@ impl Workers {
             let (end, worker_end) = channel(COMMANDS, ports.len() + vlans.len());
             workers.ends.push(end);
             let ready = ready.clone();
-            let run = move || match Worker::new(own, worker_end) {
+            let run = move || match numa::on_node(node, || Worker::new(own, worker_end)) {
                 Ok(worker) => {
                     // Nobody waits any more when another worker has failed; this one is told to end then.
                     let _ = ready.send(Ok(()));
@@ -140,6 +142,12 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.stop_and_wait(LONGEST_END);
     }
+}
+
+/// Where the workers' tables belong: on the node of the ports. With ports on several, each worker's on that of its core.
+fn node_of(ports: &[OpenPort]) -> Option<u32> {
+    let node = ports.first()?.node;
+    node.filter(|_| ports.iter().all(|port| port.node == node))
 }
 
 fn worker_config(

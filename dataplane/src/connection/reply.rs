@@ -34,7 +34,7 @@ struct Reply {
     port: u16,
 }
 
-/// The index of reply keys with what belongs to each connection. Memory: 29 bytes for each of the table's places.
+/// The index of reply keys with what belongs to each connection. Memory: 24 bytes for each of the table's places.
 pub struct Replies {
     index: Index,
     beside: HugeArray<Reply>,
