@@ -15,7 +15,7 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb test-docker testpmd test-testpmd deps rust clean
+.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb test-docker test-vfio testpmd test-testpmd deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
@@ -33,6 +33,7 @@ help:
 	@echo "make deb           target/debian/baton_VERSION_amd64.deb"
 	@echo "make test-deb      that package: lintian, and install, upgrade, remove, purge and boot in a Debian of its own"
 	@echo "make test-docker   the image and the compose lab, built and run by a Docker of their own; hadolint"
+	@echo "make test-vfio     that package on NICs: the operator's guide in an emulated machine with an IOMMU, and what then must hold"
 	@echo "make deps          Debian packages that building and testing need"
 	@echo "make clean         removes what was built"
 
@@ -95,6 +96,10 @@ test-deb: deb
 test-docker: deps rust
 	@tests/deps.sh docker.io docker-compose debootstrap python3-pip
 	$(SUDO) $(PYTHON) -m pytest tests/docker $(ARGS)
+
+test-vfio: deb
+	@tests/deps.sh debhelper debootstrap fdisk e2fsprogs qemu-system-x86
+	$(SUDO) $(PYTHON) -m pytest -vv --capture=sys tests/vfio $(ARGS)
 
 deps:
 	@tests/deps.sh

@@ -6,19 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab.topology import REPOSITORY
+from lab.package import FOLDER, package
 
-FOLDER = REPOSITORY / "target" / "debian"
 # What the package asks for is added to these. Made once; `rm -r target/debian/root` has it made anew.
 PACKAGES = "systemd,systemd-sysv,dbus,udev,kmod,iproute2,procps"
-
-
-def package():
-    """The package under test."""
-    [version] = [line.split('"')[1] for line in (REPOSITORY / "Cargo.toml").read_text().splitlines() if line.startswith("version = ")]
-    path = FOLDER / f"baton_{version}_amd64.deb"
-    assert path.is_file(), f"{path} is missing: build it with `make deb`"
-    return path
 
 
 def next_version(folder):

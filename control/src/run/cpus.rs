@@ -1,5 +1,7 @@
 //! The CPUs that this process may use.
 
+use std::fs;
+
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -7,8 +9,21 @@ use super::error::StartError;
 use crate::config::{Config, Idle};
 
 /// The CPUs that this process may use, in order; empty when the kernel does not say.
+///
+/// The kernel starts no process on cores that `isolcpus` keeps for whoever asks for them. This asks: the calling thread may run there from now on.
 pub fn allowed() -> Vec<u32> {
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return Vec::new() };
+    let this_thread = Pid::from_raw(0);
+    let isolated = fs::read_to_string("/sys/devices/system/cpu/isolated").map(|list| from_list(&list)).unwrap_or_default();
+    let Ok(mut set) = sched_getaffinity(this_thread) else { return Vec::new() };
+    if !isolated.is_empty() {
+        for core in isolated {
+            // A core beyond what a set holds is none that can be used.
+            let _ = set.set(usize::try_from(core).unwrap_or(usize::MAX));
+        }
+        // The kernel leaves out what the cgroup's cpuset forbids.
+        let _ = sched_setaffinity(this_thread, &set);
+        set = sched_getaffinity(this_thread).unwrap_or(set);
+    }
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).filter_map(|cpu| u32::try_from(cpu).ok()).collect()
 }
 
@@ -53,6 +68,19 @@ pub fn notes(config: &Config) -> Vec<String> {
     notes
 }
 
+/// Cores as the kernel lists them: `0-3,8`.
+pub(super) fn from_list(list: &str) -> Vec<u32> {
+    // The kernel's own lists are short; a number beyond any core ends a range.
+    const LAST: u32 = 65_535;
+    list.split(',')
+        .filter_map(|part| {
+            let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+            Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?.min(LAST))
+        })
+        .flatten()
+        .collect()
+}
+
 /// CPUs as people write them: `0-3, 8`.
 pub(super) fn list(cpus: &[u32]) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -74,6 +102,14 @@ mod tests {
     fn cpus_are_listed_as_ranges() {
         assert_eq!(list(&[0, 1, 2, 3, 8, 10, 11]), "0-3, 8, 10-11");
         assert_eq!(list(&[5]), "5");
+    }
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        for (text, wanted) in [("", vec![]), ("0", vec![0]), ("0-2,8\n", vec![0, 1, 2, 8]), ("3-1", vec![]), ("x,4", vec![4])] {
+            assert_eq!(from_list(text), wanted, "{text}");
+        }
+        assert_eq!(from_list("0-4294967295").len(), 65_536, "bounded");
     }
 
     #[test]

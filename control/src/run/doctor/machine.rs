@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::run::cpus;
+
 /// A machine's files.
 pub(in crate::run) struct Machine {
     root: PathBuf,
@@ -57,7 +59,7 @@ impl Machine {
     }
 
     pub(in crate::run) fn cores_of_node(&self, node: u32) -> Vec<u32> {
-        self.text(&format!("sys/devices/system/node/node{node}/cpulist")).map(|list| cores(&list)).unwrap_or_default()
+        self.text(&format!("sys/devices/system/node/node{node}/cpulist")).map(|list| cpus::from_list(&list)).unwrap_or_default()
     }
 
     pub(in crate::run) fn node_of_core(&self, core: u32) -> Option<u32> {
@@ -79,12 +81,14 @@ impl Machine {
 
     /// The cores that the kernel leaves alone (`isolcpus`).
     pub(in crate::run) fn isolated(&self) -> Vec<u32> {
-        self.text("sys/devices/system/cpu/isolated").map(|list| cores(&list)).unwrap_or_default()
+        self.text("sys/devices/system/cpu/isolated").map(|list| cpus::from_list(&list)).unwrap_or_default()
     }
 
     /// The hyper-threads of a core's, itself among them.
     pub(in crate::run) fn siblings(&self, core: u32) -> Vec<u32> {
-        self.text(&format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")).map(|list| cores(&list)).unwrap_or_default()
+        self.text(&format!("sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"))
+            .map(|list| cpus::from_list(&list))
+            .unwrap_or_default()
     }
 
     pub(in crate::run) fn governor(&self, core: u32) -> Option<String> {
@@ -121,31 +125,5 @@ impl Machine {
     /// Whether systemd-timesyncd, chrony or ntpd says that the time of day is right.
     pub(in crate::run) fn synchronized(&self) -> bool {
         ["run/systemd/timesync/synchronized", "run/chrony/chronyd.pid", "run/ntpd.pid"].iter().any(|file| self.path(file).exists())
-    }
-}
-
-/// Cores as the kernel lists them: `0-3,8`.
-fn cores(list: &str) -> Vec<u32> {
-    // The kernel's own lists are short; a number beyond any core ends a range.
-    const LAST: u32 = 65_535;
-    list.split(',')
-        .filter_map(|part| {
-            let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
-            Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?.min(LAST))
-        })
-        .flatten()
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_cores_are_read() {
-        for (text, wanted) in [("", vec![]), ("0", vec![0]), ("0-2,8\n", vec![0, 1, 2, 8]), ("3-1", vec![]), ("x,4", vec![4])] {
-            assert_eq!(cores(text), wanted, "{text}");
-        }
-        assert_eq!(cores("0-4294967295").len(), 65_536, "bounded");
     }
 }

@@ -116,10 +116,6 @@ fn each_fault_is_named_with_the_command_that_mends_it() {
     patient.says(&["WARN  governor: powersave on cores 5", "cpupower -c 5 frequency-set -g performance"]);
 
     let patient = Patient::healthy();
-    patient.put("proc/self/limits", "Max locked memory         67108864             67108864             bytes");
-    patient.says(&["WARN  memlock: 67108864 bytes", "LimitMEMLOCK=infinity"]);
-
-    let patient = Patient::healthy();
     patient.put("state.json", "{");
     patient.says(&["FAIL  state file", "is not whole", "state.json.history/*.json"]);
 
@@ -142,6 +138,20 @@ fn too_few_huge_pages_in_all_are_a_failure() {
         complaints.iter().any(|line| line.starts_with("FAIL  hugepages: 32 MiB in all") && line.contains("sysctl -w vm.nr_hugepages="))
     );
     assert!(!patient.complaints(&patient.config("[eal]\nno_huge = true\n")).iter().any(|line| line.contains("hugepages")));
+}
+
+#[test]
+fn limit_of_locked_memory_matters_before_the_start() {
+    let patient = Patient::healthy();
+    patient.put("proc/self/limits", "Max locked memory         67108864             67108864             bytes");
+    let config = patient.config("");
+    let found = |ports: Option<&[Port]>| {
+        let found = examine(&config, &[0, 1], patient.0.path(), ports);
+        found.into_iter().find(|finding| finding.about == "memlock").map(|finding| finding.to_string()).unwrap()
+    };
+    let before = found(None);
+    assert!(before.starts_with("WARN  memlock: 67108864 bytes") && before.contains("LimitMEMLOCK=infinity"), "{before}");
+    assert_eq!(found(Some(&[])), "OK    memlock: enough for the director that runs");
 }
 
 #[test]

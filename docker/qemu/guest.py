@@ -1,0 +1,199 @@
+"""A machine with an IOMMU, emulated by QEMU without KVM: a disk that `docker/qemu/image` made, NICs on TAPs of a namespace.
+
+Commands run in it by QEMU's guest agent, so that it needs no network but the one under test. Whatever it writes to its disk is forgotten with it.
+"""
+
+import base64
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# No emulated processor is fast, and others use this machine too: outcomes are waited for as long as this.
+PATIENCE = 420
+
+
+@dataclass
+class Nic:
+    """A NIC of the guest: QEMU's name of the model with its properties, PCI bus, MAC, and the TAP that is its cable."""
+
+    model: str
+    bus: int
+    mac: str
+    tap: str
+
+    @property
+    def pci(self):
+        """Its address in the guest."""
+        return f"0000:{self.bus:02x}:00.0"
+
+    @property
+    def words(self):
+        """What QEMU is told of it; its name there is the TAP's."""
+        return ["-netdev", f"tap,id=cable-{self.tap},ifname={self.tap},script=no,downscript=no",
+                "-device", f"{self.model},id={self.tap},netdev=cable-{self.tap},mac={self.mac},bus=slot{self.bus},romfile="]
+
+
+class GuestError(AssertionError):
+    """A command in the guest failed, or the guest itself did."""
+
+
+class Guest:
+    """A context manager: boots on entry, is switched off on exit. `start` starts a process (words, log file) in the namespace of its TAPs."""
+
+    def __init__(self, name, disk, folder, nics, start, share=None, cpus=3, memory=3072):
+        self.name = name
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.console_path = self.folder / "console"
+        self.nics = nics
+        self._start = start
+        self.process = None
+        self._agent = Channel(self.folder / "agent")
+        self.words = [
+            "qemu-system-x86_64", "-name", name, "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", cpus, "-m", memory,
+            "-nodefaults", "-display", "none", "-serial", f"file:{self.console_path}",
+            "-device", "intel-iommu,intremap=on,caching-mode=on",
+            "-drive", f"file={disk},format=raw,if=none,id=disk,snapshot=on", "-device", "virtio-blk-pci,drive=disk,bootindex=1",
+            "-device", "virtio-rng-pci",
+            "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=agent,path={self._agent.path},server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        ]
+        if share:
+            self.words += ["-virtfs", f"local,path={share},mount_tag=share,security_model=none,readonly=on"]
+        # The firmware numbers the buses behind these in turn.
+        for bus in range(1, max((nic.bus for nic in nics), default=0) + 1):
+            self.words += ["-device", f"pcie-root-port,id=slot{bus},chassis={bus},addr={0x10 + bus:#x}"]
+        for nic in nics:
+            self.words += nic.words
+
+    def __enter__(self):
+        self.begin()
+        self.wait_until_up()
+        return self
+
+    def __exit__(self, *error):
+        self.end()
+
+    def begin(self):
+        """Switches it on; it boots meanwhile."""
+        self.process = self._start(self.words, log=self.folder / "qemu.log")
+
+    def end(self):
+        """Switches it off, as a power cut does."""
+        self._agent.close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+
+    def wait_until_up(self):
+        """Waits until systemd has started what it starts."""
+        self.wait("systemctl is-system-running --wait >/dev/null; systemctl is-system-running | grep -qE 'running|degraded'")
+
+    def run(self, line, check=True, timeout=PATIENCE):
+        """A line for the shell in the guest, as root; returns what it printed on its standard output."""
+        status, out, err = self.try_run(line, timeout)
+        if check and status:
+            raise GuestError(f"in guest {self.name}: {line!r} ended with status {status} and said: {out}{err}")
+        return out
+
+    def try_run(self, line, timeout=PATIENCE):
+        """As `run`: (exit status, standard output, standard error)."""
+        until = time.monotonic() + timeout
+        pid = self._call("guest-exec", {"path": "/bin/sh", "arg": ["-c", line], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"],
+                                        "capture-output": True}, timeout)["pid"]
+        pause = 0.02
+        while True:
+            done = self._call("guest-exec-status", {"pid": pid}, timeout)
+            if done["exited"]:
+                text = [base64.b64decode(done.get(key, "")).decode(errors="replace") for key in ("out-data", "err-data")]
+                return done.get("exitcode", 128 + done.get("signal", 0)), *text
+            if time.monotonic() > until:
+                raise GuestError(f"in guest {self.name}: {line!r} has not ended after {timeout} s")
+            time.sleep(pause)
+            pause = min(0.3, pause * 1.5)
+
+    def wait(self, line, longest=PATIENCE):
+        """Waits until a line for the shell ends with status 0; returns what it printed."""
+        until = time.monotonic() + longest
+        while True:
+            try:
+                return self.run(line, timeout=max(1, until - time.monotonic()))
+            except (GuestError, OSError) as why:
+                if self.process.poll() is not None or time.monotonic() > until:
+                    raise GuestError(f"{why}\n{self.console()[-3000:]}\n{(self.folder / 'qemu.log').read_text(errors='replace')}") from None
+            time.sleep(0.5)
+
+    def reboot(self):
+        """`systemctl reboot`; returns when everything is up again."""
+        before = self.run("cat /proc/sys/kernel/random/boot_id")
+        self.run("systemctl reboot", check=False)
+        self.wait(f"test $(cat /proc/sys/kernel/random/boot_id) != {before.strip()}")
+        self.wait_until_up()
+
+    def console(self):
+        """What it wrote on its serial line so far."""
+        return self.console_path.read_text(errors="replace") if self.console_path.exists() else ""
+
+    def _call(self, command, arguments, timeout):
+        try:
+            return self._agent.call(command, arguments, min(timeout, 30))
+        except (OSError, ValueError) as why:
+            self._agent.close()
+            raise GuestError(f"the agent of guest {self.name} does not answer: {why}") from None
+
+
+class Channel:
+    """Questions and answers in JSON, a line each, over the socket that QEMU made for the guest's agent."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._socket = None
+        self._left = b""
+        self._number = 0
+
+    def call(self, command, arguments, timeout):
+        """The answer; ValueError for a refusal, OSError when there is none."""
+        self._number += 1
+        if self._socket is None:
+            self._connect(timeout)
+        self._socket.settimeout(timeout)
+        self._send(command, arguments)
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            answer = self._line()
+            if "error" in answer:
+                raise ValueError(answer["error"].get("desc", answer["error"]))
+            if "return" in answer:
+                return answer["return"]
+        raise TimeoutError(f"no answer to {command}")
+
+    def close(self):
+        """The next call connects anew."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, self._left = None, b""
+
+    def _connect(self, timeout):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
+        connection.connect(str(self.path))
+        self._socket, self._left = connection, b""
+        # What an earlier, unfinished exchange left behind in the agent ends with its answer to this.
+        connection.settimeout(min(timeout, 3))
+        self._send("guest-sync", {"id": self._number})
+        while self._line().get("return") != self._number:
+            pass
+
+    def _send(self, command, arguments):
+        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+
+    def _line(self):
+        while b"\n" not in self._left:
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError("closed")
+            self._left += data
+        line, _, self._left = self._left.partition(b"\n")
+        return json.loads(line.replace(b"\xff", b""))

@@ -1,0 +1,105 @@
+"""The classic topology with a guest of QEMU's as its director: the package installed, NICs given to vfio-pci, the service under systemd."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+
+from lab import Classic, ready_binary
+from lab.package import package
+from lab.topology import DIRECTOR_MAC, REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "docker" / "qemu"))
+
+from guest import Guest, Nic  # noqa: E402
+
+LAN = Nic("vmxnet3", bus=3, mac=DIRECTOR_MAC, tap="lan0")
+SERVERS = {"rs1", "rs2", "rs3"}
+
+
+def say(text):
+    """A line of progress: a guest takes minutes where a test takes seconds."""
+    print(f"  [{time.strftime('%H:%M:%S')}] {text}", file=sys.__stderr__, flush=True)
+
+
+def disk():
+    """The guests' disk, made when it is not there."""
+    done = subprocess.run([REPOSITORY / "docker" / "qemu" / "image", package()], stdout=subprocess.PIPE, text=True, check=True, timeout=1800)
+    return REPOSITORY / done.stdout.strip()
+
+
+class Site(Classic):
+    """Client, router, switch and three real servers that serve; guests are plugged into the switch where the director would be."""
+
+    def build(self):
+        super().build()
+        ready_binary(self)
+        self.serve()
+
+    def _build_director(self):
+        # The director's end of the cable is a guest's NIC.
+        pass
+
+    @contextlib.contextmanager
+    def guest(self, name, nics):
+        """A guest that is up, the cables of whose NICs are in the switch."""
+        guest = Guest(name, disk(), self.folder / f"guest-{name}", nics, self.switch.start, share=package().parent)
+        say(f"guest {name} boots")
+        guest.begin()
+        try:
+            self._plug(guest)
+            guest.wait_until_up()
+            yield guest
+        finally:
+            guest.end()
+
+    def _plug(self, guest):
+        until = time.monotonic() + 60
+        for nic in guest.nics:
+            while not self._has(nic.tap):
+                assert guest.process.poll() is None and time.monotonic() < until, (guest.folder / "qemu.log").read_text()
+                time.sleep(0.1)
+            self.switch.ip(f"link set {nic.tap} master br0 up")
+
+    def _has(self, device):
+        try:
+            return bool(self.switch.counters(device))
+        except KeyError:
+            return False
+
+
+def be_patient(guest):
+    """Gives units the time that an emulated processor takes on a busy machine: the time-outs of the package are meant for real ones."""
+    for unit, limits in (("baton.service", "TimeoutStartSec=600\nWatchdogSec=120\n"), ("baton-bind@.service", "TimeoutSec=600\n")):
+        guest.run(f"mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\n{limits}' >/etc/systemd/system/{unit}.d/patience.conf")
+
+
+def bring_package(guest):
+    """Copies the package to where the operator's commands are typed."""
+    guest.run(f"mount -t 9p -o trans=virtio,ro share /mnt && cp /mnt/{package().name} /root/ && umount /mnt")
+
+
+def follow(guest, step):
+    """Carries out one of the guide's commands in the guest."""
+    say(f"{guest.name}# {step.command.splitlines()[0]}")
+    if step.command == "systemctl reboot":
+        guest.reboot()
+    else:
+        guest.run(f"cd /root && {step.command}")
+
+
+def ready(guest):
+    """Waits until the director says that it is ready: every neighbour was asked for, every port has a link."""
+    guest.wait("curl -sf --unix-socket /run/baton/baton.sock http://localhost/readyz")
+
+
+def get(guest, what):
+    """What `baton get` shows, as the API's document."""
+    return json.loads(guest.run(f"baton get {what} -o json"))
+
+
+def service(vip, scheduler="rr"):
+    """A line that makes a virtual service with all real servers."""
+    vip, rips = (f"[{vip}]", [f"[fd00:10::{last}]:80" for last in (21, 22, 23)]) if ":" in vip else (vip, [f"10.10.24.{last}" for last in (21, 22, 23)])
+    return " && ".join([f"baton ipvsadm -A -t {vip}:80 -s {scheduler}", *(f"baton ipvsadm -a -t {vip}:80 -r {rip} -g" for rip in rips)])
