@@ -26,6 +26,8 @@ class Engine(Lab):
 
     def build(self):
         FOLDER.mkdir(parents=True, exist_ok=True)
+        # An engine makes the bridges anew that an earlier one has noted there: the lab's, on this machine's own network.
+        shutil.rmtree(FOLDER / "data" / "network", ignore_errors=True)
         enter = []
         if self.isolated:
             # Not `ip netns exec`: that hides the control groups, which containers need.
