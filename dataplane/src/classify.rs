@@ -75,6 +75,10 @@ fn other(frame: &mut Mbuf, packet: &Packet, sight: Sight<'_>, handover: Option<(
         Kind::Icmp | Kind::Fragment | Kind::Other | Kind::Flow => Answer::Kernel,
     };
     match answer {
+        // Our own check of a real server that lost the VIP, and sends on what is not for it: an answer would speak for that real server.
+        Answer::Ready if matches!(packet.kind, Kind::Icmp | Kind::Icmpv6) && rules.is_own(packet.key.client) => {
+            Fate::Drop(Verdict::OwnSource)
+        }
         Answer::Ready => Fate::Send(port, Verdict::Answered),
         Answer::Kernel => Fate::Kernel,
         Answer::Drop(verdict) => Fate::Drop(verdict),

@@ -108,6 +108,7 @@ eal_test! {
         wrong[40] ^= 1;
         lab.expect(&wrong, &["bad_checksum"]);
         lab.expect(&echo_request([198, 51, 100, 1], [10, 10, 24, 77]), &["exception"]);
+        lab.expect(&echo_request([10, 10, 24, 10], [10, 10, 24, 88]), &["own_source"]);
         let ask = icmpv6(OUR_MAC, "2001:db8::4", VIP6, 64, vec![128, 0, 0, 0, 0x61, 0, 4, 1]);
         let out = lab.expect(&ask, &["answered"]).remove(0);
         assert_eq!((out[54], out[21], &out[58..]), (129, 64, &ask[58..]));

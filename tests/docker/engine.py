@@ -36,7 +36,7 @@ class Engine(Lab):
         log = (self.folder / "dockerd.log").open("wb")
         self.process = subprocess.Popen(
             [*enter, "dockerd", "--host", self.socket, "--data-root", FOLDER / "data", "--exec-root", self.folder / "exec", "--pidfile",
-             self.folder / "pid", "--iptables=false", "--ip6tables=false", "--bridge=none", "--log-level=warn"],
+             self.folder / "pid", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none", "--log-level=warn"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         log.close()
         self.adopt(self.process)

@@ -33,6 +33,9 @@ impl Director {
             _ => answers::Answer::Kernel,
         };
         match answer {
+            answers::Answer::Send(_) if matches!(packet.kind, Kind::Icmp | Kind::Icmpv6) && self.is_own(packet.source.ip()) => {
+                Fate::Drop("own_source")
+            }
             answers::Answer::Send(reply) => {
                 *frame = reply;
                 Fate::Send(port as u16, "answered")
