@@ -137,7 +137,7 @@ impl Case<'_> {
         loop {
             let now = self.bench.now.0;
             let waits = |director: &Director| director.frames_waiting() > 0 || director.fragments.are_due(now);
-            let Some(worker) = self.directors.iter().position(waits) else { break };
+            let Some(worker) = self.directors.iter().position(waits).filter(|_| self.exact) else { break };
             self.turn(worker, &Arrivals::default(), None);
         }
         // Where nobody foretells which frames wait: until none does.
