@@ -85,7 +85,7 @@ test-deb: deb
 
 test-vfio: deb
 	@tests/deps.sh debhelper debootstrap fdisk e2fsprogs qemu-system-x86
-	$(SUDO) $(PYTHON) -m pytest -v --capture=sys tests/vfio $(ARGS)
+	$(SUDO) $(PYTHON) -m pytest -vv --capture=sys tests/vfio $(ARGS)
 
 deps:
 	@tests/deps.sh

@@ -21,7 +21,7 @@ def test_requests_are_distributed_over_all_real_servers(site, director):
 def test_device_is_vfio_s_behind_the_iommu(director):
     assert director.run(f"basename $(readlink /sys/bus/pci/devices/{LAN.pci}/driver)").strip() == "vfio-pci"
     assert director.run("ls /sys/class/iommu").split(), "there is an IOMMU"
-    [lan] = get(director, "ports")["ports"]
+    [lan] = get(director, "ports")
     assert (lan["driver"], lan["mac"], lan["link_up"], lan["queues"]) == ("net_vmxnet3", LAN.mac, True, 2)
 
 
@@ -44,7 +44,7 @@ def test_link_that_goes_down_is_told_and_comes_back(site, director):
     say("cable pulled")
     director.set_link(LAN, False)
     director.wait("baton events --kind link-down | grep -q lan")
-    assert not get(director, "ports")["ports"][0]["link_up"]
+    assert not get(director, "ports")[0]["link_up"]
     assert director.try_run("curl -sf --unix-socket /run/baton/baton.sock http://localhost/readyz")[0] != 0
     director.set_link(LAN, True)
     director.wait("baton events --kind link-up | grep -q lan")
@@ -69,10 +69,10 @@ def test_rss_brings_flows_to_both_workers(site, director):
     say("service on the virtio NIC, two workers")
     reconfigure(director, [(SPREAD, port("lan", SPREAD, *LAN_PORT))], [1, 2])
     ready(director)
-    before = [worker["verdicts"].get("forwarded", 0) for worker in get(director, "workers")["workers"]]
+    before = [worker["verdicts"].get("forwarded", 0) for worker in get(director, "workers")]
     count_servers(site.client, VIP, 30)
-    after = [worker["verdicts"].get("forwarded", 0) for worker in get(director, "workers")["workers"]]
-    assert get(director, "ports")["ports"][0]["rss"]
+    after = [worker["verdicts"].get("forwarded", 0) for worker in get(director, "workers")]
+    assert get(director, "ports")[0]["rss"]
     assert all(now > then for then, now in zip(before, after, strict=True)), (before, after)
 
 
@@ -86,6 +86,6 @@ def test_requests_come_in_by_one_nic_and_leave_by_another(site, director):
     director.run(service(EDGE_VIP))
     ready(director)
     assert distributed(site, EDGE_VIP)
-    ports = {listed["name"]: listed for listed in get(director, "ports")["ports"]}
+    ports = {listed["name"]: listed for listed in get(director, "ports")}
     assert ports["edge"]["driver"] == "net_e1000_em", ports
     assert ports["edge"]["rx_packets"] and ports["lan"]["tx_packets"]
