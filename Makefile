@@ -15,22 +15,24 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb test-vfio deps rust clean
+.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb test-docker test-vfio testpmd test-testpmd deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
 	@echo "make demo-end      ends what KEEP=1 left running (LAB=its name)"
-	@echo "make test          everything that CI runs: lint, units, instructions, e2e, recordings"
+	@echo "make test          everything that CI runs: lint, units, instructions, e2e, recordings, testpmd"
 	@echo "make lint          formatting and clippy"
 	@echo "make units         unit, property and binding tests"
 	@echo "make instructions  that no stage of the packet path executes more instructions than allowed (ARGS=--update allows them)"
 	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
 	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
+	@echo "make testpmd       dpdk-testpmd and kernel clients: no loss at half of the measured rate for 5 s (test-testpmd: for a minute)"
 	@echo "make bench         speed, each figure beside its target and its limit (QUICK=1 for a look; ARGS=--help)"
 	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
 	@echo "make build         target/release/baton"
 	@echo "make deb           target/debian/baton_VERSION_amd64.deb"
 	@echo "make test-deb      that package: lintian, and install, upgrade, remove, purge and boot in a Debian of its own"
+	@echo "make test-docker   the image and the compose lab, built and run by a Docker of their own; hadolint"
 	@echo "make test-vfio     that package on NICs: the operator's guide in an emulated machine with an IOMMU, and what then must hold"
 	@echo "make deps          Debian packages that building and testing need"
 	@echo "make clean         removes what was built"
@@ -41,7 +43,7 @@ demo: build
 demo-end:
 	@$(SUDO) $(PYTHON) -I tests/demo.py --end "$(LAB)"
 
-test: lint units instructions e2e recordings
+test: lint units instructions e2e recordings testpmd
 
 lint: deps rust
 	$(CARGO) fmt --all --check
@@ -58,6 +60,13 @@ e2e: build
 
 recordings: build
 	$(SUDO) $(PYTHON) -m pytest tests/oracle $(ARGS)
+
+testpmd: build
+	@tests/deps.sh dpdk-dev
+	$(SUDO) $(PYTHON) -m pytest tests/testpmd $(ARGS)
+
+test-testpmd:
+	@$(MAKE) --no-print-directory testpmd ARGS="--seconds 60 -s $(ARGS)"
 
 bench: build
 	@tests/deps.sh dpdk-dev
@@ -82,6 +91,11 @@ deb: build
 test-deb: deb
 	@tests/deps.sh debhelper lintian debootstrap systemd-container
 	$(SUDO) $(PYTHON) -m pytest tests/package $(ARGS)
+
+# The first run takes long: a Debian by debootstrap, and the program built anew inside the image. All of it is kept in target/docker.
+test-docker: deps rust
+	@tests/deps.sh docker.io docker-compose debootstrap python3-pip
+	$(SUDO) $(PYTHON) -m pytest tests/docker $(ARGS)
 
 test-vfio: deb
 	@tests/deps.sh debhelper debootstrap fdisk e2fsprogs qemu-system-x86

@@ -14,6 +14,11 @@ pytest.register_assert_rewrite("lab.director", "lab.load")
 from lab.director import binary  # noqa: E402
 
 
+def pytest_addoption(parser):
+    """Only tests/testpmd asks for it."""
+    parser.addoption("--seconds", type=float, default=5.0, help="how long half of the measured rate is sent; 60 by `make test-testpmd`")
+
+
 def pytest_configure(config):
     """Says at once, and as a failure, what the machine lacks: a test that cannot run is not a test that passed."""
     if os.geteuid() != 0 and not config.option.collectonly:

@@ -34,6 +34,7 @@ STAGES = (
     ("glance", r"established::glance"),
     ("seek", r"::seek$"),
     ("established", r"::send_on|::look_closer"),
+    ("rewritten", r"rewritten::"),
     ("parse", r"classify::read|parse::"),
     ("schedule", r"first_packet|schedule::|recycle::|ConnectionTable::insert"),
     ("expire", r"::expire|wheel::"),

@@ -29,7 +29,7 @@ pub use form::Family;
 pub use health::{CheckType, Health, HealthSpec, HealthState, OnFailure, Panic, Profile, Quorum, SorryServer, Span, StatusSet, Via};
 pub use marks::{MarkRule, MarkRules, Network, PortRange};
 pub use merge::{patched, pointer};
-pub use port::{Multicast, Port, Spread};
+pub use port::{Member, Multicast, Port, Spread};
 pub use spec::{
     Method, NoRealServer, Persistence, RealServerPatch, RealServerSpec, Scheduler, SchedulerFlag, ServicePatch, ServiceSpec,
     ServiceTimeouts,

@@ -79,9 +79,14 @@ pub struct Affinity {
 }
 
 impl Affinity {
+    /// Slots of a table for `connections`, of 8 bytes each.
+    pub(crate) fn places(connections: usize) -> usize {
+        connections.next_power_of_two().clamp(WINDOW, MOST_SLOTS)
+    }
+
     /// A table for workers that have `connections` entries together; `seed` comes from a secure random source.
     pub fn new(connections: usize, seed: [u64; 4]) -> Self {
-        let len = connections.next_power_of_two().clamp(WINDOW, MOST_SLOTS);
+        let len = Self::places(connections);
         Self { hasher: Hasher::new(seed), slots: (0..len).map(|_| AtomicU64::new(0)).collect(), flows_until: AtomicU32::new(0) }
     }
 

@@ -1,7 +1,7 @@
 //! The short way: plain packets of established connections to real servers by direct routing, finished in one pass.
 //!
 //! What these stages do to a frame is what parse, track and forward would do to it. Whatever else a frame may be (a first
-//! packet, a state that changes, a removed real server, a tunnel, a packet too long) they leave to them, untouched.
+//! packet, a state that changes, a removed real server, another method, a packet too long) they leave to the next, untouched.
 
 use dpdk::mbuf::Mbuf;
 
@@ -10,6 +10,7 @@ use crate::forward::decrement;
 use crate::lanes::{Fate, Lanes, Plain, each};
 use crate::plain::{Ethernet, Family, Tcp, Transport, Udp, V4, V6};
 use crate::rules::Rules;
+use crate::service::Method;
 use crate::settings::Ttl;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -19,24 +20,43 @@ use crate::verdict::Verdict;
 /// so that cache misses overlap.
 #[inline(never)]
 pub fn glance(lanes: &mut Lanes, ethernet: &Ethernet, table: &ConnectionTable) {
+    // The family of the last TCP packet of the burst before is most likely that of nearly all now.
+    let v6_first = lanes.plain.tcp_v6 > lanes.plain.tcp_v4;
     let all = lanes.all();
     let Lanes { frames, hashes, .. } = &mut *lanes;
     for frame in frames.iter() {
         frame.prefetch();
     }
     let (frames, hashes) = (frames.as_slice(), &mut hashes[..frames.len()]);
-    // Nearly all are of the first kind, so that this loop has nothing to note about them.
+    let (tcp_v4, tcp_v6);
+    if v6_first {
+        tcp_v6 = glance_of_all::<V6, Tcp>(all, frames, hashes, ethernet, table);
+        tcp_v4 = glance_of::<V4, Tcp>(all & !tcp_v6, frames, hashes, ethernet, table);
+    } else {
+        tcp_v4 = glance_of_all::<V4, Tcp>(all, frames, hashes, ethernet, table);
+        tcp_v6 = glance_of::<V6, Tcp>(all & !tcp_v4, frames, hashes, ethernet, table);
+    }
+    let udp_v4 = glance_of::<V4, Udp>(all & !(tcp_v4 | tcp_v6), frames, hashes, ethernet, table);
+    let udp_v6 = glance_of::<V6, Udp>(all & !(tcp_v4 | tcp_v6 | udp_v4), frames, hashes, ethernet, table);
+    lanes.plain = Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 };
+}
+
+/// Which frames are plain packets of the kind that nearly all are of: the loop has nothing to note about those.
+#[inline(always)]
+fn glance_of_all<F: Family, T: Transport>(
+    all: u64,
+    frames: &[Mbuf],
+    hashes: &mut [u64],
+    ethernet: &Ethernet,
+    table: &ConnectionTable,
+) -> u64 {
     let mut left = 0_u64;
     for i in 0..frames.len() {
-        if !glance_at::<V4, Tcp>(&frames[i], &mut hashes[i], ethernet, table) {
+        if !glance_at::<F, T>(&frames[i], &mut hashes[i], ethernet, table) {
             left |= 1 << i;
         }
     }
-    let tcp_v4 = all & !left;
-    let udp_v4 = glance_of::<V4, Udp>(left, frames, hashes, ethernet, table);
-    let tcp_v6 = glance_of::<V6, Tcp>(left & !udp_v4, frames, hashes, ethernet, table);
-    let udp_v6 = glance_of::<V6, Udp>(left & !(udp_v4 | tcp_v6), frames, hashes, ethernet, table);
-    lanes.plain = Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 };
+    all & !left
 }
 
 /// Which of these frames are plain packets of this kind.
@@ -64,21 +84,24 @@ fn glance_at<F: Family, T: Transport>(frame: &Mbuf, hash: &mut u64, ethernet: &E
     true
 }
 
-/// What the established stage finds out about a burst.
-struct Found {
+/// What the established stages find out about a burst.
+pub(crate) struct Found {
     /// Lanes that are left to the next stages.
-    left: u64,
-    /// Connections with a packet that is left, by the low bits of the entry: packets behind it stay behind it.
-    held: u64,
+    pub(crate) left: u64,
+    /// Connections with a packet that is left, by [`bit`]: packets behind it stay behind it.
+    pub(crate) held: u64,
     /// Ports by which the others leave.
-    ports: u64,
+    pub(crate) ports: u64,
 }
 
 impl Found {
-    /// Leaves a lane with a packet of this entry to the next stages.
-    fn leave(&mut self, lane: usize, id: Option<EntryId>) {
-        self.left |= 1 << lane;
-        self.held |= id.map_or(0, bit);
+    /// The packet in this lane, of this entry, was sent on by a port, or is left to the next stages.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, lane: usize, id: EntryId, sent: Option<u16>, fate: &mut Fate) {
+        match sent {
+            Some(port) => self.sent(port, fate),
+            None => self.leave(lane, id),
+        }
     }
 
     #[inline(always)]
@@ -86,9 +109,17 @@ impl Found {
         *fate = Fate::Send(port, Verdict::Forwarded);
         self.ports |= 1 << (port & 63);
     }
+
+    /// Apart from the way that nearly every packet goes.
+    #[inline(never)]
+    fn leave(&mut self, lane: usize, id: EntryId) {
+        self.left |= 1 << lane;
+        self.held |= bit(id);
+    }
 }
 
-const fn bit(id: EntryId) -> u64 {
+/// The connections that this one is not told apart from where a word says which ones packets are held of.
+pub(crate) const fn bit(id: EntryId) -> u64 {
     1 << (id.0 & 63)
 }
 
@@ -107,7 +138,8 @@ impl Tracker {
         }
     }
 
-    /// Stage: sends on what belongs to an established connection. Cost: four lines, those of the entry, the real server and the
+    /// Stage: sends on what belongs to an established connection by direct routing. Where the burst before was mostly of other methods, it
+    /// leaves all to the next stage, which knows every method. Cost: four lines, those of the entry, the real server and the
     /// counters of both it and the service, and for IPv6 that of the addresses.
     #[inline]
     pub fn established(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
@@ -117,6 +149,10 @@ impl Tracker {
             lanes.entries[i] = self.connections.find(lanes.hashes[i], &lanes.packets[i].key);
             found.held |= lanes.entries[i].map_or(0, bit);
         }
+        lanes.held = found.held;
+        if rules.ways.are_many() {
+            self.seek_ways(lanes, rules);
+        }
         let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
         for (plain, send) in [
             (tcp_v4, Self::send_on::<V4, Tcp> as fn(&mut Self, _, &mut Lanes, &mut Found, &Rules, Tick)),
@@ -124,7 +160,9 @@ impl Tracker {
             (tcp_v6, Self::send_on::<V6, Tcp>),
             (udp_v6, Self::send_on::<V6, Udp>),
         ] {
-            if plain != 0 {
+            if self.rewrites {
+                found.left |= plain;
+            } else if plain != 0 {
                 send(self, plain, lanes, &mut found, rules, now);
             }
         }
@@ -132,21 +170,29 @@ impl Tracker {
         lanes.through_ports = found.ports;
     }
 
+    /// Asks for the ways and counters of guessed entries, so that cache misses overlap; only worth it where there are many.
+    #[inline(never)]
+    fn seek_ways(&self, lanes: &Lanes, rules: &Rules) {
+        let ids = |i: usize| self.connections.get(lanes.guesses[i]).map(|entry| (entry.server(), entry.service()));
+        for (server, service) in each(lanes.plain.all()).filter_map(ids) {
+            rules.ways.prefetch(server, service);
+        }
+        for (server, service) in each(lanes.plain.all()).filter_map(ids) {
+            rules.ways.prefetch_counters(server, service);
+        }
+    }
+
     /// Sends the plain packets of one kind on.
     #[inline(never)]
     fn send_on<F: Family, T: Transport>(&mut self, plain: u64, lanes: &mut Lanes, found: &mut Found, rules: &Rules, now: Tick) {
-        let Lanes { frames, hashes, guesses, entries, fates, .. } = &mut *lanes;
+        let Lanes { frames, guesses, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
         for i in each(plain) {
-            let frame = frames[i].data_mut();
-            if let Some(port) = self.send::<F, T>(frame, guesses[i], found.held, rules, now) {
+            if let Some(port) = self.send::<F, T>(frames[i].data_mut(), guesses[i], found.held, rules, now) {
                 found.sent(port, &mut fates[i]);
-                continue;
-            }
-            entries[i] = self.look_closer::<F, T>(frame, hashes[i]);
-            match entries[i].and_then(|id| self.send_found::<F, T>(frame, id, found.held, rules, now)) {
-                Some(port) => found.sent(port, &mut fates[i]),
-                None => found.leave(i, entries[i]),
+            } else {
+                // All packets of a connection have the same guess.
+                found.leave(i, guesses[i]);
             }
         }
     }
@@ -154,10 +200,17 @@ impl Tracker {
     /// Sends a packet on whose entry is `id`; gives the port. `None`, and nothing is changed, if it is not, or if the next stages
     /// are to look at the packet.
     #[inline(always)]
-    fn send<F: Family, T: Transport>(&mut self, frame: &mut [u8], id: EntryId, held: u64, rules: &Rules, now: Tick) -> Option<u16> {
+    pub(crate) fn send<F: Family, T: Transport>(
+        &mut self,
+        frame: &mut [u8],
+        id: EntryId,
+        held: u64,
+        rules: &Rules,
+        now: Tick,
+    ) -> Option<u16> {
         let head = F::head(frame)?;
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
-        let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, F::V4) };
+        let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::DirectRouting, F::V4) };
         let entry = F::entry(&mut self.connections, id, established, head)?;
         let (way, terms) = (rules.ways.way(entry.server())?, rules.ways.terms(entry.service())?);
         let expires = entry.later(now, T::timeout(terms))?;
@@ -172,19 +225,6 @@ impl Tracker {
         way.share.traffic.count_in(length);
         terms.traffic.count_in(length);
         Some(way.port)
-    }
-
-    /// The entry of a packet, wherever it is.
-    #[inline(never)]
-    fn look_closer<F: Family, T: Transport>(&self, frame: &[u8], hash: u64) -> Option<EntryId> {
-        let head = F::head(frame)?;
-        self.connections.find_words(hash, F::addresses(head), F::ports(head), T::PROTOCOL as u8)
-    }
-
-    /// [`send`](Self::send), apart from the way that nearly every packet goes.
-    #[inline(never)]
-    fn send_found<F: Family, T: Transport>(&mut self, frame: &mut [u8], id: EntryId, held: u64, rules: &Rules, now: Tick) -> Option<u16> {
-        self.send::<F, T>(frame, id, held, rules, now)
     }
 }
 

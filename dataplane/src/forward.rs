@@ -69,13 +69,13 @@ fn to_server(frame: &mut [u8], packet: &Packet, target: &ServerRules, ttl: Ttl, 
 }
 
 /// Takes one from the TTL or hop limit; `false` when nothing would be left.
-#[inline]
+#[inline(always)]
 pub(crate) fn decrement(frame: &mut [u8], v4: bool) -> bool {
     if v4 { decrement_ttl(frame) } else { decrement_hop_limit(frame) }
 }
 
 /// Takes one from the TTL and mends the header checksum; `false` when nothing would be left.
-#[inline]
+#[inline(always)]
 fn decrement_ttl(frame: &mut [u8]) -> bool {
     let Some(Ok((ip, _))) = frame.get_mut(L3..).map(Ipv4Header::mut_from_prefix) else { return false };
     ip.ttl > 1 && ip.decrement_ttl()

@@ -119,8 +119,13 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Places of a directory for `connections`, of a byte each.
+    pub(crate) fn places(connections: usize) -> usize {
+        connections.saturating_mul(2).next_power_of_two().min(LARGEST_DIRECTORY)
+    }
+
     fn new(connections: usize, seed: [u64; 4]) -> Self {
-        let len = (connections * 2).next_power_of_two().min(LARGEST_DIRECTORY);
+        let len = Self::places(connections);
         Self { hasher: Hasher::new(seed), owners: (0..len).map(|_| AtomicU8::new(0)).collect() }
     }
 

@@ -76,8 +76,10 @@ pub struct Lanes {
     pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
     pub others: u64,
-    /// A bit for each lane that the established stage decided to send.
+    /// A bit for each lane that the established stages decided to send.
     pub through: u64,
+    /// Connections with a packet that is not plain, by [`bit`](crate::established::bit): packets behind it stay behind it.
+    pub held: u64,
     /// A bit for each port by which it did.
     pub through_ports: u64,
     /// A bit for each lane whose packet has no entry, and which the schedule stage is to decide about.
@@ -118,6 +120,7 @@ impl Lanes {
             flows: 0,
             others: 0,
             through: 0,
+            held: 0,
             through_ports: 0,
             missed: 0,
             tunnelled: 0,

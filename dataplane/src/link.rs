@@ -38,6 +38,8 @@ pub struct PortQueues {
 pub enum Exit {
     /// By a transmit queue of its own.
     Queue(TxQueue),
+    /// By one that is used now and then also without frames: the device speaks of its own when it is, as a bond does its LACP.
+    Speaking(TxQueue),
     /// By that of another worker, which takes them from this ring.
     Relay(RingSender),
 }
@@ -47,7 +49,7 @@ impl Exit {
     #[inline]
     fn send(&mut self, burst: &mut Burst) -> usize {
         match self {
-            Self::Queue(queue) => queue.send(burst),
+            Self::Queue(queue) | Self::Speaking(queue) => queue.send(burst),
             Self::Relay(ring) => ring.send_burst(burst),
         }
     }
@@ -221,6 +223,9 @@ impl Outgoing {
     pub fn send_from(&mut self, ring: &Ring) -> u64 {
         let mut burst = Burst::new();
         if ring.dequeue_burst(&mut burst) == 0 {
+            if let Exit::Speaking(queue) = &mut self.tx {
+                queue.keep_alive();
+            }
             return 0;
         }
         let sent = self.tx.send(&mut burst) as u64;

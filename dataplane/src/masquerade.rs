@@ -106,7 +106,9 @@ fn may_be_cut(data: &[u8], packet: &Packet) -> bool {
     is_request_or_answer && !refuses_fragments(data, packet.v4) && data.len() >= L3 + usize::from(packet.length)
 }
 
-fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
+/// Writes both MACs of a frame.
+#[inline]
+pub(crate) fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8; 6]) {
     // Parse has seen an Ethernet header.
     if let Some(addresses) = frame.first_chunk_mut::<12>() {
         addresses[..6].copy_from_slice(&destination);
@@ -312,10 +314,7 @@ fn leave(frame: &mut [u8], packet: &Packet, hop: NextHop, macs: &[[u8; 6]]) -> R
 
 /// Counts a packet to a client.
 pub(crate) fn count_reply(server: ServerId, service: ServiceId, packet: &Packet, rules: &Rules) {
-    for_reply(server, service, rules, |traffic| {
-        traffic.out_packets.add(1);
-        traffic.out_bytes.add(u64::from(packet.length));
-    });
+    for_reply(server, service, rules, |traffic| traffic.count_out(packet.length));
 }
 
 /// Counts with what is the real server's and what is the service's, unless the real server was removed, as IPVS does.

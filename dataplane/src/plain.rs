@@ -28,13 +28,13 @@ const TELLING: u8 = tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK;
 
 /// Eight bytes from `AT` on, the first one lowest. Cost: one load.
 #[inline(always)]
-fn word<const AT: usize, const N: usize>(head: &[u8; N]) -> u64 {
+pub(crate) fn word<const AT: usize, const N: usize>(head: &[u8; N]) -> u64 {
     head[AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Four bytes from `AT` on, the first one lowest. Cost: one load.
 #[inline(always)]
-fn half<const AT: usize, const N: usize>(head: &[u8; N]) -> u32 {
+pub(crate) fn half<const AT: usize, const N: usize>(head: &[u8; N]) -> u32 {
     head[AT..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 

@@ -95,6 +95,8 @@ pub struct Rules {
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
     locals: Arc<LocalAddresses>,
+    /// Bits for the low six bits of all our addresses, so that an address of somebody else is mostly known for that without a lookup.
+    own: u64,
     /// Ways to clients, for replies of masquerading real servers.
     pub routes: Arc<Routes>,
     /// Real servers that masquerade or did.
@@ -125,6 +127,7 @@ impl Rules {
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
+            own: 0,
             routes: Arc::new(Routes::default()),
             masqueraders: Masqueraders::new(servers),
             servers_left: false,
@@ -141,6 +144,7 @@ impl Rules {
         let worker = self.worker;
         if let Some(locals) = &mut batch.locals {
             std::mem::swap(locals, &mut self.locals);
+            self.own = self.locals.addresses.keys().fold(0, |bits, address| bits | low_bits(*address));
         }
         if let Some(marks) = &mut batch.marks {
             std::mem::swap(marks, &mut self.marks);
@@ -273,7 +277,7 @@ impl Rules {
     /// Whether this is an address of ours on any port.
     #[inline]
     pub fn is_own(&self, address: Address) -> bool {
-        self.locals.addresses.contains_key(&address)
+        self.own & low_bits(address) != 0 && self.locals.addresses.contains_key(&address)
     }
 
     /// Whether this is a VIP, also one that is not answered for yet because another machine may have it.
@@ -298,4 +302,10 @@ impl Rules {
 fn kept(place: Option<&ServerRules>, server: &RealServer) -> bool {
     let same = |old: &ServerRules| (old.server.address, old.server.port) == (server.address, server.port);
     place.is_some_and(|old| old.masqueraded && same(old))
+}
+
+/// One bit of 64, by an address's low six.
+#[inline]
+const fn low_bits(address: Address) -> u64 {
+    1 << (address.0 & 63)
 }

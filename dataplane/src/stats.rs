@@ -75,6 +75,13 @@ impl Traffic {
         self.in_packets.add(1);
         self.in_bytes.add(u64::from(length));
     }
+
+    /// Counts a packet to a client, of this length.
+    #[inline(always)]
+    pub fn count_out(&self, length: u16) {
+        self.out_packets.add(1);
+        self.out_bytes.add(u64::from(length));
+    }
 }
 
 /// One worker's share of a real server's counters: one cache line.

@@ -39,6 +39,8 @@ pub struct Tracker {
     pub directory: Option<Arc<Directory>>,
     /// Whether an entry was removed during this burst, so that what was found must be looked up again.
     disturbed: bool,
+    /// Whether most plain packets of the latest burst were of connections that are not by direct routing.
+    pub(crate) rewrites: bool,
     pub(crate) defence: Defence,
     pub(crate) overflow: Overflow,
     pub(crate) counts: Counts,
@@ -84,6 +86,7 @@ impl Tracker {
             connections,
             directory,
             disturbed: false,
+            rewrites: false,
             defence,
             overflow: Overflow::default(),
             counts: Counts::default(),
@@ -138,18 +141,14 @@ impl Tracker {
             let hash = lanes.hashes[i];
             // An earlier frame of this very burst may have made the entry.
             let known = self.connections.find(hash, &packet.key).map(|id| self.packet_of(id, &packet, rules, now));
-            lanes.fates[i] = match known {
-                Some(fate) if fate != Fate::Undecided => fate,
-                _ => match self.drained(hash, &packet, rules) {
-                    Drain::Reset => Fate::Drop(Verdict::NoRealServer),
-                    drain => self.first_packet(
-                        hash,
-                        &packet,
-                        First { apart: lanes.firsts >> i & 1 != 0, anew: drain == Drain::Reschedule },
-                        rules,
-                        now,
-                    ),
-                },
+            let drain = if known == Some(Fate::Undecided) { self.drained(hash, &packet, rules) } else { Drain::No };
+            lanes.fates[i] = match (known, drain) {
+                (Some(fate), _) if fate != Fate::Undecided => fate,
+                (_, Drain::Reset) => Fate::Drop(Verdict::NoRealServer),
+                _ => {
+                    let first = First { apart: lanes.firsts >> i & 1 != 0, anew: drain == Drain::Reschedule };
+                    self.first_packet(hash, &packet, first, rules, now)
+                }
             };
             if lanes.fates[i] == Fate::Drop(Verdict::NoRealServer)
                 && let Some(cause) = self.refusal.take()

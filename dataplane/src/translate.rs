@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::parse::{L3, Packet};
 
 mod crc32c;
+pub mod plain;
 
 /// Where a TCP header has its checksum (RFC 9293 section 3.1).
 const TCP_CHECKSUM: usize = 16;

@@ -1,17 +1,17 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established
+//! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established -> rewritten
 //!          -> what is left: parse -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
 //!          -> tx -> expire (bounded)
 //! ```
 //!
 //! Each stage is one function over the whole burst, in one other file, and no stage calls the next.
 
+mod rest;
 mod spreading;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dpdk::burst::{BURST, Burst};
 use dpdk::clock;
@@ -36,6 +36,7 @@ use crate::masquerade::{Ends, masquerade};
 use crate::orders::Orders;
 use crate::plain::Ethernet;
 use crate::reset;
+use crate::rewritten;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
@@ -51,6 +52,8 @@ pub enum Idle {
     Adaptive,
     /// Polls on.
     Poll,
+    /// Waits for the interrupts of its receive queues, which all have one; without traffic it wakes up for everything else.
+    Interrupt,
 }
 
 /// What a worker is made from.
@@ -128,8 +131,6 @@ const KERNEL_NEIGHBOUR_RATE: u32 = 2_000;
 const KERNEL_ANSWER_RATE: u32 = 60_000;
 /// Empty turns before the first sleep: a worker with traffic never gets there.
 const EMPTY_TURNS_BEFORE_SLEEP: u32 = 256;
-/// The longest sleep: a receive queue of 1024 holds what comes at 2 million frames a second.
-const LONGEST_SLEEP: Duration = Duration::from_micros(500);
 
 impl Worker {
     /// A worker without rules; the first batch brings them. Everything that it will ever need is allocated here.
@@ -192,14 +193,17 @@ impl Worker {
         let mut before = clock::cycles();
         let start = self.handover.as_ref().map_or(before, HandOver::began);
         let mut empty = 0_u32;
+        let mut armed = false;
+        self.listen();
         while !self.end.is_stopped() {
             // Only differences of ticks mean anything, so cutting off the high bits is how a tick wraps.
             let now = Tick(u32::try_from((before.saturating_sub(start) / cycles_per_tick) & u64::from(u32::MAX)).unwrap_or_default());
             let worked = self.turn(now);
             empty = if worked { 0 } else { empty.saturating_add(1) };
-            if empty > EMPTY_TURNS_BEFORE_SLEEP && self.idle == Idle::Adaptive {
-                let microseconds = u64::from(empty - EMPTY_TURNS_BEFORE_SLEEP);
-                std::thread::sleep(Duration::from_micros(microseconds).min(LONGEST_SLEEP));
+            if empty > EMPTY_TURNS_BEFORE_SLEEP && self.idle != Idle::Poll {
+                armed = self.rest(empty - EMPTY_TURNS_BEFORE_SLEEP, armed);
+            } else if armed {
+                armed = self.wake();
             }
             let after = clock::cycles();
             let report = self.end.report();
@@ -337,6 +341,8 @@ impl Worker {
         classify(&mut self.lanes, sight, &mut self.handover);
         self.tracker.seek(&mut self.lanes);
         self.tracker.established(&mut self.lanes, &self.rules, now);
+        let (rules, macs, tunnels) = (&self.rules, &self.macs, &mut self.tunnels);
+        self.tracker.rewritten(&mut self.lanes, rewritten::Around { port: port_number, rules, macs, tunnels, now });
         parse_left(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };

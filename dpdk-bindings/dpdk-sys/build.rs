@@ -19,8 +19,12 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_get_lcore_state",
     "rte_eal_init",
     "rte_eal_remote_launch",
+    "rte_epoll_wait",
     "rte_eth_allmulticast_enable",
     "rte_eth_allmulticast_get",
+    "rte_eth_bond_mac_address_set",
+    "rte_eth_bond_primary_get",
+    "rte_eth_bond_primary_set",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
     "rte_eth_dev_close",
     "rte_eth_dev_configure",
@@ -31,6 +35,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_info_get",
     "rte_eth_dev_rss_reta_update",
+    "rte_eth_dev_rx_intr_ctl_q",
+    "rte_eth_dev_rx_intr_ctl_q_get_fd",
+    "rte_eth_dev_rx_intr_disable",
+    "rte_eth_dev_rx_intr_enable",
     "rte_eth_dev_set_mc_addr_list",
     "rte_eth_dev_socket_id",
     "rte_eth_dev_start",
@@ -38,7 +46,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_find_next_owned_by",
     "rte_eth_from_rings",
     "rte_eth_macaddr_get",
-    "rte_eth_promiscuous_enable",
     "rte_eth_promiscuous_get",
     "rte_eth_rx_burst",
     "rte_eth_rx_queue_setup",
@@ -64,7 +71,7 @@ const FUNCTIONS: &[&str] = &[
 
 /// Constants; types follow from the functions.
 const CONSTANTS: &str = "BATON_.*|RTE_MAX_LCORE|RTE_PKTMBUF_HEADROOM|RTE_ETH_NAME_MAX_LEN|RTE_ETH_DEV_NO_OWNER|\
-                         RTE_ETH_RETA_GROUP_SIZE|RTE_MAX_ETHPORTS|RING_F_EXACT_SZ|RING_F_SP_ENQ|RING_F_SC_DEQ";
+                         RTE_ETH_RETA_GROUP_SIZE|RTE_MAX_ETHPORTS|RTE_VER_YEAR|RTE_VER_MONTH|RING_F_EXACT_SZ|RING_F_SP_ENQ|RING_F_SC_DEQ";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -113,8 +120,10 @@ fn main() {
             "cannot compile the wrappers of DPDK's inline functions: {error}\ninstall a compiler with: apt-get install build-essential"
         ));
     }
-    // The ring driver gives tests ports made of rings. It is a driver, hence not in libdpdk.pc, but part of libdpdk-dev.
+    // The ring driver gives tests ports made of rings, and a bond is told which member is to carry its traffic. These are drivers, hence not in
+    // libdpdk.pc, but part of libdpdk-dev.
     println!("cargo:rustc-link-lib=rte_net_ring");
+    println!("cargo:rustc-link-lib=rte_net_bond");
 }
 
 struct Dpdk {

@@ -1,11 +1,9 @@
 """The two programs that are compared, each of which can be stopped while the other one has the core."""
 
-import os
-import pty
-import re
 import signal
 import time
 
+from lab import testpmd
 from lab.director import Director, cores
 from lab.topology import VIP
 
@@ -38,52 +36,24 @@ def rate(count, seconds):
     return (last - first) / (ended - began)
 
 
-class Testpmd:
-    """dpdk-testpmd in macswap mode on one core. A context manager; it is stopped between calls of `rate`."""
+class Testpmd(testpmd.Testpmd):
+    """dpdk-testpmd in macswap mode on one core; it is stopped between calls of `rate`."""
 
     def __init__(self, lab, device, mbufs, memory_mb, huge):
-        control, (worker,) = cores(1)
-        words = [
-            "dpdk-testpmd", "--in-memory" if huge else "--no-huge", "-m", str(memory_mb), "--no-pci", "--no-telemetry", "--file-prefix", f"{lab.name}-testpmd",
-            "--log-level", "error", "--lcores", f"0@{control},1@{worker}", "--vdev", device, "--", "-i", "--forward-mode=macswap", "--burst=64",
-            "--mbcache=512", f"--total-num-mbufs={mbufs}", "--port-topology=loop", "--no-flush-rx",
-        ]
-        # A terminal of its own: into a pipe testpmd would keep back what it says.
-        self.terminal, its = pty.openpty()
-        self.process = lab.director.start(words, stdin=its, stdout=its, stderr=its)
-        os.close(its)
-        self._until("testpmd> ")
-        os.write(self.terminal, b"start\n")
-        self._received()
+        eal = ["--in-memory" if huge else "--no-huge", "-m", str(memory_mb), "--file-prefix", f"{lab.name}-testpmd"]
+        options = ["--forward-mode=macswap", "--burst=64", "--mbcache=512", f"--total-num-mbufs={mbufs}", "--port-topology=loop", "--no-flush-rx"]
+        super().__init__(lab.director, device, eal, options)
+        self.start()
         self.paused = Paused(self.process)
 
-    def _until(self, pattern):
-        text = ""
-        while True:
-            try:
-                text += os.read(self.terminal, 65536).decode(errors="replace").replace("\r", "")
-            except OSError:
-                raise RuntimeError("dpdk-testpmd ended:\n" + text) from None
-            found = re.search(pattern, text, re.DOTALL)
-            if found:
-                return found
-
     def _received(self):
-        os.write(self.terminal, b"show port stats 0\n")
-        return int(self._until(r"RX-packets: (\d+).*#######\n")[1]), time.monotonic()
+        received, _, when = self.packets()
+        return received, when
 
     def rate(self, seconds):
         """Frames a second that it moves."""
         with self.paused:
             return rate(self._received, seconds)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.terminal)
 
 
 class Baton:

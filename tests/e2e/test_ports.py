@@ -68,7 +68,8 @@ def test_request_of_one_arm_leaves_by_the_other(arms):
         arms.clients.send(request)
         frame = arms.servers.wait(lambda frame: frame.ports == (11000, 80))[-1]
     assert frame.bytes == frames.mac(SERVER_MAC) + frames.mac(INSIDE_MAC) + request[12:]
-    assert counted.moved == {"received": 1, "forwarded": 1, "sent": 1}
+    # The VIP is being announced meanwhile.
+    assert (counted.moved["received"], counted.moved["forwarded"]) == (1, 1)
 
 
 def test_each_arm_answers_for_its_own_address_and_both_for_the_vip(arms):

@@ -1,11 +1,14 @@
 """What watches the director: metrics, dashboard and alerts as Prometheus's own tools judge them, and the log as machines read it."""
 
+import contextlib
 import html.parser
 import json
 import re
 import socket
 import struct
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -107,23 +110,58 @@ def fields(entry):
     return found
 
 
-def test_log_goes_to_the_journal_with_its_fields_when_systemd_has_made_stderr_the_journals(lonely):
-    folder = lonely.director.folder / "run" / "systemd" / "journal"
+@contextlib.contextmanager
+def journal_of(host, room):
+    """The journal's socket on a host, with room for so many entries that nobody has read, and a director there as systemd starts it."""
+    host.sysctl("net.unix.max_dgram_qlen", room)
+    folder = host.folder / "run" / "systemd" / "journal"
     folder.mkdir(parents=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+    with host.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(str(folder / "socket"))
-        journal.settimeout(0.2)
-        director = Director(lonely.director, config_text(lonely.device, gateways=()))
+        director = Director(host, config_text(host.lab.device, gateways=()))
         director.words = ["/bin/sh", "-c", 'JOURNAL_STREAM=$(stat -Lc %d:%i /dev/fd/2) exec "$@"', "sh", *director.words]
-        entries = []
-        with director:
-            director.api.post("services", SERVICE | {"health": {"type": "arp"}})
-            while not any(entry.get("BATON_KIND") == "started" for entry in entries):
-                entries.append(fields(journal.recv(1 << 16)))
+        yield journal, director
+
+
+def test_log_goes_to_the_journal_with_its_fields_when_systemd_has_made_stderr_the_journals(lonely):
+    entries = []
+
+    def read(journal):
+        with contextlib.suppress(OSError):
+            while entry := journal.recv(1 << 16):
+                entries.append(fields(entry))
+
+    with journal_of(lonely.director, 512) as (journal, director):
+        reader = threading.Thread(target=read, args=(journal,))
+        reader.start()
+        try:
+            with director:
+                until = time.monotonic() + 20
+                while not any(entry.get("BATON_KIND") == "started" for entry in entries):
+                    assert time.monotonic() < until, entries
+                    time.sleep(0.05)
+        finally:
+            journal.shutdown(socket.SHUT_RDWR)
+            reader.join()
         assert "the director runs" not in director.log()
-    assert {(entry["SYSLOG_IDENTIFIER"], entry["PRIORITY"]) for entry in entries} <= {("baton", "4"), ("baton", "6")}
+    assert {entry["SYSLOG_IDENTIFIER"] for entry in entries} == {"baton"} and {entry["PRIORITY"] for entry in entries} <= {"4", "6"}
     [started] = [entry for entry in entries if entry.get("BATON_KIND") == "started"]
     assert started["PRIORITY"] == "6" and started["MESSAGE"].endswith(" kind=started") and started["TARGET"].startswith("control::")
+
+
+def test_journal_that_stands_still_holds_nothing_up_and_is_told_what_it_missed(lonely):
+    with journal_of(lonely.director, 4) as (journal, director), director:
+        for seconds in range(100, 110):
+            director.api.patch("settings", {"timeout_udp": seconds})
+        journal.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while journal.recv(1 << 16):
+                pass
+        director.api.patch("settings", {"timeout_udp": 99})
+        missed, told = fields(journal.recv(1 << 16)), fields(journal.recv(1 << 16))
+        assert missed["PRIORITY"] == "4" and "lines of the log are lost" in missed["MESSAGE"], missed
+        assert told["BATON_KIND"] == "configuration-changed"
+        assert director.stop() == 0
 
 
 @pytest.mark.parametrize("name, value", [("BATON_LOG_FORMAT", "xml"), ("BATON_LOG", "control=loud")])

@@ -10,9 +10,9 @@ from .capture import Capture
 from .director import Director, config_text, ready_binary
 from .lab import Lab, LabError
 from .load import KeepAlive, connect, count_servers, fetch, wrk
-from .topology import DIP, DIP6, PUBLIC, VIP, VIP6, Classic, TapWire, Wire
+from .topology import DIP, DIP6, PUBLIC, ROUTER, VIP, VIP6, Classic, TapWire, Wire
 
 __all__ = [
-    "Api", "Capture", "Classic", "DIP", "DIP6", "Director", "KeepAlive", "Lab", "LabError", "PUBLIC", "Problem", "VIP", "VIP6", "TapWire", "Wire",
+    "Api", "Capture", "Classic", "DIP", "DIP6", "Director", "KeepAlive", "Lab", "LabError", "PUBLIC", "Problem", "ROUTER", "VIP", "VIP6", "TapWire", "Wire",
     "config_text", "connect", "count_servers", "fetch", "frames", "ready_binary", "wrk",
 ]

@@ -21,7 +21,7 @@ def test_requests_are_distributed_over_all_real_servers(site, director):
 def test_device_is_vfio_s_behind_the_iommu(director):
     assert director.run(f"basename $(readlink /sys/bus/pci/devices/{LAN.pci}/driver)").strip() == "vfio-pci"
     assert director.run("ls /sys/class/iommu").split(), "there is an IOMMU"
-    [lan] = get(director, "ports")
+    lan = get(director, "ports")[0]
     assert (lan["driver"], lan["mac"], lan["link_up"], lan["queues"]) == ("net_vmxnet3", LAN.mac, True, 2)
 
 

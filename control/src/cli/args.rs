@@ -12,6 +12,7 @@ use super::events::Chosen;
 use super::get::Output;
 use super::import::Import;
 use super::marks::Rule;
+use super::plan;
 use super::token::NewToken;
 
 /// Baton: a Linux Virtual Server director on DPDK.
@@ -99,6 +100,11 @@ pub enum Command {
         after_help = "Example:\n  baton reload --dry-run\n  baton reload\n\nWhat was changed otherwise, and not in the file, stays. A difference in keys that are read at start only is refused with their names."
     )]
     Reload(Manner),
+    /// Plan a director for this machine: memory, huge pages, queues, kernel command line and a baton.toml with all of it
+    #[command(
+        after_help = "Example:\n  baton plan --port 0000:03:00.0 --workers 4 --connections 10M > baton.toml\n  baton check --config baton.toml"
+    )]
+    Plan(plan::Line),
     /// Show the last 50 changes: who, when, what; or the configuration as it was in one revision
     #[command(after_help = "Example:\n  baton history\n  baton history 41 > document.json")]
     History {

@@ -158,7 +158,7 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
         json(&found, console);
         return Ok(());
     }
-    let head = ["PORT", "DEVICE", "DRIVER", "MAC", "LINK", "MTU", "QUEUES", "RSS", "ADDRESSES", "RECEIVED", "SENT", "MISSED"];
+    let head = ["PORT", "DEVICE", "DRIVER", "NUMA", "MAC", "LINK", "MTU", "QUEUES", "RSS", "ADDRESSES", "RECEIVED", "SENT", "MISSED"];
     let row = |port: &Port| {
         let link = match (port.link_up, port.speed_mbps) {
             (false, _) => "down".to_owned(),
@@ -169,6 +169,7 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
             port.name.clone(),
             port.vlan.as_ref().map_or_else(|| port.device.clone(), |vlan| format!("VLAN {vlan} of {}", port.device)),
             port.driver.clone(),
+            port.numa_node.map_or_else(|| "-".to_owned(), |node| node.to_string()),
             port.mac.clone(),
             link,
             port.mtu.to_string(),
@@ -186,6 +187,10 @@ pub fn ports(client: &Client, output: Output, console: &mut Console<'_>) -> Resu
     }
     for port in found.iter().filter(|port| port.vlan.is_none()) {
         console.line(features(port));
+        for member in &port.members {
+            let (link, active) = (if member.link_up { "up" } else { "down" }, if member.active { ", active" } else { "" });
+            console.line(format_args!("port {}: member {}, link {link}{active}", port.name, member.device));
+        }
         for lack in &port.lacks {
             console.line(format_args!("port {}: {lack}", port.name));
         }

@@ -14,6 +14,7 @@ pub mod get;
 mod import;
 mod man;
 pub mod marks;
+mod plan;
 pub mod realserver;
 pub mod settings;
 mod token;
@@ -116,6 +117,7 @@ fn carry_out(cli: Cli, console: &mut Console<'_>) -> u8 {
             SettingsAction::Reset => settings::reset(client, console),
         }),
         Command::Doctor(line) => with(api, console, |client, console| Ok(doctor::run(client, &line, console))),
+        Command::Plan(line) => plan::run(&line, console),
         Command::Drain(line) => with(api, console, |client, console| drain::run(client, &line, console)),
         Command::Apply { source, dry_run } => with(api, console, |client, console| Ok(changes::apply(client, &source, dry_run, console))),
         Command::Diff(source) => with(api, console, |client, console| Ok(changes::diff(client, &source, console))),

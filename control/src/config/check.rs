@@ -30,7 +30,8 @@ fn summary(file: &Path, config: &Config, cpus: &[u32]) -> String {
     for port in &config.ports {
         let addresses: Vec<String> = port.addresses.iter().map(ToString::to_string).collect();
         let addresses = if addresses.is_empty() { "no addresses".to_owned() } else { addresses.join(", ") };
-        lines.push(format!("  port {}: {}, {addresses}", port.name, port.device));
+        let devices: Vec<String> = port.devices().iter().map(ToString::to_string).collect();
+        lines.push(format!("  port {}: {}, {addresses}", port.name, devices.join(" + ")));
     }
     for vlan in &config.vlans {
         let addresses: Vec<String> = vlan.addresses.iter().map(ToString::to_string).collect();

@@ -4,6 +4,7 @@
 //! change while the director runs (settings, services) is only the beginning here: once it was changed over the API, the state
 //! file holds it.
 
+mod bonds;
 mod check;
 mod entrance;
 mod faults;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use dataplane::settings::Ttl;
 use dataplane::vlan::Tags;
+pub use dpdk::eal::BondMode;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -33,7 +35,7 @@ pub use check::check;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use health::Checks;
 pub use restart::needs_restart;
-pub use values::{ByteSize, Device};
+pub use values::{ByteSize, Count, Device};
 pub use watch::Watch;
 
 use crate::api::Entrance;
@@ -76,8 +78,10 @@ pub struct Config {
 pub struct Port {
     /// Its name, and that of its TAP: 1 to 15 characters.
     pub name: String,
-    /// The DPDK device.
+    /// The DPDK device; a bond's is made of its members.
     pub device: Device,
+    /// What a bond is made of.
+    pub bond: Option<Bond>,
     /// The DIPs with the prefixes of the connected networks.
     pub addresses: Vec<IpNet>,
     /// Default gateways, at most one of each family.
@@ -86,6 +90,22 @@ pub struct Port {
     pub mtu: Option<u16>,
     /// Neighbours whose MACs the kernel is not asked for.
     pub neighbours: Vec<StaticNeighbour>,
+}
+
+impl Port {
+    /// The devices that carry its frames: the one, or a bond's members.
+    pub fn devices(&self) -> &[Device] {
+        self.bond.as_ref().map_or(std::slice::from_ref(&self.device), |bond| &bond.members)
+    }
+}
+
+/// Several devices that are one port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bond {
+    /// How they share its traffic.
+    pub mode: BondMode,
+    /// The devices: 2 to 8.
+    pub members: Vec<Device>,
 }
 
 /// A VLAN of a port: to services and real servers a port of its own, with a TAP of its own.
@@ -121,8 +141,8 @@ pub struct StaticNeighbour {
 pub struct Workers {
     /// The CPU of each worker, in the order of their numbers: 1 to 126; one CPU may stand twice, which only tests want.
     pub cores: Vec<u32>,
-    /// What a worker does when no frame waits.
-    pub idle: Idle,
+    /// What each of them does when no frame waits, in the same order.
+    pub idle: Vec<Idle>,
 }
 
 /// What a worker does when no frame waits.
@@ -133,6 +153,8 @@ pub enum Idle {
     Adaptive,
     /// It polls on and takes its CPU whole.
     Poll,
+    /// It waits for its ports' receive interrupts.
+    Interrupt,
 }
 
 /// The control plane.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::faults::Collector;
 use super::reader::{Item, Section};
 use super::values::{Device, UnicastMac};
-use super::{Port, StaticNeighbour, Vlan, vlans};
+use super::{Port, StaticNeighbour, Vlan, bonds, vlans};
 
 /// DPDK's `RTE_MAX_ETHPORTS`.
 const MOST_PORTS: usize = 32;
@@ -57,7 +57,16 @@ fn read_port(section: &mut Section<'_>, earlier: &[Port], taken: &mut Taken, fau
     let name = section
         .need("name", "the port's name, which its network interface gets too", faults)
         .and_then(|item| take_name(&item, taken, faults));
-    let device = section.need("device", Device::EXPECTED, faults).and_then(|item| read_device(&item, earlier, faults));
+    let bond = bonds::read(section, earlier, faults);
+    let device = match (section.take("device"), &bond) {
+        (None, Some(_)) => Some(Device::Virtual(format!("net_bonding{}", earlier.len()))),
+        (Some(item), Some(_)) => {
+            item.refuse(faults, "a port has a device or members");
+            None
+        }
+        (None, None) => section.need("device", Device::EXPECTED, faults).and(None),
+        (Some(item), None) => read_device(&item, earlier, faults),
+    };
     // A port whose name or device is at fault still counts, so that services on its networks are not blamed as well.
     let name = name.unwrap_or_else(|| section.path().to_owned());
     let addresses = section.take("addresses").map_or_else(Vec::new, |item| read_addresses(&item, &name, taken, faults));
@@ -65,7 +74,7 @@ fn read_port(section: &mut Section<'_>, earlier: &[Port], taken: &mut Taken, fau
     let mtu = section.take("mtu").and_then(|item| item.number(faults, 1280..=9600));
     let neighbours = read_neighbours(section, &addresses, faults);
     let device = device.unwrap_or_else(|| Device::Virtual(String::new()));
-    Port { name, device, addresses, gateways, mtu, neighbours }
+    Port { name, device, bond, addresses, gateways, mtu, neighbours }
 }
 
 /// The name of a port or VLAN, which no other has.
@@ -94,14 +103,15 @@ fn interface_name(item: &Item<'_>, faults: &mut Collector<'_>) -> Option<String>
     None
 }
 
-fn read_device(item: &Item<'_>, earlier: &[Port], faults: &mut Collector<'_>) -> Option<Device> {
+/// The device that `item` names, which none of `earlier` has.
+pub(super) fn read_device(item: &Item<'_>, earlier: &[Port], faults: &mut Collector<'_>) -> Option<Device> {
     let device: Device = item.parsed(faults, Device::EXPECTED)?;
-    let same = |port: &&Port| {
-        port.device.port_name() == device.port_name()
-            || (device.kernel_interface().is_some() && port.device.kernel_interface() == device.kernel_interface())
-    };
-    if let Some(port) = earlier.iter().find(same) {
+    if let Some(port) = earlier.iter().find(|port| port.devices().iter().any(|other| other.is_same(&device))) {
         item.refuse(faults, format_args!("port '{}' has this device already", port.name));
+        return None;
+    }
+    if device.driver() == Some("net_bonding") {
+        item.refuse(faults, "a bond is a port with members in place of a device");
         return None;
     }
     if matches!(device.driver(), Some("net_af_packet" | "net_af_xdp")) && device.kernel_interface().is_none() {

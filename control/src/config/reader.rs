@@ -191,6 +191,11 @@ impl<'d> Item<'d> {
     }
 
     /// Whether this is a list without values.
+    /// Whether it is a list, of whatever length.
+    pub(super) fn is_list(&self) -> bool {
+        self.value.as_array().is_some()
+    }
+
     pub(super) fn is_empty_list(&self) -> bool {
         self.value.as_array().is_some_and(|list| list.is_empty())
     }

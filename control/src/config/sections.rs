@@ -1,5 +1,6 @@
 //! The sections of `baton.toml` that hold single values.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use dataplane::settings::Ttl;
@@ -7,7 +8,7 @@ use dataplane::settings::Ttl;
 use super::entrance;
 use super::faults::Collector;
 use super::reader::{Item, Section};
-use super::values::ByteSize;
+use super::values::{ByteSize, Count};
 use super::{Control, Eal, Forwarding, Idle, Limits, Workers};
 use crate::api::Entrance;
 use crate::model::Settings;
@@ -44,7 +45,7 @@ pub(super) fn control(root: &mut Section<'_>, cpus: &[u32], faults: &mut Collect
 
 pub(super) fn workers(root: &mut Section<'_>, cpus: &[u32], control: u32, faults: &mut Collector<'_>) -> Workers {
     let own = cpus.iter().copied().find(|cpu| *cpu != control).unwrap_or(control);
-    let mut workers = Workers { cores: vec![own], idle: Idle::default() };
+    let mut workers = Workers { cores: vec![own], idle: vec![Idle::default()] };
     let Some(mut section) = root.take_section("workers", faults) else { return workers };
     if let Some(item) = section.take("cores") {
         let list = item.list(faults);
@@ -55,11 +56,30 @@ pub(super) fn workers(root: &mut Section<'_>, cpus: &[u32], control: u32, faults
         }
         workers.cores = list.iter().filter_map(|core| core.number(faults, 0..=LAST_CPU)).collect();
     }
-    if let Some(idle) = section.take("idle").and_then(|item| item.choice(faults, &[("adaptive", Idle::Adaptive), ("poll", Idle::Poll)])) {
-        workers.idle = idle;
+    workers.idle = vec![Idle::default(); workers.cores.len()];
+    if let Some(item) = section.take("idle") {
+        read_idle(&item, &mut workers.idle, faults);
     }
     section.finish(faults);
     workers
+}
+
+/// One word for all workers, or one for each.
+fn read_idle(item: &Item<'_>, idle: &mut [Idle], faults: &mut Collector<'_>) {
+    let choices = [("adaptive", Idle::Adaptive), ("poll", Idle::Poll), ("interrupt", Idle::Interrupt)];
+    if !item.is_list() {
+        if let Some(one) = item.choice(faults, &choices) {
+            idle.fill(one);
+        }
+        return;
+    }
+    let list = item.list(faults);
+    if list.len() != idle.len() {
+        item.refuse(faults, format_args!("expected one word, or one for each of the {} workers", idle.len()));
+    }
+    for (place, entry) in idle.iter_mut().zip(&list) {
+        *place = entry.choice(faults, &choices).unwrap_or_default();
+    }
 }
 
 pub(super) fn eal(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Eal {
@@ -92,7 +112,6 @@ pub(super) fn limits(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Limi
     let mut limits = Limits::default();
     let Some(mut section) = root.take_section("limits", faults) else { return limits };
     let numbers = [
-        ("connections", &mut limits.connections, 1024..=1 << 28),
         ("services", &mut limits.services, 1..=1 << 20),
         ("real_servers", &mut limits.real_servers, 1..=1 << 22),
         ("exception_rate", &mut limits.exception_rate, 0..=10_000_000),
@@ -103,11 +122,27 @@ pub(super) fn limits(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Limi
             *place = number;
         }
     }
+    if let Some(connections) = section.take("connections").and_then(|item| count(&item, faults, 1024..=1 << 28)) {
+        limits.connections = connections;
+    }
     if let Some(percent) = section.take("half_open_percent").and_then(|item| item.number(faults, 1..=100)) {
         limits.half_open_percent = percent;
     }
     section.finish(faults);
     limits
+}
+
+/// A number, or a text such as `10M`.
+fn count(item: &Item<'_>, faults: &mut Collector<'_>, allowed: RangeInclusive<u32>) -> Option<u32> {
+    if item.is_integer() {
+        return item.number(faults, allowed);
+    }
+    let Count(number) = item.parsed(faults, Count::EXPECTED)?;
+    if !allowed.contains(&number) {
+        item.refuse(faults, format_args!("expected {} to {}", allowed.start(), allowed.end()));
+        return None;
+    }
+    Some(number)
 }
 
 pub(super) fn settings(root: &mut Section<'_>, faults: &mut Collector<'_>) -> Settings {

@@ -30,7 +30,7 @@ fn configuration_of_the_manual_is_read_as_it_stands() {
     assert_eq!(port.device.kernel_interface(), Some("d0"));
     assert_eq!(port.addresses, ["10.10.24.10/24".parse::<IpNet>().unwrap(), "fd00:10::10/64".parse().unwrap()]);
     assert_eq!(port.gateways, ["10.10.24.1".parse::<IpAddr>().unwrap(), "fd00:10::1".parse().unwrap()]);
-    assert_eq!(config.workers, Workers { cores: vec![1], idle: Idle::Adaptive });
+    assert_eq!(config.workers, Workers { cores: vec![1], idle: vec![Idle::Adaptive] });
     assert_eq!((config.control.core, config.control.entrance.listen), (0, None));
     assert_eq!((config.eal.no_huge, config.eal.memory.map(ByteSize::mebibytes)), (true, Some(1024)));
     assert_eq!(config.forwarding.ttl, Ttl::Decrement);
@@ -94,6 +94,41 @@ fn who_may_come_is_read_whole() {
         audit: Some("/var/log/baton/audit.jsonl".into()),
     };
     assert_eq!(entrance, wanted);
+}
+
+#[test]
+fn bond_and_idle_are_read_whole() {
+    let bond = "[[port]]\nname = \"lan\"\nmembers = [\"04:00.0\", \"net_tap1,iface=d1\"]\n";
+    let config =
+        read(&format!("{bond}[workers]\ncores = [1, 2]\nidle = [\"poll\", \"interrupt\"]\n")).unwrap_or_else(|faults| panic!("{faults}"));
+    let port = &config.ports[0];
+    assert_eq!(
+        (port.device.port_name(), port.devices()[0].port_name(), port.devices()[1].port_name()),
+        ("net_bonding0", "0000:04:00.0", "net_tap1")
+    );
+    assert_eq!(port.bond.as_ref().map(|bond| bond.mode), Some(BondMode::ActiveBackup));
+    assert_eq!(config.workers.idle, [Idle::Poll, Idle::Interrupt]);
+    let config = read(&format!("{bond}bond = \"802.3ad\"\n[workers]\ncores = [1, 2]\nidle = \"interrupt\"\n"))
+        .unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.ports[0].bond.as_ref().map(|bond| bond.mode), Some(BondMode::Lacp));
+    assert_eq!(config.workers.idle, [Idle::Interrupt; 2]);
+}
+
+#[test]
+fn bond_that_cannot_be_is_refused_with_each_fault() {
+    let of = |keys: &str| faults(&format!("[[port]]\nname = \"wan\"\ndevice = \"04:00.0\"\n[[port]]\nname = \"lan\"\n{keys}"));
+    let only = |keys: &str, key: &str, words: &str| {
+        let found = of(keys);
+        assert!(found.iter().any(|(place, detail)| place.ends_with(key) && detail.contains(words)), "{found:?}");
+    };
+    only("members = [\"05:00.0\"]\n", "port[1].members", "2 to 8 members");
+    only("members = [\"04:00.0\", \"05:00.0\"]\n", "port[1].members[0]", "port 'wan' has this device already");
+    only("members = [\"05:00.0\", \"0000:05:00.0\"]\n", "port[1].members[1]", "this member already");
+    only("members = [\"net_af_packet0,iface=d0\", \"net_af_packet1,iface=d0\"]\n", "port[1].members[1]", "this member already");
+    only("members = [\"05:00.0\", \"06:00.0\"]\ndevice = \"07:00.0\"\n", "port[1].device", "a device or members");
+    only("device = \"07:00.0\"\nbond = \"802.3ad\"\n", "port[1].bond", "only a port with members");
+    only("members = [\"05:00.0\", \"06:00.0\"]\nbond = \"balance\"\n", "port[1].bond", "\"active-backup\", \"802.3ad\"");
+    only("device = \"net_bonding0,mode=1\"\n", "port[1].device", "members in place of a device");
 }
 
 #[test]
@@ -167,7 +202,12 @@ fn every_value_is_refused_with_its_place() {
         ("[workers]\ncores = []\n", "6:9 workers.cores", "at least one core"),
         ("[workers]\ncores = [1, \"2\"]\n", "6:13 workers.cores[1]", "\"2\" is a string: expected a whole number from 0 to 1023"),
         ("[workers]\ncores = [-1]\n", "6:10 workers.cores[0]", "-1 is not allowed: expected a whole number from 0 to 1023"),
-        ("[workers]\nidle = \"sleep\"\n", "6:8 workers.idle", "\"sleep\" is not allowed: expected one of \"adaptive\", \"poll\""),
+        (
+            "[workers]\nidle = \"sleep\"\n",
+            "6:8 workers.idle",
+            "\"sleep\" is not allowed: expected one of \"adaptive\", \"poll\", \"interrupt\"",
+        ),
+        ("[workers]\ncores = [1, 2]\nidle = [\"poll\"]\n", "7:8 workers.idle", "expected one word, or one for each of the 2 workers"),
         ("[control]\nsocket = \"baton.sock\"\n", "6:10 control.socket", "absolute path"),
         ("[control]\nlisten = \"0.0.0.0:80\"\n", "6:10 control.listen", "needs control.tls"),
         ("[control]\nlisten = \"[2001:db8::1]:80\"\n", "6:10 control.listen", "a [[control.token]]"),
@@ -192,6 +232,14 @@ fn every_value_is_refused_with_its_place() {
         ("[control]\nlisten = \"127.0.0.1\"\n", "6:10 control.listen", "an address and a port"),
         ("[control]\nlisten = \"[::1]:0\"\n", "6:10 control.listen", "1 to 65535"),
         ("[control]\nstate = true\n", "6:9 control.state", "true is a boolean: expected an absolute path"),
+        (
+            "[limits]\nconnections = \"10X\"\n",
+            "6:15 limits.connections",
+            "\"10X\" is not allowed: expected a whole number, or a text such as \"10M\"",
+        ),
+        ("[limits]\nconnections = \"500M\"\n", "6:15 limits.connections", "\"500M\" is not allowed: expected 1024 to 268435456"),
+        ("[limits]\nconnections = \"99999999999K\"\n", "6:15 limits.connections", "is not allowed: expected a whole number, or a text"),
+        ("[limits]\nconnections = true\n", "6:15 limits.connections", "true is a boolean: expected a whole number, or a text"),
         ("[eal]\nno_huge = \"yes\"\n", "6:11 eal.no_huge", "\"yes\" is a string: expected true or false"),
         ("[eal]\nmemory = \"1T\"\n", "6:10 eal.memory", "\"512M\" or \"1G\""),
         ("[eal]\nmemory = 1024\n", "6:10 eal.memory", "1024 is an integer"),
@@ -440,4 +488,19 @@ health = {{ type = "none" }}
     assert_eq!(keys, ["service[0].health.profile", "service[0].health.interval", "service[0].real_server[0].health.quorum"], "{found:?}");
     let found = faults(&text.replace("100.64.0.0/10", "10.0.0.0/8"));
     assert!(found[0].1.contains("overlaps health.probe_network"), "{found:?}");
+}
+
+#[test]
+fn counts_are_read_and_shown_in_thousands_and_millions() {
+    for (text, wanted, shown) in
+        [("10M", 10_000_000, "10M"), ("2500K", 2_500_000, "2500K"), ("3000K", 3_000_000, "3M"), ("1024", 1024, "1024"), ("0", 0, "0")]
+    {
+        let count: Count = text.parse().unwrap();
+        assert_eq!((count.0, count.to_string().as_str()), (wanted, shown), "{text}");
+    }
+    for text in ["", "K", "M", "-1", "+5", "1.5M", "10 M", "10m", "10MK", "5000M", "\u{661}M"] {
+        assert!(text.parse::<Count>().is_err(), "{text}");
+    }
+    let config = read(&format!("{PORT}[limits]\nconnections = \"10M\"\n")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(config.limits.connections, 10_000_000);
 }

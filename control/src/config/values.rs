@@ -44,6 +44,46 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// How many of something: `10M` is ten million.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Count(pub u32);
+
+impl Count {
+    /// How a count is written.
+    pub(crate) const EXPECTED: &'static str = "a whole number, or a text such as \"10M\" or \"2500K\" (K: thousand, M: million)";
+}
+
+/// A text is not a count.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {}", Count::EXPECTED)]
+pub struct NotCount;
+
+impl FromStr for Count {
+    type Err = NotCount;
+
+    fn from_str(text: &str) -> Result<Self, NotCount> {
+        let (digits, unit) = match text.as_bytes() {
+            [.., b'K'] => (&text[..text.len() - 1], 1_000),
+            [.., b'M'] => (&text[..text.len() - 1], 1_000_000),
+            _ => (text, 1),
+        };
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(NotCount);
+        }
+        digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit)).map(Self).ok_or(NotCount)
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n > 0 && n.is_multiple_of(1_000_000) => write!(f, "{}M", n / 1_000_000),
+            n if n > 0 && n.is_multiple_of(1_000) => write!(f, "{}K", n / 1_000),
+            n => write!(f, "{n}"),
+        }
+    }
+}
+
 /// A DPDK device as the configuration names it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Device {
@@ -55,7 +95,7 @@ pub enum Device {
 
 impl Device {
     /// How a device is written.
-    pub(super) const EXPECTED: &'static str = "a PCI address such as \"0000:03:00.0\", or a DPDK virtual device such as \
+    pub(crate) const EXPECTED: &'static str = "a PCI address such as \"0000:03:00.0\", or a DPDK virtual device such as \
          \"net_af_packet0,iface=eth1\" (net_, the driver, a number, then its arguments)";
 
     /// What DPDK calls the port: the PCI address, or the virtual device without its arguments.
@@ -72,6 +112,12 @@ impl Device {
             Self::Pci(_) => None,
             Self::Virtual(_) => Some(self.port_name().trim_end_matches(|c: char| c.is_ascii_digit())),
         }
+    }
+
+    /// Whether both are one device, or stand on one interface of the kernel.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let interface = self.kernel_interface();
+        self.port_name() == other.port_name() || (interface.is_some() && interface == other.kernel_interface())
     }
 
     /// The value of a virtual device's argument: `iface` of `net_af_packet0,iface=d0` is `d0`.

@@ -148,7 +148,7 @@ impl Keeper {
 
     async fn make_all(&mut self) -> Result<(), KernelError> {
         for side in &self.sides {
-            if let Some(device) = &side.plan.device_interface {
+            for device in &side.plan.device_interfaces {
                 self.quiet.push(QuietDevice::make(&self.netlink, &side.plan, device).await?);
             }
         }

@@ -63,8 +63,8 @@ pub struct LinkPlan {
     pub addresses: Vec<IpNet>,
     /// Routers for everything else; each must be inside one of the networks.
     pub gateways: Vec<IpAddr>,
-    /// The kernel interface behind the port (`iface=` of `net_af_packet` and `net_af_xdp`), if there is one.
-    pub device_interface: Option<String>,
+    /// The kernel's interfaces behind the port (`iface=` of `net_af_packet` and `net_af_xdp`), of a bond several.
+    pub device_interfaces: Vec<String>,
     /// Neighbours whose MACs are given.
     pub static_neighbours: Vec<(IpAddr, [u8; 6])>,
     /// Frames from the workers.

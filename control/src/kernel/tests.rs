@@ -228,7 +228,7 @@ fn an_interface_behind_a_port_with_addresses_of_its_own_is_refused() {
         let error = start(vec![wire.plan()], Wanted::default()).err().unwrap();
         assert!(matches!(&error, KernelError::DeviceHasAddresses { addresses, .. } if *addresses == [ip("10.10.24.9")]), "{error}");
         let mut elsewhere = wire.plan();
-        elsewhere.device_interface = Some("d7".into());
+        elsewhere.device_interfaces = vec!["d7".into()];
         let error = start(vec![elsewhere], Wanted::default()).err().unwrap();
         assert!(matches!(&error, KernelError::NoSuchDevice { device, .. } if device == "d7"), "{error}");
         run("ip address del 10.10.24.9/24 dev d0; sysctl -qw net.ipv4.conf.all.rp_filter=2");
@@ -356,7 +356,7 @@ dpdk::eal_test! {
             name: name.into(),
             mac: [2, 0, 0, 0, 1, u8::try_from(index).unwrap()],
             addresses: vec![network.parse().unwrap()],
-            device_interface: None,
+            device_interfaces: Vec::new(),
             ..lab::plan(&ring(&format!("{name}-to")), &ring(&format!("{name}-from")), &pool)
         };
         let plans = vec![plan(0, "lan", "10.10.24.10/24"), plan(1, "wan", "10.10.25.10/24")];
@@ -388,7 +388,7 @@ dpdk::eal_test! {
         let ring = |name| Arc::new(Ring::new(name, 4, None).unwrap());
         let pool = Mempool::new("frames", 63, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
         let mut plan = lab::plan(&ring("to"), &ring("from"), &pool);
-        plan.device_interface = None;
+        plan.device_interfaces = Vec::new();
         nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).unwrap();
         let error = start(vec![plan], Wanted::default()).err().unwrap().to_string();
         assert!(error.contains("port lan") && error.contains("CAP_NET_ADMIN"), "{error}");

@@ -44,6 +44,17 @@ impl Spread {
     }
 }
 
+/// A device of a bond.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    /// The DPDK device.
+    pub device: String,
+    /// Whether its link is up.
+    pub link_up: bool,
+    /// Whether it carries the bond's traffic, or its share.
+    pub active: bool,
+}
+
 /// A port as it is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Port {
@@ -54,8 +65,14 @@ pub struct Port {
     /// Of a VLAN, which is listed as a port after them: its VLAN id, behind the outer one if it has two tags: `100`, `100.300`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<String>,
+    /// Of a bond: the devices that it is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
     /// The driver.
     pub driver: String,
+    /// The NUMA node that the device, its packet buffers and the workers' tables are on; not said by virtual devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
     /// The MAC.
     pub mac: String,
     /// Whether the link is up.

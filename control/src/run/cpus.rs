@@ -62,7 +62,7 @@ pub fn notes(config: &Config) -> Vec<String> {
         notes.push(format!("a worker shares core {core} with the control plane: fine for a trial, slower and less even under load"));
     }
     let shared = cores.iter().enumerate().any(|(at, core)| cores[..at].contains(core));
-    if shared && config.workers.idle == Idle::Poll {
+    if shared && config.workers.idle.contains(&Idle::Poll) {
         notes.push("workers that share a core and poll take it from each other in slices of milliseconds: packets will be lost".to_owned());
     }
     notes

@@ -57,7 +57,7 @@ pub(super) fn run(file: &Path, config: &Config, cpus: &[u32]) -> Result<(), Star
     cpus::pin(config.control.core)
         .map_err(|why| StartError::new(format!("cannot run on control.core {}: {why}", config.control.core), "choose another"))?;
     let mut ports = devices::open(&eal, config)?;
-    let vlans = devices::open_vlans(config)?;
+    let vlans = devices::open_vlans(config, &ports)?;
     let mut workers = Workers::start(&eal, config, &mut ports, &vlans)?;
     let gauges = Gauges::new(config, &ports, &vlans, std::mem::take(&mut workers.between));
     let director = direct(config, &ports, &workers, store, &version)?;
@@ -115,7 +115,7 @@ fn link_plans(config: &Config, ports: &[OpenPort], vlans: &[OpenVlan]) -> Vec<Li
         mtu: open.mtu,
         addresses: port.addresses.clone(),
         gateways: port.gateways.clone(),
-        device_interface: port.device.kernel_interface().map(str::to_owned),
+        device_interfaces: port.devices().iter().filter_map(|device| device.kernel_interface()).map(str::to_owned).collect(),
         static_neighbours: port.neighbours.iter().map(|neighbour| (neighbour.address, neighbour.mac)).collect(),
         to_kernel: open.to_kernel.clone(),
         from_kernel: open.from_kernel.clone(),
@@ -132,7 +132,7 @@ fn link_plans(config: &Config, ports: &[OpenPort], vlans: &[OpenVlan]) -> Vec<Li
             mtu: vlan.mtu.unwrap_or(port.mtu),
             addresses: vlan.addresses.clone(),
             gateways: vlan.gateways.clone(),
-            device_interface: None,
+            device_interfaces: Vec::new(),
             static_neighbours: vlan.neighbours.iter().map(|neighbour| (neighbour.address, neighbour.mac)).collect(),
             to_kernel: open.to_kernel.clone(),
             from_kernel: open.from_kernel.clone(),

@@ -14,7 +14,7 @@ use dpdk::ring::{Ring, RingReceiver};
 use super::error::StartError;
 use super::plan;
 use super::ports::features;
-use crate::config::{self, Config, Device};
+use crate::config::{self, BondMode, Config, Device};
 use crate::model::Spread;
 
 /// A port that is open and takes frames, with what workers and kernel need of it.
@@ -23,6 +23,8 @@ pub(super) struct OpenPort {
     /// The device: closed when this and all its queues are gone.
     pub(super) port: Port,
     pub(super) driver: String,
+    /// The NUMA node that it is on, and so are its packet buffers, its rings and the workers' tables; `None` when nobody says.
+    pub(super) node: Option<u32>,
     pub(super) mac: [u8; 6],
     pub(super) mtu: u16,
     /// How its frames come to all workers.
@@ -31,6 +33,8 @@ pub(super) struct OpenPort {
     pub(super) rx_queues: u16,
     /// What the device cannot do and what is done in its place.
     pub(super) lacks: Vec<String>,
+    /// Whether its receive queues can wake a worker that waits.
+    pub(super) interrupts: bool,
     /// What each worker has of it.
     pub(super) ways: Vec<Ways>,
     pub(super) pool: Mempool,
@@ -73,13 +77,14 @@ pub(super) struct OpenVlan {
 ///
 /// # Errors
 /// No memory for a ring.
-pub(super) fn open_vlans(config: &Config) -> Result<Vec<OpenVlan>, StartError> {
-    let ring = |direction: &str, index: usize, name: &str| {
-        let made = Ring::new(&format!("{direction}-vlan-{index}"), plan::EXCEPTION_RING, None).map(Arc::new);
-        made.map_err(|error| StartError::dpdk(&format!("VLAN '{name}': cannot make a ring"), &error))
+pub(super) fn open_vlans(config: &Config, ports: &[OpenPort]) -> Result<Vec<OpenVlan>, StartError> {
+    let ring = |direction: &str, index: usize, vlan: &config::Vlan| {
+        let node = ports.get(vlan.port).and_then(|port| port.node);
+        let made = Ring::new(&format!("{direction}-vlan-{index}"), plan::EXCEPTION_RING, node).map(Arc::new);
+        made.map_err(|error| StartError::dpdk(&format!("VLAN '{}': cannot make a ring", vlan.name), &error))
     };
     let open = |(index, vlan): (usize, &config::Vlan)| {
-        Ok(OpenVlan { to_kernel: ring("to-kernel", index, &vlan.name)?, from_kernel: ring("from-kernel", index, &vlan.name)? })
+        Ok(OpenVlan { to_kernel: ring("to-kernel", index, vlan)?, from_kernel: ring("from-kernel", index, vlan)? })
     };
     config.vlans.iter().enumerate().map(open).collect()
 }
@@ -95,7 +100,8 @@ fn open_one(
         move |error: dpdk::DpdkError| StartError::dpdk(&doing, &error)
     };
     let mut device = Port::by_name(eal, port.device.port_name()).map_err(|error| not_found(eal, port, &error))?;
-    let info = device.info();
+    let info = features::info(port, device.info());
+    let interrupts = config.workers.idle.contains(&config::Idle::Interrupt);
     let pool_name = info.socket.map_or_else(|| "frames".to_owned(), |socket| format!("frames-{socket}"));
     let pool = if let Some(pool) = pools.get(&info.socket) {
         Mempool::clone(pool)
@@ -113,8 +119,8 @@ fn open_one(
         rx_descriptors: plan::DESCRIPTORS,
         tx_descriptors: plan::DESCRIPTORS,
         mtu: features::mtu(port, &info)?,
-        rss: rx_queues > 1,
-        promiscuous: false,
+        rss: rx_queues > 1 && info.has_rss(),
+        rx_interrupts: interrupts,
         // Neighbour discovery and routing protocols of the kernel beside us arrive by multicast.
         all_multicast: true,
     };
@@ -134,15 +140,21 @@ fn open_one(
         (_, true) => Spread::Rss,
         (_, false) => Spread::Device,
     };
-    let lacks = features::lacks(port, &info, workers, device.is_all_multicast(), spread);
+    let mut lacks = features::lacks(port, &info, workers, device.is_all_multicast(), spread);
+    let interrupts = interrupts && device.has_rx_interrupts(rx_queues);
+    if !interrupts && config.workers.idle.contains(&config::Idle::Interrupt) {
+        lacks.push("no receive interrupts: workers that are to wait for them sleep as with idle = \"adaptive\"".to_owned());
+    }
     Ok(OpenPort {
         mac: device.mac(),
         mtu: port.mtu.unwrap_or_else(|| device.mtu()),
         lacks,
+        interrupts,
         spread,
         rx_queues,
-        ways: ways(index, rx, tx, workers, info.socket).map_err(failed("make a ring"))?,
+        ways: ways((index, port), rx, tx, workers, info.socket).map_err(failed("make a ring"))?,
         driver: info.driver,
+        node: info.socket,
         port: device,
         pool,
         pool_name,
@@ -152,9 +164,18 @@ fn open_one(
 }
 
 /// Gives each worker its queues; those beyond the last transmit queue give what they send to the others in turn.
-fn ways(index: usize, rx: Vec<RxQueue>, tx: Vec<TxQueue>, workers: u16, socket: Option<u32>) -> Result<Vec<Ways>, dpdk::DpdkError> {
+fn ways(
+    (index, port): (usize, &config::Port),
+    rx: Vec<RxQueue>,
+    tx: Vec<TxQueue>,
+    workers: u16,
+    socket: Option<u32>,
+) -> Result<Vec<Ways>, dpdk::DpdkError> {
     let mut rx = rx.into_iter();
-    let mut ways: Vec<Ways> = tx.into_iter().map(|tx| Ways { rx: rx.next(), tx: tx.into(), relays: Vec::new() }).collect();
+    // LACP's frames leave when a queue of the bond is used, ten times a second at least; one is enough.
+    let speaks = port.bond.as_ref().is_some_and(|bond| bond.mode == BondMode::Lacp);
+    let exit = |(worker, tx)| if speaks && worker == 0 { Exit::Speaking(tx) } else { Exit::Queue(tx) };
+    let mut ways: Vec<Ways> = tx.into_iter().enumerate().map(|tx| Ways { rx: rx.next(), tx: exit(tx), relays: Vec::new() }).collect();
     let senders = ways.len().max(1);
     for worker in ways.len()..usize::from(workers) {
         let (exit, relay) = Ring::one_way(&format!("relay-{index}-{worker}"), handover::DEPTH, socket)?;

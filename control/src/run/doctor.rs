@@ -3,7 +3,7 @@
 //! `/sys` and `/proc` are read below a root that tests can choose. What would keep the director from starting comes from `preflight`, so that
 //! both say the same.
 
-mod machine;
+pub(super) mod machine;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -86,8 +86,8 @@ pub fn examine(config: &Config, cpus: &[u32], root: &Path, ports: Option<&[Port]
     }
     hugepages(config, &machine, ports.is_some(), &mut all);
     iommu(config, &machine, &mut all);
-    for port in &config.ports {
-        nic(config, port, &machine, &mut all);
+    for (port, device) in config.ports.iter().flat_map(|port| port.devices().iter().map(move |device| (port, device))) {
+        nic(config, (port, device), &machine, &mut all);
     }
     all.extend(ports.into_iter().flatten().map(|port| queues(config, port)));
     cores(config, &machine, &mut all);
@@ -100,7 +100,7 @@ pub fn examine(config: &Config, cpus: &[u32], root: &Path, ports: Option<&[Port]
 }
 
 fn pci_addresses(config: &Config) -> impl Iterator<Item = &str> {
-    config.ports.iter().filter_map(|port| match &port.device {
+    config.ports.iter().flat_map(crate::config::Port::devices).filter_map(|device| match device {
         Device::Pci(address) => Some(address.as_str()),
         Device::Virtual(_) => None,
     })
@@ -172,10 +172,10 @@ fn iommu(config: &Config, machine: &Machine, all: &mut Vec<Finding>) {
     });
 }
 
-fn nic(config: &Config, port: &crate::config::Port, machine: &Machine, all: &mut Vec<Finding>) {
+fn nic(config: &Config, (port, device): (&crate::config::Port, &Device), machine: &Machine, all: &mut Vec<Finding>) {
     let about = format!("port {}", port.name);
-    let Device::Pci(address) = &port.device else {
-        all.push(Finding::ok(about, format!("virtual device {}", port.device)));
+    let Device::Pci(address) = device else {
+        all.push(Finding::ok(about, format!("virtual device {device}")));
         return;
     };
     let bus = machine.path("sys/bus/pci");

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -15,9 +16,13 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// The most of a value that is sent: entries of ours are lines, and a datagram must fit into the socket's buffer.
 const LONGEST: usize = 32 * 1024;
 
-/// Sends every event to the journal. What it does not take goes to stderr.
+/// Sends every event to the journal, and never waits for it: the control core has more to do. How many lines a journal that stood still did not
+/// take is said with the next one that it takes; when there is no journal, they go to stderr.
 #[derive(Debug)]
-pub(super) struct Journal(UnixDatagram);
+pub(super) struct Journal {
+    socket: UnixDatagram,
+    lost: AtomicU64,
+}
 
 impl Journal {
     /// Whether stderr is the journal's, as `JOURNAL_STREAM` says: device and inode (systemd.exec(5)).
@@ -29,8 +34,21 @@ impl Journal {
     /// Finds the journal's socket.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
         socket.connect(SOCKET)?;
-        Ok(Self(socket))
+        Ok(Self { socket, lost: AtomicU64::new(0) })
+    }
+
+    fn send(&self, entry: &Entry) -> io::Result<()> {
+        self.socket.send(&entry.0).map(drop).or_else(|why| {
+            if why.kind() == io::ErrorKind::WouldBlock {
+                return Err(why);
+            }
+            // It was started anew, and with it its socket.
+            let fresh = UnixDatagram::unbound()?;
+            fresh.set_nonblocking(true)?;
+            fresh.send_to(&entry.0, SOCKET).map(drop)
+        })
     }
 }
 
@@ -39,18 +57,25 @@ impl<S: Subscriber> Layer<S> for Journal {
         let mut said = Said::default();
         event.record(&mut said);
         let facts = event.metadata();
-        let mut entry = Entry::default();
-        entry.add("MESSAGE", &format!("{}{}", said.message, said.more));
-        entry.add("PRIORITY", priority(*facts.level()));
-        entry.add("SYSLOG_IDENTIFIER", "baton");
-        entry.add("TARGET", facts.target());
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let text = format!("{lost} lines of the log are lost: the journal did not take them");
+            if self.send(&Entry::of(&text, Level::WARN, module_path!())).is_err() {
+                self.lost.fetch_add(lost, Ordering::Relaxed);
+            }
+        }
+        let mut entry = Entry::of(&format!("{}{}", said.message, said.more), *facts.level(), facts.target());
         for (name, value) in &said.fields {
             entry.add(&format!("BATON_{}", name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_")), value);
         }
-        // The journal may be restarted at this moment; without it stderr leads to it all the same.
-        let sent = self.0.send(&entry.0).or_else(|_| UnixDatagram::unbound()?.send_to(&entry.0, SOCKET));
-        if sent.is_err() {
-            let _ = writeln!(io::stderr().lock(), "{}{}", said.message, said.more);
+        match self.send(&entry) {
+            Ok(()) => {}
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                let _ = writeln!(io::stderr().lock(), "{}{}", said.message, said.more);
+            }
         }
     }
 }
@@ -100,6 +125,16 @@ impl Visit for Said {
 struct Entry(Vec<u8>);
 
 impl Entry {
+    /// With what every entry has.
+    fn of(message: &str, level: Level, target: &str) -> Self {
+        let mut entry = Self::default();
+        entry.add("MESSAGE", message);
+        entry.add("PRIORITY", priority(level));
+        entry.add("SYSLOG_IDENTIFIER", "baton");
+        entry.add("TARGET", target);
+        entry
+    }
+
     fn add(&mut self, name: &str, value: &str) {
         let value = value.get(..value.floor_char_boundary(LONGEST)).unwrap_or_default();
         self.0.extend(name.as_bytes());

@@ -58,7 +58,7 @@ fn claims(config: &Config, namespace: u64) -> Vec<Claim> {
         };
         Some(Claim { file, what: format!("the device {device}"), mend: "stop that director, or choose another port.device".to_owned() })
     };
-    std::iter::once(socket).chain(config.ports.iter().filter_map(|port| device(&port.device))).collect()
+    std::iter::once(socket).chain(config.ports.iter().flat_map(crate::config::Port::devices).filter_map(device)).collect()
 }
 
 /// The network namespace that this process is in; 0 when the kernel does not say.

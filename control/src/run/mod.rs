@@ -19,8 +19,10 @@ mod plan;
 mod plumbing;
 mod ports;
 mod preflight;
+pub mod proposal;
 mod reload;
 mod signals;
+mod sizing;
 #[cfg(test)]
 mod tests;
 mod watchdog;

@@ -9,10 +9,10 @@ const FOR_DPDK: &[&str] = &["vfio-pci", "uio_pci_generic", "igb_uio"];
 /// Drivers of the kernel that DPDK shares the device with.
 const SHARED: &[&str] = &["mlx5_core", "mlx4_core", "mana"];
 
-/// Refuses a PCI device that is not there, is no network device, or belongs to a driver of the kernel.
+/// Refuses a PCI device that is not there, or is no network device.
 ///
 /// `bus` is `/sys/bus/pci`.
-pub(super) fn check(port: &str, address: &str, bus: &Path) -> Result<(), StartError> {
+pub(super) fn exists(port: &str, address: &str, bus: &Path) -> Result<(), StartError> {
     let device = bus.join("devices").join(address);
     if !device.exists() {
         return Err(StartError::new(
@@ -26,7 +26,13 @@ pub(super) fn check(port: &str, address: &str, bus: &Path) -> Result<(), StartEr
             format!("name one of the network devices here: {}", candidates(bus)),
         ));
     }
-    match driver(&device) {
+    Ok(())
+}
+
+/// As [`exists`], and refuses one that belongs to a driver of the kernel.
+pub(super) fn check(port: &str, address: &str, bus: &Path) -> Result<(), StartError> {
+    exists(port, address, bus)?;
+    match driver(&bus.join("devices").join(address)) {
         Some(driver) if FOR_DPDK.contains(&driver.as_str()) || SHARED.contains(&driver.as_str()) => Ok(()),
         bound => {
             let state = bound.map_or_else(|| "has no driver".to_owned(), |driver| format!("belongs to the kernel's driver {driver}"));

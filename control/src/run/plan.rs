@@ -19,7 +19,7 @@ const FRAGMENTS: u32 = 512;
 /// Frames that `net_af_xdp` takes for each queue besides its descriptors (`ETH_AF_XDP_NUM_BUFFERS`, filled twice over).
 const AF_XDP_BUFFERS: u32 = 8192;
 /// What DPDK needs in memory besides pools and rings, MiB: devices, tables, heap.
-const BASE_MEMORY: u64 = 64;
+pub(super) const BASE_MEMORY: u64 = 64;
 /// What an mbuf takes besides its data room: its own 128 bytes, the pool's header and padding.
 const MBUF_OVERHEAD: u64 = 256;
 
@@ -28,9 +28,11 @@ const MBUF_OVERHEAD: u64 = 256;
 pub(super) fn mbufs(config: &Config) -> u32 {
     let workers = u32::try_from(config.workers.cores.len()).unwrap_or(u32::MAX);
     let of_port = |port: &Port| {
-        let buffers = if port.device.driver() == Some("net_af_xdp") { AF_XDP_BUFFERS } else { 0 };
+        let af_xdp = port.devices().iter().any(|device| device.driver() == Some("net_af_xdp"));
+        let buffers = if af_xdp { AF_XDP_BUFFERS } else { 0 };
         let queue = 2 * u32::from(DESCRIPTORS) + IN_HAND + buffers;
-        queue.saturating_mul(workers).saturating_add(2 * EXCEPTION_RING)
+        let members = u32::try_from(port.devices().len()).unwrap_or(u32::MAX);
+        queue.saturating_mul(members).saturating_mul(workers).saturating_add(2 * EXCEPTION_RING)
     };
     // A cache is flushed at one and a half times its size; the control thread allocates too, without a cache of its own.
     let caches = (CACHE + CACHE / 2).saturating_mul(workers);
@@ -49,17 +51,22 @@ pub(super) fn data_room(config: &Config) -> u16 {
     /// What `net_af_packet` takes off `framesz` before it looks whether the rest fits a buffer.
     const RING_HEADER: u16 = 32;
     let frame = |port: &Port| {
-        let ring = port.device.argument("framesz").filter(|_| port.device.driver() == Some("net_af_packet"));
-        let ring: u16 = ring.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let ring = |device: &Device| device.argument("framesz").filter(|_| device.driver() == Some("net_af_packet"))?.parse::<u16>().ok();
+        let ring = port.devices().iter().filter_map(ring).max().unwrap_or(0);
         (port.mtu.unwrap_or(0) + AROUND).max(ring.saturating_sub(RING_HEADER)).next_multiple_of(64)
     };
     let largest = config.ports.iter().map(frame).max().unwrap_or(0);
     DEFAULT_DATA_ROOM.max(HEADROOM.saturating_add(largest))
 }
 
+/// Bytes of a frame buffer with all that belongs to it.
+pub(super) fn bytes_of_mbuf(config: &Config) -> u64 {
+    u64::from(data_room(config)) + MBUF_OVERHEAD
+}
+
 /// Memory that DPDK needs with one pool, MiB.
 pub(super) fn memory(config: &Config) -> u32 {
-    let pool = u64::from(mbufs(config)) * (u64::from(data_room(config)) + MBUF_OVERHEAD);
+    let pool = u64::from(mbufs(config)) * bytes_of_mbuf(config);
     u32::try_from(BASE_MEMORY + pool.div_ceil(1 << 20)).unwrap_or(u32::MAX)
 }
 
@@ -74,8 +81,15 @@ pub(super) fn eal(config: &Config) -> EalConfig {
     extra.extend(config.eal.args.iter().cloned());
     let chatty = config.eal.args.iter().any(|argument| argument.starts_with("--log-level"));
     let (pci, vdevs): (Vec<&Device>, Vec<&Device>) =
-        config.ports.iter().map(|port| &port.device).partition(|device| matches!(device, Device::Pci(_)));
-    let texts = |devices: Vec<&Device>| devices.iter().map(ToString::to_string).collect();
+        config.ports.iter().flat_map(Port::devices).partition(|device| matches!(device, Device::Pci(_)));
+    let texts = |devices: Vec<&Device>| devices.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let of_bond = |port: &Port| {
+        let bond = port.bond.as_ref()?;
+        let members: Vec<&str> = bond.members.iter().map(Device::port_name).collect();
+        Some(dpdk::eal::bond(port.device.port_name(), bond.mode, &members))
+    };
+    // Behind their members, which they look for.
+    let bonds = config.ports.iter().filter_map(of_bond);
     EalConfig {
         program: "baton".to_owned(),
         main_core: config.control.core,
@@ -85,7 +99,7 @@ pub(super) fn eal(config: &Config) -> EalConfig {
         // On huge pages DPDK takes more as it needs it; on normal ones it takes all at once, and 64 MiB unless told.
         memory_mb: config.eal.memory.map_or_else(|| config.eal.no_huge.then(|| memory(config)), |given| Some(given.mebibytes())),
         file_prefix: config.eal.file_prefix.clone().unwrap_or_default(),
-        vdevs: texts(vdevs),
+        vdevs: texts(vdevs).into_iter().chain(bonds).collect(),
         pci_allow: texts(pci),
         log_level: (!chatty).then(|| "warning".to_owned()),
         extra,
@@ -131,6 +145,19 @@ mod tests {
     fn arguments_on_huge_pages() {
         let text = eal(&config(&format!("{PCI}[eal]\nmemory = \"2G\"\n"))).arguments().join(" ");
         assert_eq!(text, "baton --lcores 0@0,1@1 --main-lcore 0 --in-memory -m 2048 -a 0000:03:00.1 --log-level warning --no-telemetry");
+    }
+
+    #[test]
+    fn bond_is_made_of_its_members() {
+        let bond = "[[port]]\nname = \"lan\"\nmembers = [\"03:00.0\", \"net_tap0,iface=d0\"]\n";
+        let text = eal(&config(bond)).arguments().join(" ");
+        let end = "-a 0000:03:00.0 --vdev net_tap0,iface=d0 --vdev net_bonding0,mode=1,slave=0000:03:00.0,slave=net_tap0 --log-level";
+        let text = text.replace(",member=", ",slave=");
+        assert!(text.contains(end), "{text}");
+        let text = eal(&config(&format!("{bond}bond = \"802.3ad\"\n"))).arguments().join(" ");
+        assert!(text.contains("--vdev net_bonding0,mode=4,xmit_policy=l34,"), "{text}");
+        let four = bond.replace("members = [", "members = [\"04:00.0\", \"05:00.0\", ");
+        assert!(mbufs(&config(&four)) > mbufs(&config(bond)), "queues of all members");
     }
 
     #[test]

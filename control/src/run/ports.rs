@@ -6,9 +6,9 @@ pub(super) mod links;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::devices::OpenPort;
-use crate::config::{self, Config};
+use crate::config::{self, BondMode, Config};
 use crate::director::mac;
-use crate::model::{Multicast, Port};
+use crate::model::{Member, Multicast, Port};
 
 /// The open ports, shared with requests under way; whoever ends the director takes them out, which closes them.
 #[derive(Clone, Debug)]
@@ -31,6 +31,11 @@ impl Ports {
     /// Whether each port has a link now, in the order of the configuration.
     fn links(&self, config: &Config) -> Vec<bool> {
         config.ports.iter().zip(self.lock().iter()).map(|(port, open)| links::is_up(port, &open.port)).collect()
+    }
+
+    /// Has a member with a link carry the traffic of each bond.
+    fn choose_members(&self, config: &Config) {
+        config.ports.iter().zip(self.lock().iter()).for_each(|(port, open)| links::choose_member(port, &open.port));
     }
 
     /// Why a port is of no use at the moment, in words.
@@ -76,7 +81,9 @@ fn describe(port: &config::Port, open: &OpenPort) -> Port {
         name: port.name.clone(),
         device: port.device.to_string(),
         vlan: None,
+        members: members(port, open),
         driver: open.driver.clone(),
+        numa_node: open.node,
         mac: mac::format(open.mac),
         link_up: links::is_up(port, &open.port),
         speed_mbps: link.speed_mbps,
@@ -96,4 +103,13 @@ fn describe(port: &config::Port, open: &OpenPort) -> Port {
         tx_errors: stats.tx_errors,
         verdicts: std::collections::BTreeMap::new(),
     }
+}
+
+fn members(port: &config::Port, open: &OpenPort) -> Vec<Member> {
+    let Some(bond) = &port.bond else { return Vec::new() };
+    let one = if bond.mode == BondMode::ActiveBackup { open.port.primary() } else { None };
+    let active = |member: &config::Device| one.as_deref().map_or(links::is_member_up(member), |one| one == member.port_name());
+    let member =
+        |device: &config::Device| Member { device: device.to_string(), link_up: links::is_member_up(device), active: active(device) };
+    bond.members.iter().map(member).collect()
 }

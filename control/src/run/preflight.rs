@@ -9,10 +9,12 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::unistd::{AccessFlags, access};
 
+use super::doctor::machine::Machine;
 use super::error::StartError;
+use super::sizing::{self, Room};
 use super::{cpus, pci, plan};
 use crate::codes::Code;
-use crate::config::{Config, Port};
+use crate::config::{Config, Device, Port};
 
 /// Bits of capabilities(7).
 const CAP_NET_ADMIN: u32 = 12;
@@ -38,12 +40,14 @@ pub(super) fn all(config: &Config, cpus: &[u32]) -> Vec<(&'static str, Result<()
         ("metrics", open("control.metrics_listen", entrance.metrics)),
     ];
     for port in &config.ports {
-        all.push(("device", device(port)));
+        all.extend(port.devices().iter().map(|of| ("device", device(port, of))));
         all.push(("interface", tap_name(&port.name)));
     }
     all.extend(config.vlans.iter().map(|vlan| ("interface", tap_name(&vlan.name))));
     all.push(("tun", tun_device(Path::new("/dev/net/tun"))));
-    all.push(("memory", memory(config, dpdk::eal::free_hugepages_mb())));
+    let room = Room { huge: dpdk::eal::free_hugepages_mb(), other: Machine::new(Path::new("/")).memory_mb("MemAvailable") };
+    all.push(("memory", memory(config, room.huge)));
+    all.push(("memory", sizing::fits(config, room)));
     all
 }
 
@@ -56,7 +60,7 @@ fn effective_capabilities() -> String {
 
 fn capabilities(config: &Config, effective: &str) -> Result<(), StartError> {
     let held = u64::from_str_radix(effective, 16).unwrap_or(u64::MAX);
-    let packet_sockets = config.ports.iter().any(|port| port.device.kernel_interface().is_some());
+    let packet_sockets = config.ports.iter().flat_map(Port::devices).any(|device| device.kernel_interface().is_some());
     let needed = [
         (CAP_NET_ADMIN, "CAP_NET_ADMIN", "to make the kernel's interface beside each port", true),
         (CAP_NET_RAW, "CAP_NET_RAW", "to take frames from a kernel interface", packet_sockets),
@@ -65,7 +69,7 @@ fn capabilities(config: &Config, effective: &str) -> Result<(), StartError> {
         if wanted && held & (1 << bit) == 0 {
             return Err(StartError::new(
                 format!("the permission {name} is missing, which is needed {why}"),
-                "start as root, or let systemd give it (AmbientCapabilities= of baton.service)",
+                "start as root, or let systemd give it (AmbientCapabilities= of baton.service), or Docker (--cap-add, without no-new-privileges)",
             ));
         }
     }
@@ -106,16 +110,16 @@ fn is_own(address: IpAddr, config: &Config) -> bool {
     of_ports.chain(config.vlans.iter().flat_map(|vlan| &vlan.addresses)).any(|network| network.addr() == address)
 }
 
-fn device(port: &Port) -> Result<(), StartError> {
-    if let crate::config::Device::Pci(address) = &port.device {
+fn device(port: &Port, device: &Device) -> Result<(), StartError> {
+    if let Device::Pci(address) = device {
         let bus = Path::new("/sys/bus/pci");
         pci::check(&port.name, address, bus)?;
         return pci::permitted(&port.name, address, bus, |file| access(file, AccessFlags::R_OK | AccessFlags::W_OK));
     }
-    let Some(interface) = port.device.kernel_interface() else { return Ok(()) };
+    let Some(interface) = device.kernel_interface() else { return Ok(()) };
     if if_nametoindex(interface) == Err(Errno::ENODEV) {
         return Err(StartError::new(
-            format!("port '{}': there is no network interface '{interface}' (device {})", port.name, port.device),
+            format!("port '{}': there is no network interface '{interface}' (device {})", port.name, device),
             format!("name another in iface=; here are {}", interfaces()),
         ));
     }
@@ -168,7 +172,7 @@ fn memory(config: &Config, free: u64) -> Result<(), StartError> {
     if config.eal.no_huge || free >= wanted {
         return Ok(());
     }
-    let without = if config.ports.iter().any(|port| matches!(port.device, crate::config::Device::Pci(_))) {
+    let without = if config.ports.iter().flat_map(Port::devices).any(|device| matches!(device, Device::Pci(_))) {
         "eal.no_huge = true would do only where an IOMMU translates for the NIC, and slowly"
     } else {
         "or set eal.no_huge = true, which does for these devices"
@@ -248,7 +252,10 @@ mod tests {
 
     #[test]
     fn interface_that_is_not_there_and_a_name_that_is_taken_are_refused() {
-        let refused = device(&config("\"net_af_packet0,iface=nosuch0\"").ports[0]).unwrap_err();
+        let refused = {
+            let port = &config("\"net_af_packet0,iface=nosuch0\"").ports[0];
+            device(port, &port.device).unwrap_err()
+        };
         assert!(refused.what.contains("there is no network interface 'nosuch0'") && refused.mend.contains("lo"), "{refused}");
         let mut port = config("\"net_null0\"").ports[0].clone();
         assert_eq!(tap_name("nosuch0"), Ok(()));

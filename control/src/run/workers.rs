@@ -10,6 +10,7 @@ use dataplane::link::PortQueues;
 use dataplane::vlan::VlanQueues;
 use dataplane::worker::{Idle, Worker, WorkerConfig};
 use dpdk::eal::{Eal, Lcore};
+use dpdk::numa;
 use dpdk::ring::RingGauge;
 
 use super::devices::{OpenPort, OpenVlan, Ways};
@@ -44,7 +45,8 @@ impl Workers {
         let mut workers = Self { running: Vec::new(), ends: Vec::new(), between: Vec::new() };
         let mut ways: Vec<_> = ports.iter_mut().map(|port| std::mem::take(&mut port.ways).into_iter()).collect();
         let (ready, started) = mpsc::channel();
-        let mesh = handover::mesh(config.workers.cores.len(), config.limits.connections, seed()?)
+        let (node, seed) = (node_of(ports), seed()?);
+        let mesh = numa::on_node(node, || handover::mesh(config.workers.cores.len(), config.limits.connections, seed))
             .map_err(|error| StartError::dpdk("cannot make the rings between the workers", &error))?;
         for ((index, core), handover) in config.workers.cores.iter().enumerate().zip(mesh) {
             let own = ports.iter().zip(&mut ways).filter_map(|(port, ways)| {
@@ -62,10 +64,11 @@ impl Workers {
             });
             workers.between.extend(handover.iter().flat_map(HandOver::gauges).map(|(from, gauge)| (from, index, gauge)));
             let own = worker_config(config, index, own.collect(), vlans, handover)?;
+            let own = WorkerConfig { idle: idle(config, index, ports), ..own };
             let (end, worker_end) = channel(COMMANDS, ports.len() + vlans.len());
             workers.ends.push(end);
             let ready = ready.clone();
-            let run = move || match Worker::new(own, worker_end) {
+            let run = move || match numa::on_node(node, || Worker::new(own, worker_end)) {
                 Ok(worker) => {
                     // Nobody waits any more when another worker has failed; this one is told to end then.
                     let _ = ready.send(Ok(()));
@@ -142,6 +145,21 @@ impl Drop for Workers {
     }
 }
 
+/// What a worker does without traffic: it can wait for interrupts only if all ports that it reads have them.
+fn idle(config: &Config, index: usize, ports: &[OpenPort]) -> Idle {
+    match config.workers.idle.get(index).copied().unwrap_or_default() {
+        config::Idle::Poll => Idle::Poll,
+        config::Idle::Interrupt if ports.iter().all(|port| port.interrupts || usize::from(port.rx_queues) <= index) => Idle::Interrupt,
+        config::Idle::Adaptive | config::Idle::Interrupt => Idle::Adaptive,
+    }
+}
+
+/// Where the workers' tables belong: on the node of the ports. With ports on several, each worker's on that of its core.
+fn node_of(ports: &[OpenPort]) -> Option<u32> {
+    let node = ports.first()?.node;
+    node.filter(|_| ports.iter().all(|port| port.node == node))
+}
+
 fn worker_config(
     config: &Config,
     index: usize,
@@ -165,10 +183,7 @@ fn worker_config(
         servers: config.limits.real_servers,
         ports,
         vlans: config.vlans.iter().zip(vlans).map(queues).collect(),
-        idle: match config.workers.idle {
-            config::Idle::Adaptive => Idle::Adaptive,
-            config::Idle::Poll => Idle::Poll,
-        },
+        idle: Idle::default(),
         seed: seed()?,
         handover,
     })

@@ -76,14 +76,20 @@ pub struct Entry {
 }
 
 /// What is looked for when an entry is to be a connection whose packets only need to be sent on and counted: what of its
-/// protocol, state and flags must be how. Answers do not pass the director, and nothing but a template's control and an answer that did all the same is noted about it.
+/// protocol, state and flags must be how. Nothing but its method, a template's control, and that an answer passed the director all the
+/// same, is noted about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plain(u32);
 
 impl Plain {
-    /// A connection of this protocol and family, in this state.
-    pub const fn new(protocol: Protocol, state: State, v4: bool) -> Self {
-        let noted = flags::LIVE | flags::NO_OUTPUT | if v4 { 0 } else { flags::V6 };
+    /// A connection of this protocol and family, in this state, made with this method.
+    pub const fn new(protocol: Protocol, state: State, method: Method, v4: bool) -> Self {
+        let made = match method {
+            Method::DirectRouting => flags::NO_OUTPUT,
+            Method::Tunnel => flags::NO_OUTPUT | flags::TUNNELLED,
+            Method::Masquerading => flags::MASQUERADED,
+        };
+        let noted = flags::LIVE | made | if v4 { 0 } else { flags::V6 };
         Self(protocol as u32 | (state as u32) << 8 | (noted as u32) << 16)
     }
 }
@@ -94,6 +100,12 @@ impl Entry {
     pub const fn virtual_port(&self) -> u16 {
         let [_, _, high, low] = self.ports.to_le_bytes();
         u16::from_be_bytes([high, low])
+    }
+
+    /// Both [`ports`](Key::ports).
+    #[inline(always)]
+    pub const fn ports(&self) -> u32 {
+        self.ports
     }
 
     /// Puts another vport in the place of its own.
@@ -111,9 +123,15 @@ impl Entry {
     /// Whether it is as `plain` says, with these ports. Cost: two loads and comparisons.
     #[inline(always)]
     pub(super) fn is_plain(&self, plain: Plain, ports: u32) -> bool {
+        self.is_like(plain) && self.ports == ports
+    }
+
+    /// Whether it is as `plain` says. Cost: a load and a comparison.
+    #[inline(always)]
+    pub(crate) fn is_like(&self, plain: Plain) -> bool {
         const LOOKED_AT: u32 = !(((flags::CONTROLLED | flags::ANSWERED) as u32) << 16);
         let words: &[u32; 8] = transmute_ref!(self);
-        words[3] & LOOKED_AT.to_le() == plain.0.to_le() && self.ports == ports
+        words[3] & LOOKED_AT.to_le() == plain.0.to_le()
     }
 
     /// When it ends if a packet at `now` lets it live for another `timeout_ticks`; `None` if that is sooner than without it.
@@ -128,6 +146,12 @@ impl Entry {
     pub const fn renew(&mut self, expires: Tick) {
         self.expires = expires.0;
         self.in_packets = self.in_packets.wrapping_add(1);
+    }
+
+    /// Has the entry end at `expires`, which [`later`](Self::later) gave; counts no packet.
+    #[inline(always)]
+    pub const fn prolong(&mut self, expires: Tick) {
+        self.expires = expires.0;
     }
 
     /// The real server that its packets go to.
@@ -238,7 +262,7 @@ mod tests {
 
     #[test]
     fn plain_entry_has_the_state_and_nothing_noted() {
-        let plain = Plain::new(Protocol::Tcp, State::Established, true);
+        let plain = Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, true);
         let noted = flags::LIVE | flags::NO_OUTPUT;
         let entry = Entry { ports: 7, protocol: 6, state: State::Established as u8, flags: noted, ..Entry::new_zeroed() };
         assert!(entry.is_plain(plain, 7));
@@ -255,7 +279,7 @@ mod tests {
             Entry { flags: noted | flags::MASQUERADED, ..entry },
         ];
         assert!(others.iter().all(|other| !other.is_plain(plain, 7)));
-        assert!(others[6].is_plain(Plain::new(Protocol::Tcp, State::Established, false), 7));
+        assert!(others[6].is_plain(Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, false), 7));
     }
 
     #[test]

@@ -173,6 +173,41 @@ impl ConnectionTable {
         self.entries.get_mut(guess.0 as usize).filter(|entry| same && entry.is_plain(plain, ports))
     }
 
+    /// Whether the entry at `guess`, if there is one, has these addresses and ports and this protocol. Cost: as [`key`](Self::key).
+    #[inline(always)]
+    pub(crate) fn is_at(&self, guess: EntryId, addresses: Addresses, ports: u32, protocol: u8) -> bool {
+        let Some(entry) = self.entries.get(guess.0 as usize).filter(|entry| entry.is_live()) else { return false };
+        match addresses {
+            Addresses::V4(both) => entry.addresses == both && entry.has(ports, protocol, true),
+            Addresses::V6(words) => entry.has(ports, protocol, false) && self.v6.get(guess.0 as usize) == Some(&words),
+        }
+    }
+
+    /// CIP and VIP of the entry in this place, if it is of IPv4, as a header has them.
+    #[inline(always)]
+    pub(crate) fn addresses_v4(&self, id: EntryId) -> Option<u64> {
+        self.entries.get(id.0 as usize).filter(|entry| entry.flags & flags::V6 == 0).map(|entry| entry.addresses)
+    }
+
+    /// As [`addresses_v4`](Self::addresses_v4), of IPv6.
+    #[inline(always)]
+    pub(crate) fn addresses_v6(&self, id: EntryId) -> Option<[u64; 4]> {
+        self.entries.get(id.0 as usize).filter(|entry| entry.flags & flags::V6 != 0)?;
+        self.v6.get(id.0 as usize).copied()
+    }
+
+    /// The entry in this place, if there is such a place.
+    #[inline(always)]
+    pub(crate) fn get(&self, id: EntryId) -> Option<&Entry> {
+        self.entries.get(id.0 as usize)
+    }
+
+    /// The entry in this place, to send a packet on; its key, state and flags stay as they are.
+    #[inline(always)]
+    pub(crate) fn entry_mut(&mut self, id: EntryId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.0 as usize)
+    }
+
     /// What packets of the entry in this place are found by. Cost: its line, and another one for IPv6.
     #[inline]
     pub fn key(&self, id: EntryId) -> Key {

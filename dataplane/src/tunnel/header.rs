@@ -41,8 +41,10 @@ impl Encapsulation {
 
 /// What the outer header takes over from the inner one.
 pub(super) struct Inner {
-    traffic_class: u8,
-    hops: u8,
+    /// DSCP and ECN.
+    pub(super) traffic_class: u8,
+    /// TTL or hop limit.
+    pub(super) hops: u8,
     /// Whether the packet outside may be cut.
     pub(super) may_fragment: bool,
     /// IP protocol number of the inner packet.
@@ -66,6 +68,10 @@ pub(super) struct Outer {
 }
 
 impl Inner {
+    /// What an IPv4 packet of zeros gives.
+    pub(super) const NOTHING: Self = Self { traffic_class: 0, hops: 0, may_fragment: true, protocol: protocol::IPIP };
+
+    #[inline(always)]
     pub(super) fn of(frame: &[u8], v4: bool) -> Option<Self> {
         let l3 = frame.get(L3..)?;
         let inner = if v4 {

@@ -7,6 +7,7 @@
 mod error;
 mod header;
 mod path_mtu;
+mod prepared;
 
 use dpdk::mbuf::Mbuf;
 use dpdk::mempool::Mempool;
@@ -25,6 +26,7 @@ pub use error::Around;
 use header::{Inner, Outer, flow_port, ip_header};
 pub use header::{outer_length, write_outer};
 pub use path_mtu::PathMtus;
+pub use prepared::Prepared;
 
 /// Every link carries IPv6 packets of this length (RFC 8200 section 5), so no sender is asked for shorter ones.
 const LEAST_V6: u16 = 1280;
@@ -123,12 +125,11 @@ impl Tunnels {
             EthernetHeader { destination: hop.mac, source: *mac, ether_type: if v4 { ether_type::IPV4 } else { ether_type::IPV6 }.into() };
         // A packet in one piece that stays so needs no id (RFC 6864 section 4.1).
         let id = if inner.may_fragment && (v4 || !fits) { self.id() } else { 0 };
-        let [.., high, low] = id.to_be_bytes();
         let outer = Outer {
             source: tunnel.source,
             destination,
             encapsulation: tunnel.encapsulation,
-            id: u16::from_be_bytes([high, low]),
+            id: low_half(id),
             source_port: flow_port(&packet.key),
             length: packet.length,
         };
@@ -140,8 +141,16 @@ impl Tunnels {
         Ok(hop.port)
     }
 
+    /// The next id, of which an outer IPv4 header has the low half.
+    #[inline]
     fn id(&mut self) -> u32 {
         self.next_id = self.next_id.wrapping_add(self.id_step);
         self.next_id
     }
+}
+
+/// What an IPv4 header holds of an id.
+const fn low_half(id: u32) -> u16 {
+    let [.., high, low] = id.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }

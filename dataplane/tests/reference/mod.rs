@@ -239,7 +239,9 @@ impl Director {
 
     /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike.
     pub fn may_choose(&mut self, arrivals: &Arrivals) -> bool {
-        if !self.has_twins() {
+        // What comes later in the same turn may be alike to what begins in it.
+        let in_parts = !self.vlans.is_empty() || self.frames_waiting() > 0 || self.fragments.count() > 0;
+        if !self.has_twins() && !in_parts {
             return false;
         }
         let about = |end: &SocketAddr, frame: &[u8]| match end.ip() {

@@ -15,8 +15,11 @@
 #include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
+#include <rte_epoll.h>
 #include <rte_ethdev.h>
+#include <rte_eth_bond.h>
 #include <rte_eth_ring.h>
+#include <rte_interrupts.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
@@ -59,6 +62,9 @@ static const uint64_t BATON_RSS_TYPES = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_E
 static const uint64_t BATON_RX_OFFLOAD_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t BATON_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint32_t BATON_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
+
+static const int32_t BATON_EPOLL_PER_THREAD = RTE_EPOLL_PER_THREAD;
+static const int32_t BATON_INTR_EVENT_ADD = RTE_INTR_EVENT_ADD;
 
 /* rte_errno is a thread-local variable behind a macro, which bindgen cannot name. */
 static inline int baton_errno(void)

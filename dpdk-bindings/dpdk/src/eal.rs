@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-pub use config::{EalConfig, free_hugepages_mb};
+pub use config::{BondMode, EalConfig, bond, free_hugepages_mb};
 pub use lcore::Lcore;
 
 use crate::error::{DpdkError, ErrorKind, c_string};

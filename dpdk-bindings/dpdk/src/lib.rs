@@ -20,6 +20,7 @@ pub mod hugemem;
 pub mod mbuf;
 pub mod mempool;
 pub mod net;
+pub mod numa;
 pub mod port;
 pub mod prefetch;
 pub mod ring;

@@ -154,7 +154,7 @@ impl Mbuf {
     /// Grows the frame by `n` bytes at the front and gives them; `None`, and no change, when the headroom is smaller.
     ///
     /// The bytes hold what was there before: write all of them.
-    #[inline]
+    #[inline(always)]
     pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
         let n = u16::try_from(n).ok()?;
         let offset = DATA_OFF.get(self).checked_sub(n)?;
@@ -195,7 +195,7 @@ impl Mbuf {
     }
 
     /// Cuts the frame at the end to `len` bytes; `None`, and no change, when it is shorter or has several segments.
-    #[inline]
+    #[inline(always)]
     pub fn truncate(&mut self, len: usize) -> Option<()> {
         if !self.is_contiguous() || len > self.len() {
             return None;
@@ -300,6 +300,12 @@ impl Mbuf {
     #[inline(always)]
     pub fn prefetch(&self) {
         prefetch::address(self.start());
+    }
+
+    /// Asks for the line in front of the frame's first one, where [`Mbuf::prepend`] writes.
+    #[inline(always)]
+    pub fn prefetch_headroom(&self) {
+        prefetch::address(self.start().wrapping_sub(1));
     }
 
     /// Makes the frame fit to cross to another thread.

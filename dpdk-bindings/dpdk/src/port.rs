@@ -1,7 +1,9 @@
 //! A network port: a NIC, a software device, or a pair of rings.
 
+mod bond;
 mod config;
 mod info;
+mod interrupts;
 mod queue;
 mod statistics;
 
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use config::PortConfig;
 pub use info::{Link, PortInfo};
+pub use interrupts::wait;
 pub use queue::{RxQueue, TxQueue};
 pub use statistics::PortStats;
 
@@ -48,20 +51,14 @@ impl Port {
     ///
     /// Errors: [`ErrorKind::PortNotFound`]; [`ErrorKind::PortInUse`].
     pub fn by_name(eal: &Eal, name: &str) -> Result<Self, DpdkError> {
-        const CALL: &str = "rte_eth_dev_get_port_by_name";
-        let device = name.split(',').next().unwrap_or(name);
-        let c_name = c_string(CALL, device)?;
-        let mut id = 0;
-        // SAFETY: the EAL runs; the name is NUL-terminated; one u16 is written.
-        let status = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
-        if status != 0 {
-            let known: Vec<String> = all_ids().filter_map(name_of).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            return Err(DpdkError::from_status(CALL, status)
-                .with_kind(ErrorKind::PortNotFound)
-                .with_hint(format!("no port {device}; DPDK has: {known}")));
-        }
-        Self::claim(eal, id, Vec::new())
+        Self::claim(eal, id_of(name)?, Vec::new())
+    }
+
+    /// What the device of that name is and can do, and its link, without opening it: one that belongs to a bond.
+    pub fn look_at(name: &str) -> Option<(PortInfo, Link)> {
+        let _eal = crate::eal::running("rte_eth_dev_get_port_by_name").ok()?;
+        let id = id_of(name).ok()?;
+        Some((info::info_of(id), info::link_of(id)))
     }
 
     /// Ports that DPDK has, held or not; 0 while the EAL does not run.
@@ -190,6 +187,22 @@ impl Drop for PortInner {
         unsafe { dpdk_sys::rte_eth_dev_close(self.id) };
         self.eal.release_port(self.id);
     }
+}
+
+/// The id of the port of that name, whatever follows a comma in it.
+fn id_of(name: &str) -> Result<u16, DpdkError> {
+    const CALL: &str = "rte_eth_dev_get_port_by_name";
+    let device = name.split(',').next().unwrap_or(name);
+    let c_name = c_string(CALL, device)?;
+    let mut id = 0;
+    // SAFETY: the EAL runs, as callers see to; the name is NUL-terminated; one u16 is written.
+    let status = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+    if status == 0 {
+        return Ok(id);
+    }
+    let known: Vec<String> = all_ids().filter_map(name_of).collect();
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    Err(DpdkError::from_status(CALL, status).with_kind(ErrorKind::PortNotFound).with_hint(format!("no port {device}; DPDK has: {known}")))
 }
 
 /// Ids of all ports that DPDK has.

@@ -148,7 +148,7 @@ impl Wire {
         let eal = Eal::init(&config).unwrap();
         let pool = Mempool::new("frames", 4095, 0, dpdk::mempool::DEFAULT_DATA_ROOM, None).unwrap();
         let mut port = Port::by_name(&eal, "net_af_packet0").unwrap();
-        let setup = PortConfig { rx_descriptors: 256, tx_descriptors: 256, rss: false, promiscuous: false, ..PortConfig::default() };
+        let setup = PortConfig { rx_descriptors: 256, tx_descriptors: 256, rss: false, ..PortConfig::default() };
         let (mut rx, mut tx) = port.configure(&setup, &pool).unwrap();
         port.start().unwrap();
         assert_eq!(port.mac(), MAC);
@@ -178,7 +178,7 @@ pub(super) fn plan(to_kernel: &Arc<Ring>, from_kernel: &Arc<Ring>, pool: &Mempoo
         mtu: 1500,
         addresses: vec!["10.10.24.10/24".parse().unwrap(), "fd00:10::10/64".parse().unwrap()],
         gateways: vec![],
-        device_interface: Some("d0".into()),
+        device_interfaces: vec!["d0".into()],
         static_neighbours: vec![],
         to_kernel: Arc::clone(to_kernel),
         from_kernel: Arc::clone(from_kernel),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dpdk::port::PortInfo;
+use dpdk::port::{Port, PortInfo};
 
 use crate::config;
 use crate::model::Spread;
@@ -14,6 +14,23 @@ const AROUND: u32 = 14 + 8;
 const BEFORE_PACKET: u32 = 80;
 /// `framesz` of `net_af_packet` when it is not given.
 const USUAL_FRAME: u32 = 2048;
+
+/// What the port's device can do; of a bond, what all its members can, since its driver knows that only later.
+pub(in crate::run) fn info(port: &config::Port, own: PortInfo) -> PortInfo {
+    if port.bond.is_none() {
+        return own;
+    }
+    port.devices().iter().filter_map(|member| Port::look_at(member.port_name())).fold(own, |all, (one, _)| PortInfo {
+        max_rx_queues: all.max_rx_queues.min(one.max_rx_queues),
+        max_tx_queues: all.max_tx_queues.min(one.max_tx_queues),
+        max_mtu: all.max_mtu.min(one.largest_mtu()),
+        max_rx_frame: all.max_rx_frame.min(one.max_rx_frame),
+        min_mtu: all.min_mtu.max(one.min_mtu),
+        socket: all.socket.or(one.socket),
+        rss_types: all.rss_types & one.rss_types,
+        ..all
+    })
+}
 
 /// The MTU that DPDK is to be told for the port, if any; what is configured is in force when this returns.
 ///
@@ -66,7 +83,7 @@ fn interface_takes(port: &config::Port, wanted: u16, interfaces: &Path) -> Resul
 /// Receive and transmit queues to open for `workers` workers: one each, as far as the device has them. A NIC that does not spread flows over
 /// its queues would leave all but one empty, so of such one is read; what is behind a virtual device fills all that there are.
 pub(in crate::run) fn queues(port: &config::Port, info: &PortInfo, workers: u16) -> (u16, u16) {
-    let spreads = matches!(port.device, config::Device::Virtual(_)) || info.has_rss();
+    let spreads = port.devices().iter().all(|device| matches!(device, config::Device::Virtual(_))) || info.has_rss();
     let rx = if spreads { info.max_rx_queues.min(workers) } else { 1 };
     (rx.max(1), info.max_tx_queues.min(workers).max(1))
 }
@@ -115,6 +132,7 @@ mod tests {
         config::Port {
             name: "lan".to_owned(),
             device: device.parse().unwrap(),
+            bond: None,
             addresses: Vec::new(),
             gateways: Vec::new(),
             mtu,

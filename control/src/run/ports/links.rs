@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Ports;
-use crate::config::{self, Config};
+use crate::config::{self, BondMode, Config, Device};
 use crate::director::Director;
 use crate::model::What;
 
@@ -13,11 +13,40 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Where the kernel tells of its interfaces (sysfs-class-net).
 const INTERFACES: &str = "/sys/class/net";
 
-/// Whether frames can pass by this port now.
+/// Whether frames can pass by this port now; by a bond, when they can by one of its members.
 pub(super) fn is_up(port: &config::Port, open: &dpdk::port::Port) -> bool {
-    // The drivers that work on an interface of the kernel say "up" from the start to the stop of the port.
-    let carrier = port.device.kernel_interface().and_then(|name| carrier(Path::new(INTERFACES), name));
-    carrier.unwrap_or(true) && open.link().up
+    match &port.bond {
+        Some(bond) => bond.members.iter().any(is_member_up),
+        None => has_carrier(&port.device) && open.link().up,
+    }
+}
+
+/// Whether frames can pass by this member of a bond now.
+pub(super) fn is_member_up(device: &Device) -> bool {
+    has_carrier(device) && dpdk::port::Port::look_at(device.port_name()).is_some_and(|(_, link)| link.up)
+}
+
+/// Whether the kernel's interface behind a device can carry frames: the drivers that stand on one say "up" whatever becomes of it.
+fn has_carrier(device: &Device) -> bool {
+    device.kernel_interface().and_then(|name| carrier(Path::new(INTERFACES), name)).unwrap_or(true)
+}
+
+/// Lets another member carry the traffic of a bond when the one that does has no link: few drivers tell the bond themselves.
+pub(super) fn choose_member(port: &config::Port, open: &dpdk::port::Port) {
+    let Some(bond) = port.bond.as_ref().filter(|bond| bond.mode == BondMode::ActiveBackup) else { return };
+    let active = open.primary();
+    let is_active = |member: &&Device| active.as_deref() == Some(member.port_name());
+    if bond.members.iter().find(is_active).is_some_and(is_member_up) {
+        return;
+    }
+    let Some(next) = bond.members.iter().find(|member| is_member_up(member)) else { return };
+    match open.set_primary(next.port_name()) {
+        Ok(()) => {
+            let active = active.unwrap_or_default();
+            tracing::warn!("port {}: {next} carries its traffic from now on: {active} has no link", port.name);
+        }
+        Err(error) => tracing::error!("port {}: {next} cannot take over: {error}", port.name),
+    }
 }
 
 /// Whether the kernel's interface `name` is up and has a carrier; `None` when nothing is known of it.
@@ -34,6 +63,7 @@ fn carrier(interfaces: &Path, name: &str) -> Option<bool> {
 pub(in crate::run) async fn watch(ports: Ports, config: Config, director: Director) {
     let mut before = vec![true; config.ports.len()];
     loop {
+        ports.choose_members(&config);
         let now = ports.links(&config);
         for (index, (port, (was, is))) in config.ports.iter().zip(before.iter().zip(&now)).enumerate() {
             if was != is {

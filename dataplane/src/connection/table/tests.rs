@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::address::Address;
-use crate::service::Protocol;
+use crate::service::{Method, Protocol};
 use proptest::prelude::*;
 
 const SEED: [u64; 4] = [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321, 0xdead_beef_cafe_f00d, 0x0123_3210_4567_7654];
@@ -34,8 +34,12 @@ fn find(table: &ConnectionTable, key: &Key) -> Option<EntryId> {
 /// What the short way finds at `place` for an established TCP connection with this key.
 fn guess(table: &mut ConnectionTable, place: EntryId, key: &Key) -> Option<EntryId> {
     let found = match key.addresses() {
-        Addresses::V4(both) => table.plain_v4(place, Plain::new(Protocol::Tcp, State::Established, true), both, key.ports()),
-        Addresses::V6(words) => table.plain_v6(place, Plain::new(Protocol::Tcp, State::Established, false), &words, key.ports()),
+        Addresses::V4(both) => {
+            table.plain_v4(place, Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, true), both, key.ports())
+        }
+        Addresses::V6(words) => {
+            table.plain_v6(place, Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, false), &words, key.ports())
+        }
     };
     found.map(|_| place)
 }

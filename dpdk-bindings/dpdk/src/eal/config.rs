@@ -40,6 +40,30 @@ pub struct EalConfig {
     pub extra: Vec<String>,
 }
 
+/// How a bond's members share its traffic (DPDK's guide to its link bonding driver).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BondMode {
+    /// One carries all; another one takes its place when its link goes (mode 1).
+    ActiveBackup,
+    /// All do, a flow by one of them, as agreed on with the switch by LACP (IEEE 802.3ad, mode 4).
+    Lacp,
+}
+
+/// The software device `name`, a number behind `net_bonding`, made of `members`: names of ports of this process.
+pub fn bond(name: &str, mode: BondMode, members: &[&str]) -> String {
+    // DPDK 23.11 renamed the key.
+    let key = if (dpdk_sys::RTE_VER_YEAR, dpdk_sys::RTE_VER_MONTH) < (23, 11) { "slave" } else { "member" };
+    let mode = match mode {
+        BondMode::ActiveBackup => "mode=1",
+        BondMode::Lacp => "mode=4,xmit_policy=l34",
+    };
+    members.iter().fold(format!("{name},{mode}"), |mut device, member| {
+        // Writing to a String cannot fail.
+        let _ = write!(device, ",{key}={member}");
+        device
+    })
+}
+
 impl EalConfig {
     /// The argument vector for `rte_eal_init`, the program's name first.
     ///

@@ -16,18 +16,23 @@ pub fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// Folds a sum into the checksum: the ones' complement of the ones' complement sum.
-#[inline]
+#[inline(always)]
 pub fn finish(sum: u64) -> u16 {
     !fold(sum)
 }
 
 /// Ones' complement sum in 16 bits.
-#[inline]
+#[inline(always)]
 fn fold(sum: u64) -> u16 {
-    // 64 to 33 bits, to 32, to 17, to 16.
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
+    let half = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or_default();
+    let (sum, carry) = half(sum).overflowing_add(half(sum >> 32));
+    fold_half(sum.wrapping_add(u32::from(carry)))
+}
+
+/// The same of a sum of few words.
+#[inline(always)]
+fn fold_half(sum: u32) -> u16 {
+    // 32 bits to 17, to 16.
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     let [.., high, low] = sum.to_be_bytes();
@@ -68,9 +73,9 @@ pub fn udp_segment(pseudo: u64, bytes: &[u8]) -> u16 {
 }
 
 /// The checksum after one 16-bit word under it changed from `old` to `new` (RFC 1624 equation 3).
-#[inline]
+#[inline(always)]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    finish(u64::from(!checksum) + u64::from(!old) + u64::from(new))
+    !fold_half(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
 /// The checksum after `old`, at an even place under it, changed to `new` of the same, even length (RFC 1624).

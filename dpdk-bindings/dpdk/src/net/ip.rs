@@ -133,7 +133,7 @@ impl Ipv4Header {
     }
 
     /// Takes one hop off and mends the checksum (RFC 1624); `false`, and no change, when none is left to take.
-    #[inline]
+    #[inline(always)]
     pub fn decrement_ttl(&mut self) -> bool {
         if self.ttl == 0 {
             return false;

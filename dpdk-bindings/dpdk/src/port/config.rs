@@ -26,8 +26,8 @@ pub struct PortConfig {
     /// Spread flows over the rx queues by addresses and TCP or UDP ports, with a random key of our own, where the
     /// device can; [`Port::rss_active`] tells.
     pub rss: bool,
-    /// Receive frames for any MAC address.
-    pub promiscuous: bool,
+    /// Make receive interrupts possible, where the driver has them; [`Port::has_rx_interrupts`] tells.
+    pub rx_interrupts: bool,
     /// Receive all multicast frames.
     pub all_multicast: bool,
 }
@@ -41,7 +41,7 @@ impl Default for PortConfig {
             tx_descriptors: 1024,
             mtu: None,
             rss: true,
-            promiscuous: false,
+            rx_interrupts: false,
             all_multicast: false,
         }
     }
@@ -50,8 +50,7 @@ impl Default for PortConfig {
 impl Port {
     /// Sets the device up and gives its queues, in order of their numbers; received frames come from `mempool`.
     ///
-    /// Where the device can, it also checks IPv4 header checksums and tells its hash of each frame. A device that cannot
-    /// be promiscuous (most software devices receive everything anyway) is not an error.
+    /// Where the device can, it also checks IPv4 header checksums and tells its hash of each frame. It is not made promiscuous.
     ///
     /// Errors: [`ErrorKind::QueuesInUse`] while queues of an earlier call exist; [`ErrorKind::NotEnoughQueues`];
     /// [`ErrorKind::InvalidArgument`] such as an MTU that the device or the mempool's buffers cannot hold.
@@ -63,11 +62,6 @@ impl Port {
         self.configure_device(config, &info)?;
         self.set_up_queues(config, mempool, &info)?;
         *self.inner.mempool.lock().unwrap_or_else(PoisonError::into_inner) = Some(mempool.clone());
-        if config.promiscuous {
-            // SAFETY: a port that we hold.
-            let status = unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.inner.id) };
-            supported(check("rte_eth_promiscuous_enable", status).map(drop))?;
-        }
         if config.all_multicast {
             all_multicast(self.inner.id)?;
         }
@@ -93,6 +87,7 @@ impl Port {
         let mut wanted: dpdk_sys::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
         wanted.rxmode.mtu = u32::from(config.mtu.unwrap_or(0));
         wanted.rxmode.offloads = info.rx_offloads & (dpdk_sys::BATON_RX_OFFLOAD_IPV4_CKSUM | dpdk_sys::BATON_RX_OFFLOAD_RSS_HASH);
+        wanted.intr_conf.set_rxq(u32::from(config.rx_interrupts));
         let types = info.rss_types & dpdk_sys::BATON_RSS_TYPES;
         self.rss = config.rss && types != 0;
         let mut key = vec![0u8; usize::from(info.hash_key_size)];

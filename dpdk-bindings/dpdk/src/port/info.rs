@@ -79,43 +79,12 @@ impl Port {
 
     /// What the device is and can do.
     pub fn info(&self) -> PortInfo {
-        let id = self.inner.id;
-        // SAFETY: a plain C struct, for which all zero is valid.
-        let mut raw: dpdk_sys::rte_eth_dev_info = unsafe { MaybeUninit::zeroed().assume_init() };
-        // SAFETY: a port that we hold; one struct is written.
-        if unsafe { dpdk_sys::rte_eth_dev_info_get(id, &raw mut raw) } != 0 {
-            return PortInfo::default();
-        }
-        let driver = if raw.driver_name.is_null() {
-            String::new()
-        } else {
-            // SAFETY: a driver's name is a string constant of its library, which stays loaded.
-            unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
-        };
-        // SAFETY: a port that we hold.
-        let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) };
-        PortInfo {
-            driver,
-            max_rx_queues: raw.max_rx_queues,
-            max_tx_queues: raw.max_tx_queues,
-            rss_types: raw.flow_type_rss_offloads,
-            reta_size: raw.reta_size,
-            hash_key_size: raw.hash_key_size,
-            socket: u32::try_from(socket).ok(),
-            min_mtu: raw.min_mtu,
-            max_mtu: raw.max_mtu,
-            max_rx_frame: raw.max_rx_pktlen,
-            rx_ip_checksum: raw.rx_offload_capa & dpdk_sys::BATON_RX_OFFLOAD_IPV4_CKSUM != 0,
-            rx_offloads: raw.rx_offload_capa,
-        }
+        info_of(self.inner.id)
     }
 
     /// State of the link, as far as the driver knows it now; does not wait.
     pub fn link(&self) -> Link {
-        let (mut speed_mbps, mut full_duplex, mut up) = (0, 0, 0);
-        // SAFETY: a port that we hold; three integers are written. It fails for unknown ports only.
-        unsafe { dpdk_sys::baton_eth_link(self.inner.id, &raw mut speed_mbps, &raw mut full_duplex, &raw mut up) };
-        Link { up: up != 0, speed_mbps, full_duplex: full_duplex != 0 }
+        link_of(self.inner.id)
     }
 
     /// Largest IP packet in bytes.
@@ -125,4 +94,44 @@ impl Port {
         unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.inner.id, &raw mut mtu) };
         mtu
     }
+}
+
+/// What the device with this id is and can do; empty for an id that is none.
+pub(super) fn info_of(id: u16) -> PortInfo {
+    // SAFETY: a plain C struct, for which all zero is valid.
+    let mut raw: dpdk_sys::rte_eth_dev_info = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: any id is allowed; one struct is written.
+    if unsafe { dpdk_sys::rte_eth_dev_info_get(id, &raw mut raw) } != 0 {
+        return PortInfo::default();
+    }
+    let driver = if raw.driver_name.is_null() {
+        String::new()
+    } else {
+        // SAFETY: a driver's name is a string constant of its library, which stays loaded.
+        unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
+    };
+    // SAFETY: any id is allowed.
+    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) };
+    PortInfo {
+        driver,
+        max_rx_queues: raw.max_rx_queues,
+        max_tx_queues: raw.max_tx_queues,
+        rss_types: raw.flow_type_rss_offloads,
+        reta_size: raw.reta_size,
+        hash_key_size: raw.hash_key_size,
+        socket: u32::try_from(socket).ok(),
+        min_mtu: raw.min_mtu,
+        max_mtu: raw.max_mtu,
+        max_rx_frame: raw.max_rx_pktlen,
+        rx_ip_checksum: raw.rx_offload_capa & dpdk_sys::BATON_RX_OFFLOAD_IPV4_CKSUM != 0,
+        rx_offloads: raw.rx_offload_capa,
+    }
+}
+
+/// State of the link of the device with this id; down for an id that is none.
+pub(super) fn link_of(id: u16) -> Link {
+    let (mut speed_mbps, mut full_duplex, mut up) = (0, 0, 0);
+    // SAFETY: any id is allowed; three integers are written.
+    unsafe { dpdk_sys::baton_eth_link(id, &raw mut speed_mbps, &raw mut full_duplex, &raw mut up) };
+    Link { up: up != 0, speed_mbps, full_duplex: full_duplex != 0 }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::PortInner;
+use super::interrupts::Interrupt;
 use crate::burst::Burst;
 
 /// What both kinds of queue are: a number, and the port kept open.
@@ -32,11 +33,19 @@ impl Queue {
 }
 
 /// A receive queue: one worker's source of frames. Not clonable, may move to its worker's thread.
-pub struct RxQueue(Queue);
+pub struct RxQueue(Queue, Option<Interrupt>);
 
 impl RxQueue {
     pub(super) fn new(port: &Arc<PortInner>, queue: u16) -> Self {
-        Self(Queue::new(port, queue))
+        Self(Queue::new(port, queue), None)
+    }
+
+    pub(super) fn interrupt(&self) -> Option<Interrupt> {
+        self.1
+    }
+
+    pub(super) fn set_interrupt(&mut self, kind: Interrupt) {
+        self.1 = Some(kind);
     }
 
     /// Appends received frames to `burst`, as far as it has room; how many. Nothing before the port has started.
@@ -89,6 +98,15 @@ impl TxQueue {
         })
     }
 
+    /// Lets the device say what it has to say of its own, such as a bond's LACP, which it does when frames are sent; cost: a call of the driver.
+    #[inline]
+    pub fn keep_alive(&mut self) {
+        if self.0.is_live() {
+            // SAFETY: as for `send`; no frame is read from an empty list.
+            unsafe { dpdk_sys::rte_eth_tx_burst(self.0.id, self.0.number, std::ptr::NonNull::dangling().as_ptr(), 0) };
+        }
+    }
+
     /// DPDK's number of the port.
     pub fn port(&self) -> u16 {
         self.0.id
@@ -102,7 +120,7 @@ impl TxQueue {
 
 impl fmt::Debug for RxQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RxQueue").field("port", &self.0.id).field("queue", &self.0.number).finish()
+        f.debug_struct("RxQueue").field("port", &self.0.id).field("queue", &self.0.number).field("interrupt", &self.1).finish()
     }
 }
 

@@ -127,7 +127,7 @@ crate::eal_test! {
         port.set_mac([2, 0, 0, 0, 0, 9]).unwrap();
         assert_eq!(port.mac(), [2, 0, 0, 0, 0, 9]);
         assert_eq!(port.set_mac([0; 6]).unwrap_err().kind, ErrorKind::InvalidArgument);
-        let config = PortConfig { mtu: Some(1400), promiscuous: true, all_multicast: true, ..two_queues() };
+        let config = PortConfig { mtu: Some(1400), all_multicast: true, ..two_queues() };
         drop(port.configure(&config, &mempool).unwrap());
         assert_eq!(port.mtu(), 1400);
     }
