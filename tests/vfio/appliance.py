@@ -109,7 +109,8 @@ def get(guest, what):
 def reconfigure(guest, nics_and_ports, cores):
     """Gives the service another configuration, and NICs to vfio-pci by driverctl as far as it does not have them."""
     for nic, _ in nics_and_ports:
-        guest.run(f"driverctl set-override {nic.pci} vfio-pci && systemctl enable --now baton-bind@{nic.pci}")
+        bind = f"baton-bind@{nic.pci}"
+        guest.run(f"systemctl is-active --quiet {bind} || {{ driverctl set-override {nic.pci} vfio-pci && systemctl enable --now {bind}; }}")
     text = "".join(ports for _, ports in nics_and_ports) + f"[workers]\ncores = {cores}\n[control]\ncore = 0\n"
     guest.run(f"cat >/etc/baton/baton.toml <<'END'\n{text}END\n")
     guest.run("systemctl restart baton || { journalctl -b -u baton --no-pager | tail -n 40; exit 1; }")
