@@ -16,12 +16,13 @@ PATIENCE = 420
 
 @dataclass
 class Nic:
-    """A NIC of the guest: QEMU's name of the model with its properties, PCI bus, MAC, and the TAP that is its cable."""
+    """A NIC of the guest: QEMU's name of the model with its properties, PCI bus, MAC, the TAP that is its cable and that one's queues."""
 
     model: str
     bus: int
     mac: str
     tap: str
+    queues: int = 1
 
     @property
     def pci(self):
@@ -31,7 +32,8 @@ class Nic:
     @property
     def words(self):
         """What QEMU is told of it; its name there is the TAP's."""
-        return ["-netdev", f"tap,id=cable-{self.tap},ifname={self.tap},script=no,downscript=no",
+        queues = f",queues={self.queues}" if self.queues > 1 else ""
+        return ["-netdev", f"tap,id=cable-{self.tap},ifname={self.tap},script=no,downscript=no{queues}",
                 "-device", f"{self.model},id={self.tap},netdev=cable-{self.tap},mac={self.mac},bus=slot{self.bus},romfile="]
 
 
@@ -51,6 +53,7 @@ class Guest:
         self._start = start
         self.process = None
         self._agent = Channel(self.folder / "agent")
+        self._monitor = Channel(self.folder / "monitor")
         self.words = [
             "qemu-system-x86_64", "-name", name, "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", cpus, "-m", memory,
             "-nodefaults", "-display", "none", "-serial", f"file:{self.console_path}",
@@ -59,6 +62,7 @@ class Guest:
             "-device", "virtio-rng-pci",
             "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={self._agent.path},server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+            "-qmp", f"unix:{self._monitor.path},server=on,wait=off",
         ]
         if share:
             self.words += ["-virtfs", f"local,path={share},mount_tag=share,security_model=none,readonly=on"]
@@ -83,6 +87,7 @@ class Guest:
     def end(self):
         """Switches it off, as a power cut does."""
         self._agent.close()
+        self._monitor.close()
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait()
@@ -132,6 +137,10 @@ class Guest:
         self.wait(f"test $(cat /proc/sys/kernel/random/boot_id) != {before.strip()}")
         self.wait_until_up()
 
+    def set_link(self, nic, up):
+        """Plugs a NIC's cable in, or pulls it."""
+        self._monitor.call("set_link", {"name": nic.tap, "up": up}, 30)
+
     def console(self):
         """What it wrote on its serial line so far."""
         return self.console_path.read_text(errors="replace") if self.console_path.exists() else ""
@@ -145,7 +154,7 @@ class Guest:
 
 
 class Channel:
-    """Questions and answers in JSON, a line each, over the socket that QEMU made for the guest's agent."""
+    """Questions and answers in JSON, a line each, over a socket that QEMU made: its monitor, or the guest's agent."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -180,6 +189,11 @@ class Channel:
         connection.settimeout(timeout)
         connection.connect(str(self.path))
         self._socket, self._left = connection, b""
+        if self.path.name == "monitor":
+            self._line()
+            self._send("qmp_capabilities", {})
+            self._line()
+            return
         # What an earlier, unfinished exchange left behind in the agent ends with its answer to this.
         connection.settimeout(min(timeout, 3))
         self._send("guest-sync", {"id": self._number})

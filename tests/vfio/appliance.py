@@ -15,6 +15,12 @@ sys.path.insert(0, str(REPOSITORY / "docker" / "qemu"))
 from guest import Guest, Nic  # noqa: E402
 
 LAN = Nic("vmxnet3", bus=3, mac=DIRECTOR_MAC, tap="lan0")
+EDGE = Nic("e1000e", bus=2, mac="02:10:10:10:11:10", tap="edge0")
+# The only one of QEMU's NICs that spreads flows over queues and that DPDK has a driver for: its vmxnet3 tells of RSS and uses its first queue alone.
+SPREAD = Nic("virtio-net-pci,mq=on,rss=on,vectors=8,iommu_platform=on,disable-legacy=on", bus=1, mac="02:10:10:10:12:10", tap="spread0", queues=2)
+# Networks of the LAN's port, before a host's number; the VIP in the EDGE's network, 10.10.25.0/24.
+LAN_PORT = ("10.10.24.", "fd00:10::")
+EDGE_VIP = "10.10.25.88"
 SERVERS = {"rs1", "rs2", "rs3"}
 
 
@@ -42,14 +48,15 @@ class Site(Classic):
         pass
 
     @contextlib.contextmanager
-    def guest(self, name, nics):
-        """A guest that is up, the cables of whose NICs are in the switch."""
-        guest = Guest(name, disk(), self.folder / f"guest-{name}", nics, self.switch.start, share=package().parent)
+    def guest(self, name, nics, wait=True, **more):
+        """A guest, the cables of whose NICs are in the switch; one that is up unless `wait` is False."""
+        guest = Guest(name, disk(), self.folder / f"guest-{name}", nics, self.switch.start, share=package().parent, **more)
         say(f"guest {name} boots")
         guest.begin()
         try:
             self._plug(guest)
-            guest.wait_until_up()
+            if wait:
+                guest.wait_until_up()
             yield guest
         finally:
             guest.end()
@@ -97,6 +104,24 @@ def ready(guest):
 def get(guest, what):
     """What `baton get` shows, as the API's document."""
     return json.loads(guest.run(f"baton get {what} -o json"))
+
+
+def reconfigure(guest, nics_and_ports, cores):
+    """Gives the service another configuration, and NICs to vfio-pci by driverctl as far as it does not have them."""
+    for nic, _ in nics_and_ports:
+        bind = f"baton-bind@{nic.pci}"
+        guest.run(f"systemctl is-active --quiet {bind} || {{ driverctl set-override {nic.pci} vfio-pci && systemctl enable --now {bind}; }}")
+    text = "".join(ports for _, ports in nics_and_ports) + f"[workers]\ncores = {cores}\n[control]\ncore = 0\n"
+    guest.run(f"cat >/etc/baton/baton.toml <<'END'\n{text}END\n")
+    guest.run("systemctl restart baton || { journalctl -b -u baton --no-pager | tail -n 40; exit 1; }")
+
+
+def port(name, nic, network, network6=None):
+    """A table [[port]] in a network whose gateway is number 1 and whose director is number 10."""
+    addresses, gateways = [f"{network}10/24"], [f"{network}1"]
+    if network6:
+        addresses, gateways = [*addresses, f"{network6}10/64"], [*gateways, f"{network6}1"]
+    return f'[[port]]\nname = "{name}"\ndevice = "{nic.pci}"\naddresses = {json.dumps(addresses)}\ngateways = {json.dumps(gateways)}\n'
 
 
 def service(vip, scheduler="rr"):

@@ -1,7 +1,7 @@
 """One network and one director for all tests: a guest takes minutes to become one."""
 
 import pytest
-from appliance import LAN, Site, be_patient, bring_package, follow, ready, service
+from appliance import EDGE, EDGE_VIP, LAN, SPREAD, Site, be_patient, bring_package, follow, ready, service
 from guide import steps
 
 from lab import VIP6
@@ -17,7 +17,7 @@ def site():
 @pytest.fixture(scope="session")
 def director(site):
     """A guest that became a director by the ten commands; `first_answer` is what the last one printed."""
-    with site.guest("baton", [LAN]) as guest:
+    with site.guest("baton", [LAN, EDGE, SPREAD]) as guest:
         be_patient(guest)
         bring_package(guest)
         for step in steps():
@@ -29,6 +29,6 @@ def director(site):
                 guest.first_answer = site.client.run(step.command).stdout
             else:
                 follow(guest, step)
-        site.prepare(VIP6)
+        site.prepare(VIP6, EDGE_VIP)
         guest.run(service(VIP6))
         yield guest
