@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +19,9 @@ def description():
     memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / (1 << 20)
 
     def git(*words):
+        # Sources that were unpacked rather than cloned need no git.
+        if not shutil.which("git"):
+            return ""
         done = subprocess.run(["git", "-c", f"safe.directory={REPOSITORY}", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
