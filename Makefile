@@ -15,7 +15,7 @@ endif
 
 # Steps share two cores and one build folder: one after the other is fastest.
 .NOTPARALLEL:
-.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz build deb test-deb test-docker test-vfio testpmd test-testpmd deps rust clean
+.PHONY: help demo demo-end test lint units instructions e2e recordings bench fuzz schemathesis build deb test-deb test-docker test-vfio testpmd test-testpmd deps rust clean
 
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
@@ -29,6 +29,7 @@ help:
 	@echo "make testpmd       dpdk-testpmd and kernel clients: no loss at half of the measured rate for 5 s (test-testpmd: for a minute); wants three idle cores"
 	@echo "make bench         speed, each figure beside its target and its limit (QUICK=1 for a look; ARGS=--help)"
 	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
+	@echo "make schemathesis  the API against its OpenAPI document, for a minute (from PyPI)"
 	@echo "make build         target/release/baton"
 	@echo "make deb           target/debian/baton_VERSION_amd64.deb"
 	@echo "make test-deb      that package: lintian, and install, upgrade, remove, purge and boot in a Debian of its own"
@@ -56,7 +57,11 @@ instructions: deps rust
 	@$(SUDO) $(PYTHON) -I tests/instructions.py $(ARGS)
 
 e2e: build
-	$(SUDO) $(PYTHON) -m pytest tests/e2e $(ARGS)
+	$(SUDO) $(PYTHON) -m pytest tests/e2e --ignore=tests/e2e/test_schemathesis.py $(ARGS)
+
+# Fetches schemathesis from PyPI, which nothing else needs.
+schemathesis: build
+	$(SUDO) $(PYTHON) -m pytest tests/e2e/test_schemathesis.py $(ARGS)
 
 recordings: build
 	$(SUDO) $(PYTHON) -m pytest tests/oracle $(ARGS)
