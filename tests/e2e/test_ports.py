@@ -164,3 +164,5 @@ def test_both_workers_serve_a_device_with_one_queue():
             assert counters["sent_by_others"] == counters["sent_for_others"] > 0
             assert sum(verdicts(counters).values()) == counters["received"]
             assert "port lan: not promiscuous, shared out among all workers by software, from 1 queue" in director.run("baton get ports")
+            _, metrics = director.api.raw("GET", "/metrics")
+            assert 'baton_ring_capacity_frames{kind="relay",name="lan-1"} 1024' in metrics.splitlines()

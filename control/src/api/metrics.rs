@@ -271,7 +271,8 @@ impl Scrape {
         let rings = |value: fn(&RingFill) -> u64| {
             self.plumbing.rings.iter().map(move |r| ([("kind", r.kind.to_owned()), ("name", r.name.clone())], value(r)))
         };
-        out.gauges("ring_frames", "Frames that wait in a ring: to and from the kernel by port, hand-over by workers", rings(|r| r.frames))?;
+        let help = "Frames that wait in a ring: to and from the kernel by port, hand-over by workers, relay by port and worker that sends through another";
+        out.gauges("ring_frames", help, rings(|r| r.frames))?;
         out.gauges("ring_capacity_frames", "Frames that the ring can hold", rings(|r| r.capacity))?;
         let mempools =
             |value: fn(&MempoolFill) -> u64| self.plumbing.mempools.iter().map(move |m| ([("mempool", m.name.clone())], value(m)));

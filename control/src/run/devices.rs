@@ -9,7 +9,7 @@ use dpdk::ErrorKind;
 use dpdk::eal::Eal;
 use dpdk::mempool::Mempool;
 use dpdk::port::{Port, PortConfig, RxQueue, TxQueue};
-use dpdk::ring::{Ring, RingReceiver};
+use dpdk::ring::{Ring, RingGauge, RingReceiver};
 
 use super::error::StartError;
 use super::plan;
@@ -37,11 +37,15 @@ pub(super) struct OpenPort {
     pub(super) interrupts: bool,
     /// What each worker has of it.
     pub(super) ways: Vec<Ways>,
+    pub(super) relays: Vec<Relay>,
     pub(super) pool: Mempool,
     pub(super) pool_name: String,
     pub(super) to_kernel: Arc<Ring>,
     pub(super) from_kernel: Arc<Ring>,
 }
+
+/// A worker without a transmit queue, and how full the ring is that it sends into.
+type Relay = (usize, RingGauge);
 
 /// A worker's part of a port.
 #[derive(Debug)]
@@ -145,6 +149,7 @@ fn open_one(
     if !interrupts && config.workers.idle.contains(&config::Idle::Interrupt) {
         lacks.push("no receive interrupts: workers that are to wait for them sleep as with idle = \"adaptive\"".to_owned());
     }
+    let (ways, relays) = ways((index, port), rx, tx, workers, info.socket).map_err(failed("make a ring"))?;
     Ok(OpenPort {
         mac: device.mac(),
         mtu: port.mtu.unwrap_or_else(|| device.mtu()),
@@ -152,7 +157,8 @@ fn open_one(
         interrupts,
         spread,
         rx_queues,
-        ways: ways((index, port), rx, tx, workers, info.socket).map_err(failed("make a ring"))?,
+        ways,
+        relays,
         driver: info.driver,
         node: info.socket,
         port: device,
@@ -170,21 +176,23 @@ fn ways(
     tx: Vec<TxQueue>,
     workers: u16,
     socket: Option<u32>,
-) -> Result<Vec<Ways>, dpdk::DpdkError> {
+) -> Result<(Vec<Ways>, Vec<Relay>), dpdk::DpdkError> {
     let mut rx = rx.into_iter();
     // LACP's frames leave when a queue of the bond is used, ten times a second at least; one is enough.
     let speaks = port.bond.as_ref().is_some_and(|bond| bond.mode == BondMode::Lacp);
     let exit = |(worker, tx)| if speaks && worker == 0 { Exit::Speaking(tx) } else { Exit::Queue(tx) };
     let mut ways: Vec<Ways> = tx.into_iter().enumerate().map(|tx| Ways { rx: rx.next(), tx: exit(tx), relays: Vec::new() }).collect();
     let senders = ways.len().max(1);
+    let mut gauges = Vec::new();
     for worker in ways.len()..usize::from(workers) {
         let (exit, relay) = Ring::one_way(&format!("relay-{index}-{worker}"), handover::DEPTH, socket)?;
+        gauges.push((worker, relay.gauge()));
         if let Some(sender) = ways.get_mut(worker % senders) {
             sender.relays.push(relay);
         }
         ways.push(Ways { rx: rx.next(), tx: Exit::Relay(exit), relays: Vec::new() });
     }
-    Ok(ways)
+    Ok((ways, gauges))
 }
 
 fn not_found(eal: &Eal, port: &config::Port, error: &dpdk::DpdkError) -> StartError {

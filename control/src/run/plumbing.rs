@@ -34,7 +34,9 @@ impl Gauges {
             }
         }
         read.rings.extend(between.into_iter().map(|(from, to, gauge)| ("hand_over", format!("{from}-{to}"), DEPTH, gauge)));
-        for open in ports {
+        for (port, open) in config.ports.iter().zip(ports) {
+            let relays = open.relays.iter().map(|(worker, gauge)| ("relay", format!("{}-{worker}", port.name), DEPTH, gauge.clone()));
+            read.rings.extend(relays);
             read.mempools.entry(open.pool_name.clone()).or_insert_with(|| open.pool.clone());
         }
         Self(Arc::new(Mutex::new(read)))
