@@ -25,7 +25,11 @@ pub fn glance(lanes: &mut Lanes, ethernet: &Ethernet, table: &ConnectionTable) {
     let all = lanes.all();
     let Lanes { frames, hashes, .. } = &mut *lanes;
     for frame in frames.iter() {
-        frame.prefetch();
+        frame.prefetch(0);
+    }
+    if v6_first {
+        // Where its ports are.
+        frames.iter().for_each(|frame| frame.prefetch(64));
     }
     let (frames, hashes) = (frames.as_slice(), &mut hashes[..frames.len()]);
     let (tcp_v4, tcp_v6);
@@ -128,19 +132,16 @@ impl Tracker {
     #[inline(never)]
     pub fn seek(&self, lanes: &mut Lanes) {
         let count = lanes.len();
-        let Lanes { hashes, guesses, plain, .. } = lanes;
+        let Lanes { hashes, guesses, .. } = lanes;
         // What the other lanes have in the place of a hash does no harm.
         for (hash, guess) in hashes[..count].iter().zip(&mut *guesses) {
             *guess = self.connections.prefetch_entry(*hash);
         }
-        for i in each(plain.tcp_v6 | plain.udp_v6) {
-            self.connections.prefetch_addresses(guesses[i]);
-        }
     }
 
     /// Stage: sends on what belongs to an established connection by direct routing. Where the burst before was mostly of other methods, it
-    /// leaves all to the next stage, which knows every method. Cost: four lines, those of the entry, the real server and the
-    /// counters of both it and the service, and for IPv6 that of the addresses.
+    /// leaves all to the next stage, which knows every method. Cost: three lines, those of the entry,
+    /// of the real server's way and of the service's terms, which count.
     #[inline]
     pub fn established(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
         let mut found = Found { left: 0, held: 0, ports: 0 };
@@ -170,15 +171,12 @@ impl Tracker {
         lanes.through_ports = found.ports;
     }
 
-    /// Asks for the ways and counters of guessed entries, so that cache misses overlap; only worth it where there are many.
+    /// Asks for the ways of guessed entries, so that cache misses overlap; only worth it where there are many.
     #[inline(never)]
     fn seek_ways(&self, lanes: &Lanes, rules: &Rules) {
         let ids = |i: usize| self.connections.get(lanes.guesses[i]).map(|entry| (entry.server(), entry.service()));
         for (server, service) in each(lanes.plain.all()).filter_map(ids) {
             rules.ways.prefetch(server, service);
-        }
-        for (server, service) in each(lanes.plain.all()).filter_map(ids) {
-            rules.ways.prefetch_counters(server, service);
         }
     }
 
@@ -211,20 +209,24 @@ impl Tracker {
         let head = F::head(frame)?;
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
         let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::DirectRouting, F::V4) };
-        let entry = F::entry(&mut self.connections, id, established, head)?;
+        let addresses = F::word(head, self.connections.hasher());
+        let entry = self.connections.plain(id, established, addresses, F::ports(head))?;
+        if !continues || held & bit(id) != 0 {
+            return None;
+        }
         let (way, terms) = (rules.ways.way(entry.server())?, rules.ways.terms(entry.service())?);
         let expires = entry.later(now, T::timeout(terms))?;
-        if !continues || length > way.mtu || held & bit(id) != 0 {
+        if length > way.mtu() {
             return None;
         }
         if rules.settings.ttl == Ttl::Decrement && !decrement(frame, F::V4) {
             return None;
         }
-        *frame.first_chunk_mut()? = way.addresses;
+        way.address(frame)?;
         entry.renew(expires);
-        way.share.traffic.count_in(length);
-        terms.traffic.count_in(length);
-        Some(way.port)
+        way.tally().count(length);
+        terms.tally().count(length);
+        Some(way.port())
     }
 }
 

@@ -3,8 +3,7 @@
 //! Nearly every packet is one. Whoever has only to know to which connection a plain packet belongs reads the words that he
 //! needs from their places in the frame, and no [`Packet`](crate::parse::Packet) is made of it.
 
-use crate::connection::entry::Plain;
-use crate::connection::{Addresses, ConnectionTable, Entry, EntryId, Hasher, Key};
+use crate::connection::{Addresses, Hasher, Key};
 use crate::parse::{Kind, L3, Packet, check_v4, check_v6};
 use crate::service::Protocol;
 use crate::tcp::{self, State};
@@ -121,7 +120,7 @@ impl Transport for Tcp {
 
     #[inline(always)]
     fn timeout(terms: &Terms) -> u32 {
-        terms.tcp
+        terms.tcp()
     }
 }
 
@@ -142,7 +141,7 @@ impl Transport for Udp {
 
     #[inline(always)]
     fn timeout(terms: &Terms) -> u32 {
-        terms.udp
+        terms.udp()
     }
 }
 
@@ -190,8 +189,6 @@ pub trait Family {
         let l4 = u16::try_from(L3 + ip).unwrap_or_default();
         Ok(Packet { kind: Kind::Flow, v4: Self::V4, to_us: true, tcp_flags, l4, length: Self::length(head), key })
     }
-    /// The entry at `guess`, if it is as `plain` says and has this packet's addresses and ports.
-    fn entry<'t>(table: &'t mut ConnectionTable, guess: EntryId, plain: Plain, head: &Self::Head) -> Option<&'t mut Entry>;
 }
 
 /// IPv4.
@@ -267,11 +264,6 @@ impl Family for V4 {
     fn length(head: &HeadV4) -> u16 {
         number::<16, 54>(head)
     }
-
-    #[inline(always)]
-    fn entry<'t>(table: &'t mut ConnectionTable, guess: EntryId, plain: Plain, head: &HeadV4) -> Option<&'t mut Entry> {
-        table.plain_v4(guess, plain, Self::both(head), Self::ports(head))
-    }
 }
 
 impl V6 {
@@ -331,11 +323,6 @@ impl Family for V6 {
     #[inline(always)]
     fn length(head: &HeadV6) -> u16 {
         Self::room(head).wrapping_add(40)
-    }
-
-    #[inline(always)]
-    fn entry<'t>(table: &'t mut ConnectionTable, guess: EntryId, plain: Plain, head: &HeadV6) -> Option<&'t mut Entry> {
-        table.plain_v6(guess, plain, &Self::both(head), Self::ports(head))
     }
 }
 

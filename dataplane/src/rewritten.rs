@@ -128,7 +128,8 @@ impl Tracker {
         let mut sorted = Sorted { tunnelled: 0, masqueraded: 0, answers: 0 };
         for i in each(which) {
             entries[i] = F::head(frames[i].data()).and_then(|head| {
-                let is_there = self.connections.is_at(guesses[i], F::addresses(head), F::ports(head), T::PROTOCOL as u8);
+                let word = F::word(head, self.connections.hasher());
+                let is_there = self.connections.is_at(guesses[i], word, F::ports(head), T::PROTOCOL as u8, F::V4);
                 if is_there { Some(guesses[i]) } else { self.look_closer::<F, T>(head, hashes[i]) }
             });
             let Some((id, entry)) = entries[i].and_then(|id| Some((id, self.connections.get(id)?))) else {
@@ -187,7 +188,7 @@ impl Tracker {
         way.wrap::<F>(frame, gives_ids.then_some(&mut **tunnels))?;
         entry.renew(expires);
         share.traffic.count_in(length);
-        terms.traffic.count_in(length);
+        terms.tally().count(length);
         Some(way.port)
     }
 
@@ -218,7 +219,7 @@ impl Tracker {
         *frame.first_chunk_mut()? = way.addresses;
         entry.renew(expires);
         way.share.traffic.count_in(length);
-        terms.traffic.count_in(length);
+        terms.tally().count(length);
         Some(way.port)
     }
 
@@ -248,7 +249,7 @@ impl Tracker {
             return None;
         }
         let client = Key::of(F::addresses(head), F::ports(head), T::PROTOCOL as u8).virtual_;
-        let terms = rules.ways.terms(entry.service())?;
+        let (terms, answers) = (rules.ways.terms(entry.service())?, rules.ways.answers(entry.service())?);
         let expires = entry.later(*now, T::timeout(terms))?;
         if !continues || F::hops(head) <= 1 || held & bit(id) != 0 || rules.is_own(client) {
             return None;
@@ -261,7 +262,7 @@ impl Tracker {
         plain::<F, T>(head, End::Source, vip, vport)?;
         address_frame(frame, hop.mac, *source);
         entry.prolong(expires);
-        for traffic in [&way.share.traffic, &terms.traffic] {
+        for traffic in [&way.share.traffic, answers] {
             traffic.count_out(length);
         }
         Some(hop.port)

@@ -91,6 +91,8 @@ pub struct Rules {
     worker: usize,
     services: Vec<Option<ServiceRules>>,
     by_key: HashMap<ServiceKey, ServiceId>,
+    /// What was found last, since the services changed.
+    latest: Option<(ServiceKey, ServiceId)>,
     /// Services among them that take every port.
     any_port: u32,
     servers: Vec<Option<ServerRules>>,
@@ -124,6 +126,7 @@ impl Rules {
             services: std::iter::repeat_with(|| None).take(empty(services)).collect(),
             // Twice the room: a hash table that is at most half full never rehashes on the packet path.
             by_key: HashMap::with_capacity(2 * empty(services)),
+            latest: None,
             any_port: 0,
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
@@ -174,6 +177,7 @@ impl Rules {
             self.ways.lead(*id, new.as_ref());
             *change = std::mem::replace(slot, new).map(|old| old.server);
         }
+        self.latest = None;
         for (id, change) in &mut batch.services {
             let Some(slot) = self.services.get_mut(id.0 as usize) else { continue };
             // The key may already belong to a service that this very batch put elsewhere.
@@ -223,6 +227,19 @@ impl Rules {
             return exact;
         }
         self.by_key.get(&ServiceKey { port: 0, ..*key }).copied()
+    }
+
+    /// As [`find`](Self::find), for first packets, of which many in a row are for one service. Cost for those: a comparison.
+    #[inline]
+    pub fn find_again(&mut self, key: &ServiceKey) -> Option<ServiceId> {
+        if let Some((latest, id)) = &self.latest
+            && latest == key
+        {
+            return Some(*id);
+        }
+        let found = self.find(key);
+        self.latest = found.map(|id| (*key, id));
+        found
     }
 
     /// The service by mark that a first packet is for, which comes before any of its VIP. Packets to a DIP get no mark: a wide

@@ -1,9 +1,11 @@
 //! Counters that one worker writes and the control plane reads.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
+
+use crate::ways::{Terms, Way};
 
 /// A counter with one writer: a plain load and a plain store, never an atomic read-modify-write.
 #[derive(Debug, Default)]
@@ -53,22 +55,102 @@ impl Gauge {
     }
 }
 
+/// Packets and bytes from clients, counted beside what the stage that counts them reads anyway.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Tally {
+    packets: Counter,
+    bytes: Counter,
+}
+
+impl Tally {
+    /// Counts a packet of this length. Cost: two loads, adds and stores in one line.
+    #[inline(always)]
+    pub fn count(&self, length: u16) {
+        self.packets.add(1);
+        self.bytes.add(u64::from(length));
+    }
+
+    fn get(&self) -> [u64; 2] {
+        [self.packets.get(), self.bytes.get()]
+    }
+}
+
+/// Where a tally is that belongs to somebody's traffic, and what it was before that.
+#[derive(Debug)]
+pub struct Beside {
+    place: Place,
+    before: [u64; 2],
+}
+
+#[derive(Debug)]
+enum Place {
+    Server(Arc<[Way]>, usize),
+    Service(Arc<[Terms]>, usize),
+}
+
+impl Place {
+    fn get(&self) -> [u64; 2] {
+        let tally = match self {
+            Self::Server(ways, at) => ways.get(*at).map(Way::tally),
+            Self::Service(services, at) => services.get(*at).map(Terms::tally),
+        };
+        tally.map(Tally::get).unwrap_or_default()
+    }
+}
+
+impl Beside {
+    /// The tally of a real server's way, from now on.
+    pub fn server(ways: &Arc<[Way]>, at: usize) -> Self {
+        Self::of(Place::Server(Arc::clone(ways), at))
+    }
+
+    /// The tally of a service's terms, from now on.
+    pub fn service(services: &Arc<[Terms]>, at: usize) -> Self {
+        Self::of(Place::Service(Arc::clone(services), at))
+    }
+
+    fn of(place: Place) -> Self {
+        Self { before: place.get(), place }
+    }
+
+    fn get(&self) -> [u64; 2] {
+        let [packets, bytes] = self.place.get();
+        [packets.wrapping_sub(self.before[0]), bytes.wrapping_sub(self.before[1])]
+    }
+}
+
 /// What passed, as `ipvsadm --stats` shows it. Direct routing leaves `out_*` at 0: the director never sees answers.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Traffic {
     /// Connections scheduled.
     pub connections: Counter,
-    /// Packets from clients.
+    /// Packets from clients, but for those that the established stage counts.
     pub in_packets: Counter,
-    /// Bytes from clients: IP packets without Ethernet header.
+    /// Bytes from clients, likewise: IP packets without Ethernet header.
     pub in_bytes: Counter,
     /// Packets to clients.
     pub out_packets: Counter,
     /// Bytes to clients.
     pub out_bytes: Counter,
+    /// What the established stage counts of it.
+    beside: OnceLock<Beside>,
 }
 
 impl Traffic {
+    /// Says where the established stage counts for it, the first time that it is asked: a real server or a service has one place on a worker,
+    /// and nobody else has it as long as anybody reads these counters.
+    pub fn count_beside(&self, beside: impl FnOnce() -> Beside) {
+        self.beside.get_or_init(beside);
+    }
+
+    /// Packets and bytes from clients, of all stages.
+    pub fn taken_in(&self) -> [u64; 2] {
+        let [packets, bytes] = self.beside.get().map(Beside::get).unwrap_or_default();
+        [self.in_packets.get().wrapping_add(packets), self.in_bytes.get().wrapping_add(bytes)]
+    }
+
     /// Counts a packet from a client, of this length.
     #[inline(always)]
     pub fn count_in(&self, length: u16) {
@@ -84,11 +166,10 @@ impl Traffic {
     }
 }
 
-/// One worker's share of a real server's counters: one cache line.
+/// One worker's share of a real server's counters: all that packets write is in one cache line.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct ServerShare {
-    /// What passed.
-    pub traffic: Traffic,
     /// Active connections, as IPVS counts them (`ESTABLISHED`, `SYN_SENT`, `SYN_RECV`, `SYNACK`).
     pub active: Gauge,
     /// All other entries.
@@ -99,7 +180,11 @@ pub struct ServerShare {
     pub repeats: Gauge,
     /// Connections that clients reset; wraps.
     pub resets: Gauge,
+    /// What passed.
+    pub traffic: Traffic,
 }
+
+const _: () = assert!(std::mem::offset_of!(ServerShare, traffic) + std::mem::offset_of!(Traffic, beside) == 64);
 
 /// A real server's counters, one line a worker, and whether it is overloaded, which all workers say together.
 #[derive(Debug)]
@@ -129,10 +214,11 @@ pub struct TrafficSum {
 
 impl TrafficSum {
     fn plus(self, t: &Traffic) -> Self {
+        let [in_packets, in_bytes] = t.taken_in();
         Self {
             connections: self.connections + t.connections.get(),
-            in_packets: self.in_packets + t.in_packets.get(),
-            in_bytes: self.in_bytes + t.in_bytes.get(),
+            in_packets: self.in_packets + in_packets,
+            in_bytes: self.in_bytes + in_bytes,
             out_packets: self.out_packets + t.out_packets.get(),
             out_bytes: self.out_bytes + t.out_bytes.get(),
         }
@@ -176,8 +262,15 @@ impl ServerStats {
     }
 
     /// Active and inactive connections over all workers. Cost: one line a worker.
+    #[inline]
+    pub fn active_and_inactive(&self) -> (u32, u32) {
+        self.shares.iter().fold((0, 0), |(active, inactive), share| (active + share.active.get(), inactive + share.inactive.get()))
+    }
+
+    /// Both kinds of connections over all workers. Cost: one line a worker.
     pub fn connections(&self) -> u32 {
-        self.active().saturating_add(self.inactive())
+        let (active, inactive) = self.active_and_inactive();
+        active.saturating_add(inactive)
     }
 
     /// Whether it is overloaded: it has reached its upper threshold, and has not yet fallen below the lower one.

@@ -134,13 +134,18 @@ impl Tracker {
     /// Stage: first packets of connections. What belongs to no service goes to the kernel.
     #[inline]
     pub fn schedule(&mut self, lanes: &mut Lanes, rules: &mut Rules, errors: &mut IcmpErrors, now: Tick) {
+        // Connections that this burst may have made, by six bits of their hashes.
+        let mut begun = 0_u64;
         while lanes.missed != 0 {
             let i = lanes.missed.trailing_zeros() as usize;
             lanes.missed &= lanes.missed - 1;
             let packet = lanes.packets[i];
             let hash = lanes.hashes[i];
-            // An earlier frame of this very burst may have made the entry.
-            let known = self.connections.find(hash, &packet.key).map(|id| self.packet_of(id, &packet, rules, now));
+            // An entry may have ended since it was found, and been made since none was.
+            let may_be_known = lanes.entries[i].is_some() || begun >> (hash & 63) & 1 != 0;
+            begun |= 1 << (hash & 63);
+            let known = may_be_known.then(|| self.connections.find(hash, &packet.key)).flatten();
+            let known = known.map(|id| self.packet_of(id, &packet, rules, now));
             let drain = if known == Some(Fate::Undecided) { self.drained(hash, &packet, rules) } else { Drain::No };
             lanes.fates[i] = match (known, drain) {
                 (Some(fate), _) if fate != Fate::Undecided => fate,
@@ -291,7 +296,7 @@ impl Tracker {
             return if answer { Fate::Answer } else { Fate::Drop(Verdict::OwnSource) };
         }
         let service_key = ServiceKey { protocol, address: key.virtual_, port: key.virtual_port };
-        let Some(id) = rules.find_marked(key).or_else(|| rules.find(&service_key)) else { return Fate::Kernel };
+        let Some(id) = rules.find_marked(key).or_else(|| rules.find_again(&service_key)) else { return Fate::Kernel };
         if packet.tcp_flags & tcp::RST != 0 || !(sloppy || quoted || packet.tcp_flags & tcp::SYN != 0) {
             if self.overflow.is_in_force(now) {
                 return self.forward_without_entry(hash, packet, id, false, rules, now);

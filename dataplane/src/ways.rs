@@ -1,6 +1,7 @@
 //! What the established stage needs of the rules, packed so that a packet touches little of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use dpdk::prefetch;
@@ -8,27 +9,26 @@ use dpdk::prefetch;
 use crate::rules::{ServerRules, ServiceRules};
 use crate::service::{Method, NextHop, ServerId, ServiceId};
 use crate::settings::Timeouts;
-use crate::stats::{ServerShare, Traffic};
+use crate::stats::{Beside, ServerShare, Tally, Traffic};
 use crate::tick::Tick;
 use crate::translate::plain::{Words, port_word, words};
 use crate::tunnel::Prepared;
 
-/// Real servers whose ways and counters stay in the cache of a core: half a MiB.
+/// Real servers whose ways stay in the cache of a core: 64 KiB.
 const MANY: usize = 2048;
 
-/// How packets of established connections get to a real server by direct routing: half a cache line.
-#[derive(Clone, Debug)]
+/// How packets of established connections get to a real server by direct routing, and how many have gone: half a cache line, so that such a
+/// packet touches no other one of its real server. Written by one worker; whoever else looks at it reads its tally alone.
+#[derive(Debug, Default)]
 #[repr(C, align(32))]
 pub struct Way {
-    /// The Ethernet header's addresses: the real server's MAC, then our port's.
-    pub addresses: [u8; 12],
-    /// The longest IP packet in bytes that may go this way; 0 for a real server that is removed, has no next hop or is reached
-    /// by another method.
-    pub mtu: u16,
-    /// The port that frames leave by.
-    pub port: u16,
-    /// This worker's share of its counters.
-    pub share: Arc<CachePadded<ServerShare>>,
+    /// The Ethernet header's addresses, the real server's MAC, then our port's: the first eight bytes, the first one lowest.
+    addresses: AtomicU64,
+    /// The other four.
+    addresses_left: AtomicU32,
+    mtu: AtomicU16,
+    port: AtomicU16,
+    tally: Tally,
 }
 
 /// How packets of established connections get to a real server by another method than direct routing: two cache lines, of which
@@ -63,29 +63,29 @@ pub struct Masquerade {
     server_port: u16,
 }
 
-/// What holds for established connections of a service.
-#[derive(Clone, Debug)]
+/// What holds for established connections of a service, and how many packets have come: half a cache line, as [`Way`].
+#[derive(Debug, Default)]
+#[repr(C, align(32))]
 pub struct Terms {
-    /// This worker's share of its counters.
-    pub traffic: Arc<CachePadded<Traffic>>,
-    /// Ticks that an established TCP connection lives without a packet.
-    pub tcp: u32,
-    /// Ticks that a UDP one does.
-    pub udp: u32,
+    tcp: AtomicU32,
+    udp: AtomicU32,
+    tally: Tally,
 }
+
+const _: () = assert!(size_of::<Way>() == 32 && size_of::<Terms>() == 32);
 
 /// Ways and terms by place, for as many real servers and services as there are places.
 #[derive(Debug)]
 pub struct Ways {
-    servers: Vec<Way>,
+    servers: Arc<[Way]>,
     detours: Vec<Detour>,
     /// Places of real servers that were ever led to, from the first one on.
     used: usize,
-    services: Vec<Terms>,
+    services: Arc<[Terms]>,
+    /// This worker's share of each service's counters, for answers.
+    answers: Vec<Arc<CachePadded<Traffic>>>,
     /// Our ports' MACs.
     macs: Vec<[u8; 6]>,
-    /// Stands where there is no real server.
-    nobody: Way,
     /// Counts nothing that anyone reads.
     unserved: Arc<CachePadded<Traffic>>,
 }
@@ -93,11 +93,16 @@ pub struct Ways {
 impl Ways {
     /// No ways yet, over ports with these MACs; nothing is allocated later.
     pub fn new(services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Self {
-        let nobody = Way { addresses: [0; 12], mtu: 0, port: 0, share: Arc::default() };
         let unserved = Arc::default();
-        let terms = vec![Terms::new(&unserved, &Timeouts::default()); services as usize];
-        let detours = vec![Detour::None; servers as usize];
-        Self { servers: vec![nobody.clone(); servers as usize], detours, used: 0, services: terms, macs, nobody, unserved }
+        Self {
+            servers: (0..servers).map(|_| Way::default()).collect(),
+            detours: vec![Detour::None; servers as usize],
+            used: 0,
+            services: (0..services).map(|_| Terms::default()).collect(),
+            answers: vec![Arc::clone(&unserved); services as usize],
+            macs,
+            unserved,
+        }
     }
 
     /// The way to the real server at a place.
@@ -106,7 +111,7 @@ impl Ways {
         self.servers.get(id.0 as usize)
     }
 
-    /// Whether ways and counters are so many that a packet's are hardly in the cache.
+    /// Whether ways are so many that a packet's is hardly in the cache.
     #[inline]
     pub const fn are_many(&self) -> bool {
         self.used > MANY
@@ -117,15 +122,6 @@ impl Ways {
     pub fn prefetch(&self, server: ServerId, service: ServiceId) {
         prefetch::slot(&self.servers, server.0 as usize);
         prefetch::slot(&self.services, service.0 as usize);
-    }
-
-    /// Asks for the lines of both's counters; reads the lines that [`prefetch`](Self::prefetch) asks for.
-    #[inline(always)]
-    pub fn prefetch_counters(&self, server: ServerId, service: ServiceId) {
-        if let (Some(way), Some(terms)) = (self.way(server), self.terms(service)) {
-            prefetch::read(&**way.share);
-            prefetch::read(&**terms.traffic);
-        }
     }
 
     /// The way to the real server at a place that is not by direct routing.
@@ -146,29 +142,75 @@ impl Ways {
         self.services.get(id.0 as usize)
     }
 
-    /// Leads to `target` from now on, or to nobody.
+    /// This worker's share of the counters of the service at a place, for answers.
+    #[inline(always)]
+    pub fn answers(&self, id: ServiceId) -> Option<&Traffic> {
+        self.answers.get(id.0 as usize).map(|traffic| &***traffic)
+    }
+
+    /// Leads to `target` from now on, or to nobody. What is counted here counts for `target` from now on.
     pub fn lead(&mut self, id: ServerId, target: Option<&ServerRules>) {
-        let (Some(place), Some(detour)) = (self.servers.get_mut(id.0 as usize), self.detours.get_mut(id.0 as usize)) else { return };
+        let place = id.0 as usize;
+        let (Some(way), Some(detour)) = (self.servers.get(place), self.detours.get_mut(place)) else { return };
+        if let Some(target) = target {
+            target.share.traffic.count_beside(|| Beside::server(&self.servers, place));
+        }
         let macs = &self.macs;
-        *place = target.and_then(|target| Way::to(target, macs)).unwrap_or_else(|| self.nobody.clone());
-        self.used = self.used.max(id.0 as usize + 1);
+        way.lead(target, macs);
+        self.used = self.used.max(place + 1);
         *detour = target.and_then(|target| Detour::to(target, macs)).unwrap_or(Detour::None);
     }
 
-    /// Holds what `service` says from now on, or the director's timeouts where there is none.
+    /// Holds what `service` says from now on, or the director's timeouts where there is none. What is counted here counts for `service` from now
+    /// on.
     pub fn agree(&mut self, id: ServiceId, service: Option<&ServiceRules>, timeouts: &Timeouts) {
-        let Some(place) = self.services.get_mut(id.0 as usize) else { return };
-        *place = match service {
-            Some(service) => Terms::new(&service.traffic, service.timeouts.as_ref().unwrap_or(timeouts)),
-            None => Terms::new(&self.unserved, timeouts),
-        };
+        let place = id.0 as usize;
+        let (Some(terms), Some(answers)) = (self.services.get(place), self.answers.get_mut(place)) else { return };
+        if let Some(service) = service {
+            service.traffic.count_beside(|| Beside::service(&self.services, place));
+        }
+        terms.set(service.and_then(|service| service.timeouts.as_ref()).unwrap_or(timeouts));
+        *answers = Arc::clone(service.map_or(&self.unserved, |service| &service.traffic));
     }
 }
 
 impl Way {
-    fn to(target: &ServerRules, macs: &[[u8; 6]]) -> Option<Self> {
-        let hop = target.next_hop.filter(|_| target.available && target.method == Method::DirectRouting)?;
-        Some(Self { addresses: addresses(hop, macs)?, mtu: hop.mtu, port: hop.port, share: Arc::clone(&target.share) })
+    /// The longest IP packet in bytes that may go this way; 0 for a real server that is removed, has no next hop or is reached by another
+    /// method.
+    #[inline(always)]
+    pub fn mtu(&self) -> u16 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// The port that frames leave by.
+    #[inline(always)]
+    pub fn port(&self) -> u16 {
+        self.port.load(Ordering::Relaxed)
+    }
+
+    /// Writes the Ethernet header's addresses, where there is room for them. Cost: two loads and stores.
+    #[inline(always)]
+    pub fn address(&self, frame: &mut [u8]) -> Option<()> {
+        let header: &mut [u8; 12] = frame.first_chunk_mut()?;
+        header[..8].copy_from_slice(&self.addresses.load(Ordering::Relaxed).to_le_bytes());
+        header[8..].copy_from_slice(&self.addresses_left.load(Ordering::Relaxed).to_le_bytes());
+        Some(())
+    }
+
+    fn lead(&self, target: Option<&ServerRules>, macs: &[[u8; 6]]) {
+        let direct = target.filter(|target| target.available && target.method == Method::DirectRouting);
+        let hop = direct.and_then(|target| target.next_hop).and_then(|hop| Some((hop, addresses(hop, macs)?)));
+        let (mtu, port, addresses) = hop.map_or((0, 0, [0; 12]), |(hop, both)| (hop.mtu, hop.port, both));
+        self.addresses.store(addresses.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)), Ordering::Relaxed);
+        self.addresses_left.store(addresses.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)), Ordering::Relaxed);
+        self.mtu.store(mtu, Ordering::Relaxed);
+        self.port.store(port, Ordering::Relaxed);
+    }
+
+    /// What has gone this way.
+    #[inline(always)]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
     }
 }
 
@@ -213,8 +255,26 @@ impl Masquerade {
 }
 
 impl Terms {
-    fn new(traffic: &Arc<CachePadded<Traffic>>, timeouts: &Timeouts) -> Self {
-        let ticks = |seconds: u32| seconds * Tick::PER_SECOND;
-        Self { traffic: Arc::clone(traffic), tcp: ticks(timeouts.tcp), udp: ticks(timeouts.udp) }
+    /// Ticks that an established TCP connection lives without a packet.
+    #[inline(always)]
+    pub fn tcp(&self) -> u32 {
+        self.tcp.load(Ordering::Relaxed)
+    }
+
+    /// Ticks that a UDP one does.
+    #[inline(always)]
+    pub fn udp(&self) -> u32 {
+        self.udp.load(Ordering::Relaxed)
+    }
+
+    /// What has come.
+    #[inline(always)]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn set(&self, timeouts: &Timeouts) {
+        self.tcp.store(timeouts.tcp * Tick::PER_SECOND, Ordering::Relaxed);
+        self.udp.store(timeouts.udp * Tick::PER_SECOND, Ordering::Relaxed);
     }
 }

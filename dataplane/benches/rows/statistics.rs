@@ -4,10 +4,9 @@
 //! counts there. Four real servers, so all lines are in the L1 cache; what cold lines cost is part of the row of 10 000 services.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-use dataplane::stats::{ServerShare, Traffic};
+use dataplane::service::{ServerId, ServiceId};
+use dataplane::ways::{Terms, Way, Ways};
 use dpdk::burst::BURST;
 use dpdk::clock;
 use serde_json::{Value, json};
@@ -21,28 +20,28 @@ const BURSTS: u32 = 256;
 pub fn run(options: &Options) -> Value {
     let rounds = options.number("rounds", 3000);
     crate::on_worker(&crate::eal(), move |_| {
-        let servers: Vec<Arc<CachePadded<ServerShare>>> = (0..4).map(|_| Arc::default()).collect();
-        let service: Arc<CachePadded<Traffic>> = Arc::default();
+        let ways = Ways::new(1, 4, Vec::new());
         let mut random = Random(0x0123_4567_89ab_cdef);
-        let lanes: Vec<(usize, u16)> =
-            (0..BURST).map(|_| (random.below(4) as usize, 40 + u16::try_from(random.below(1400)).unwrap_or(0))).collect();
+        let lanes: Vec<(ServerId, u16)> =
+            (0..BURST).map(|_| (ServerId(random.below(4)), 40 + u16::try_from(random.below(1400)).unwrap_or(0))).collect();
         let frames = BURSTS * u32::try_from(BURST).unwrap_or(64);
         let (mut without, mut with) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let start = clock::cycles();
             for _ in 0..BURSTS {
                 for (server, length) in black_box(&lanes) {
-                    black_box((servers[*server].traffic.in_packets.get(), service.in_packets.get(), *length));
+                    black_box((ways.way(*server).map(Way::mtu), ways.terms(ServiceId(0)).map(Terms::tcp), *length));
                 }
             }
             let half = clock::cycles();
             for _ in 0..BURSTS {
                 for (server, length) in black_box(&lanes) {
-                    for traffic in [&servers[*server].traffic, &**service] {
-                        traffic.in_packets.add(1);
-                        traffic.in_bytes.add(u64::from(*length));
+                    let (way, terms) = (ways.way(*server), ways.terms(ServiceId(0)));
+                    black_box((way.map(Way::mtu), terms.map(Terms::tcp), *length));
+                    if let (Some(way), Some(terms)) = (way, terms) {
+                        way.tally().count(*length);
+                        terms.tally().count(*length);
                     }
-                    black_box((servers[*server].traffic.in_packets.get(), service.in_packets.get(), *length));
                 }
             }
             let end = clock::cycles();

@@ -154,33 +154,21 @@ impl ConnectionTable {
         EntryId(id)
     }
 
-    /// Asks for the IPv6 addresses of a guess.
+    /// The entry at `guess`, if it is as `plain` says and has these ports and addresses with this [`word`](Hasher::word).
+    ///
+    /// Two pairs of IPv6 addresses have the same word once in 2^64 pairs that nobody can choose, less often than a TCP checksum or a memory
+    /// with error correction lets a wrong bit pass. Cost: its line.
     #[inline(always)]
-    pub fn prefetch_addresses(&self, guess: EntryId) {
-        self.v6.prefetch(guess.0 as usize);
-    }
-
-    /// The entry at `guess`, if it is as `plain` says and has these addresses and ports. Cost: its line.
-    #[inline(always)]
-    pub(crate) fn plain_v4(&mut self, guess: EntryId, plain: Plain, addresses: u64, ports: u32) -> Option<&mut Entry> {
+    pub(crate) fn plain(&mut self, guess: EntryId, plain: Plain, addresses: u64, ports: u32) -> Option<&mut Entry> {
         self.entries.get_mut(guess.0 as usize).filter(|entry| entry.addresses == addresses && entry.is_plain(plain, ports))
     }
 
-    /// As [`plain_v4`](Self::plain_v4), for IPv6. Cost: two lines.
+    /// Whether the entry at `guess`, if there is one, has these ports, this protocol and family, and addresses with this word, which says as much
+    /// as in [`plain`](Self::plain). Cost: its line.
     #[inline(always)]
-    pub(crate) fn plain_v6(&mut self, guess: EntryId, plain: Plain, addresses: &[u64; 4], ports: u32) -> Option<&mut Entry> {
-        let same = self.v6.get(guess.0 as usize)? == addresses;
-        self.entries.get_mut(guess.0 as usize).filter(|entry| same && entry.is_plain(plain, ports))
-    }
-
-    /// Whether the entry at `guess`, if there is one, has these addresses and ports and this protocol. Cost: as [`key`](Self::key).
-    #[inline(always)]
-    pub(crate) fn is_at(&self, guess: EntryId, addresses: Addresses, ports: u32, protocol: u8) -> bool {
-        let Some(entry) = self.entries.get(guess.0 as usize).filter(|entry| entry.is_live()) else { return false };
-        match addresses {
-            Addresses::V4(both) => entry.addresses == both && entry.has(ports, protocol, true),
-            Addresses::V6(words) => entry.has(ports, protocol, false) && self.v6.get(guess.0 as usize) == Some(&words),
-        }
+    pub(crate) fn is_at(&self, guess: EntryId, addresses: u64, ports: u32, protocol: u8, v4: bool) -> bool {
+        let entry = self.entries.get(guess.0 as usize);
+        entry.is_some_and(|entry| entry.is_live() && entry.addresses == addresses && entry.has(ports, protocol, v4))
     }
 
     /// CIP and VIP of the entry in this place, if it is of IPv4, as a header has them.

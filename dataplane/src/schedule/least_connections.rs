@@ -8,7 +8,8 @@ use crate::service::Member;
 /// IPVS (Linux 6.1) adds up 256 times the active and all connections.
 #[inline]
 pub(super) fn load(member: &Member) -> u64 {
-    u64::from(member.stats.active()) * 257 + u64::from(member.stats.inactive())
+    let (active, inactive) = member.stats.active_and_inactive();
+    u64::from(active) * 257 + u64::from(inactive)
 }
 
 /// `lc`: the least load; the first of equals.

@@ -294,12 +294,12 @@ impl Mbuf {
         T::mut_from_prefix(self.data_mut().get_mut(offset..)?).ok().map(|(view, _)| view)
     }
 
-    /// Asks for the first cache line of the frame's bytes ahead of their use.
+    /// Asks for the cache line with the byte at `offset` of the frame ahead of its use.
     ///
     /// Touches the mbuf itself, whose line the receiving driver has just written.
     #[inline(always)]
-    pub fn prefetch(&self) {
-        prefetch::address(self.start());
+    pub fn prefetch(&self, offset: usize) {
+        prefetch::address(self.start().wrapping_add(offset));
     }
 
     /// Asks for the line in front of the frame's first one, where [`Mbuf::prepend`] writes.

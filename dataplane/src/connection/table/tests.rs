@@ -27,20 +27,16 @@ fn insert(table: &mut ConnectionTable, key: &Key, state: State, seconds: u32, no
 fn find(table: &ConnectionTable, key: &Key) -> Option<EntryId> {
     let hash = table.hash(key);
     table.prefetch_bucket(hash);
-    table.prefetch_addresses(table.prefetch_entry(hash));
+    let _ = table.prefetch_entry(hash);
     table.find(hash, key)
 }
 
 /// What the short way finds at `place` for an established TCP connection with this key.
 fn guess(table: &mut ConnectionTable, place: EntryId, key: &Key) -> Option<EntryId> {
-    let found = match key.addresses() {
-        Addresses::V4(both) => {
-            table.plain_v4(place, Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, true), both, key.ports())
-        }
-        Addresses::V6(words) => {
-            table.plain_v6(place, Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, false), &words, key.ports())
-        }
-    };
+    let addresses = key.addresses();
+    let v4 = matches!(addresses, Addresses::V4(_));
+    let word = table.hasher().word(addresses);
+    let found = table.plain(place, Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, v4), word, key.ports());
     found.map(|_| place)
 }
 
