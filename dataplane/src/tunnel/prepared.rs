@@ -97,10 +97,10 @@ impl Prepared {
         *to = *self.headers.first_chunk()?;
         if v4 {
             let flags = if inner.may_fragment { 0 } else { Ipv4Header::DONT_FRAGMENT };
-            let mut sum = u64::from(!number(to, 24)) + u64::from(inner.traffic_class) + u64::from(length) + u64::from(id);
-            sum += u64::from(flags) + (u64::from(hops) << 8);
+            let mut sum = u32::from(!number(to, 24)) + u32::from(inner.traffic_class) + u32::from(length) + u32::from(id);
+            sum += u32::from(flags) + (u32::from(hops) << 8);
             if !F::V4 && between == 0 {
-                sum += u64::from(protocol::IPV6 - protocol::IPIP);
+                sum += u32::from(protocol::IPV6 - protocol::IPIP);
                 to[23] = protocol::IPV6;
             }
             to[15] = inner.traffic_class;
@@ -108,7 +108,7 @@ impl Prepared {
             set(to, 18, id);
             set(to, 20, flags);
             to[22] = hops;
-            set(to, 24, checksum::finish(sum));
+            set(to, 24, checksum::finish_few(sum));
         } else {
             // Version, class and flow label, which is 0.
             set(to, 14, 6 << 12 | u16::from(inner.traffic_class) << 4);

@@ -76,10 +76,11 @@ impl Case<'_> {
         let backup = may_ask.then(|| copies(&self.directors));
         let mut script = Vec::new();
         let mut first = None;
+        let mut listed = None;
         for _ in 0..TRIES {
             let expected = self.directors[worker].turn(arrivals.clone(), room.clone());
             let asked = self.directors[worker].choose_by(Vec::new());
-            if expected == *seen && (asked.is_empty() || backup.is_none() || self.chose_right(worker)) {
+            if expected == *seen && (asked.is_empty() || backup.is_none() || self.chose_right(worker, &mut listed)) {
                 return;
             }
             first.get_or_insert(expected);
@@ -95,14 +96,19 @@ impl Case<'_> {
         *self.tally.entry("(cases not followed to their end)").or_default() += 1;
     }
 
-    /// Whether the connections are as the reference has them after its choices. Of those that are due only the worker's side has ended some.
-    fn chose_right(&mut self, worker: usize) -> bool {
-        if self.difference().is_none() {
-            return true;
+    /// Whether counts and connections are as the reference has them after its choices. Of connections that are due only the worker's side has ended
+    /// some. They are `listed` once, and only where the turns that this takes have nothing else to do.
+    fn chose_right(&mut self, worker: usize, listed: &mut Option<Vec<Row>>) -> bool {
+        let counts = self.difference().is_none();
+        let director = &self.directors[worker];
+        if director.frames_waiting() > 0 || director.fragments.are_due(self.bench.now.0) {
+            return counts;
         }
         let alive = |rows: Vec<Row>| rows.into_iter().filter(|row| row.expires_in > 0).collect::<Vec<_>>();
-        let expected = self.directors[worker].rows();
-        expected.iter().any(|row| row.expires_in == 0) && alive(self.bench.rows(worker)) == alive(expected)
+        let expected = director.rows();
+        let any_due = expected.iter().any(|row| row.expires_in == 0);
+        let listed = listed.get_or_insert_with(|| alive(self.bench.rows(worker)));
+        (counts || any_due) && *listed == alive(expected)
     }
 
     /// Conservation: every frame received has one verdict, every frame sent one reason.

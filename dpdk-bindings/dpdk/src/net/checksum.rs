@@ -21,6 +21,12 @@ pub fn finish(sum: u64) -> u16 {
     !fold(sum)
 }
 
+/// As [`finish`], of fewer than 65 536 words of 16 bits.
+#[inline(always)]
+pub fn finish_few(sum: u32) -> u16 {
+    !fold_half(sum)
+}
+
 /// Ones' complement sum in 16 bits.
 #[inline(always)]
 fn fold(sum: u64) -> u16 {
@@ -75,7 +81,7 @@ pub fn udp_segment(pseudo: u64, bytes: &[u8]) -> u16 {
 /// The checksum after one 16-bit word under it changed from `old` to `new` (RFC 1624 equation 3).
 #[inline(always)]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    !fold_half(u32::from(!checksum) + u32::from(!old) + u32::from(new))
+    finish_few(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
 /// The checksum after `old`, at an even place under it, changed to `new` of the same, even length (RFC 1624).

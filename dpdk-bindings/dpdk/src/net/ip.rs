@@ -138,10 +138,12 @@ impl Ipv4Header {
         if self.ttl == 0 {
             return false;
         }
-        let old = u16::from_be_bytes([self.ttl, self.protocol]);
         self.ttl -= 1;
-        let new = u16::from_be_bytes([self.ttl, self.protocol]);
-        self.checksum = U16::new(checksum::update(self.checksum.get(), old, new));
+        // The word with the TTL has become less by 0x100, so its complement is that much more, in whatever byte order; what does not fit goes
+        // around, and 0xffff is written as 0.
+        let sum = u32::from(u16::from_ne_bytes(self.checksum.to_bytes())) + u32::from(u16::from_ne_bytes([1, 0]));
+        let [low, high, ..] = (sum + u32::from(sum >= 0xffff)).to_le_bytes();
+        self.checksum = U16::from_bytes(u16::from_le_bytes([low, high]).to_ne_bytes());
         true
     }
 }

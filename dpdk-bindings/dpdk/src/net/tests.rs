@@ -1,7 +1,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::*;
 
@@ -110,6 +110,15 @@ proptest! {
         prop_assert_eq!(header.decrement_ttl(), ttl > 0);
         prop_assert_eq!(header.ttl, ttl.saturating_sub(1));
         prop_assert_eq!(checksum::internet(header.as_bytes()), 0);
+    }
+}
+
+#[test]
+fn decremented_ttl_mends_every_checksum_as_rfc_1624_says() {
+    for before in 0..=u16::MAX {
+        let mut header = Ipv4Header { ttl: 64, protocol: protocol::TCP, checksum: U16::new(before), ..Ipv4Header::new_zeroed() };
+        assert!(header.decrement_ttl());
+        assert_eq!(header.checksum.get(), checksum::update(before, 0x4006, 0x3f06));
     }
 }
 
