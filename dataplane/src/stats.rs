@@ -309,3 +309,28 @@ impl ServiceStats {
         self.0.iter().fold(TrafficSum::default(), |sum, t| sum.plus(t))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_beside_belongs_to_whoever_has_the_place() {
+        let ways: Arc<[Way]> = (0..2).map(|_| Way::default()).collect();
+        let count = |at: usize, length| ways[at].tally().count(length);
+        let (first, other, second) = (Traffic::default(), Traffic::default(), Traffic::default());
+        first.count_beside(|| Beside::server(&ways, 1));
+        other.count_beside(|| Beside::server(&ways, 0));
+        first.count_in(100);
+        count(1, 50);
+        // As when the real server's snapshot is replaced.
+        first.count_beside(|| Beside::server(&ways, 1));
+        count(1, 7);
+        assert_eq!((first.taken_in(), other.taken_in(), second.taken_in()), ([3, 157], [0, 0], [0, 0]));
+        second.count_beside(|| Beside::server(&ways, 1));
+        count(1, 20);
+        count(0, 1);
+        assert_eq!((second.taken_in(), other.taken_in()), ([1, 20], [1, 1]));
+        assert_eq!(TrafficSum::default().plus(&second), TrafficSum { in_packets: 1, in_bytes: 20, ..TrafficSum::default() });
+    }
+}

@@ -266,7 +266,9 @@ mod tests {
         let noted = flags::LIVE | flags::NO_OUTPUT;
         let entry = Entry { ports: 7, protocol: 6, state: State::Established as u8, flags: noted, ..Entry::new_zeroed() };
         assert!(entry.is_plain(plain, 7));
-        assert!(Entry { flags: noted | flags::CONTROLLED, ..entry }.is_plain(plain, 7));
+        for no_matter in [flags::CONTROLLED, flags::ANSWERED] {
+            assert!(Entry { flags: noted | no_matter, ..entry }.is_plain(plain, 7));
+        }
         let others = [
             Entry { ports: 8, ..entry },
             Entry { protocol: 17, ..entry },
@@ -277,6 +279,7 @@ mod tests {
             Entry { flags: noted | flags::V6, ..entry },
             Entry { flags: noted | flags::TENTATIVE, ..entry },
             Entry { flags: noted | flags::MASQUERADED, ..entry },
+            Entry { flags: noted | flags::TUNNELLED, ..entry },
         ];
         assert!(others.iter().all(|other| !other.is_plain(plain, 7)));
         assert!(others[6].is_plain(Plain::new(Protocol::Tcp, State::Established, Method::DirectRouting, false), 7));
