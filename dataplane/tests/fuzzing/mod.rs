@@ -76,6 +76,8 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
             0..52 => case.frames_come(c),
             52..56 => case.time_passes(c),
             56..62 => {
+                // A control plane gives a place up only once every worker has long run without it.
+                case.quiesce();
                 let change = case.world.change(c);
                 case.apply(change);
             }
@@ -127,7 +129,6 @@ impl Case<'_> {
     }
 
     fn apply(&mut self, batch: Batch) {
-        self.quiesce();
         for server in self.world.relieved.drain(..) {
             self.directors[0].relieve(server);
         }
