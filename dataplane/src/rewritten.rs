@@ -86,12 +86,17 @@ impl Tracker {
         around: &mut Around<'_>,
     ) -> u64 {
         let Sorted { tunnelled, masqueraded, answers } = self.sort::<F, T>(which, lanes, around.rules);
-        let Lanes { frames, hashes, entries, fates, .. } = &mut *lanes;
+        let Lanes { frames, hashes, guesses, entries, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
         let others = tunnelled | masqueraded | answers;
         for i in each(which & !others) {
             let id = entries[i].unwrap_or(EntryId::NONE);
-            let sent = self.send_found::<F, T>(frames[i].data_mut(), id, found.held, around);
+            // Unless it left all to this stage, the stage before has tried what is where it looked.
+            let sent = if self.rewrites || id != guesses[i] {
+                self.send_found::<F, T>(frames[i].data_mut(), id, found.held, around)
+            } else {
+                None
+            };
             found.take(i, id, sent, &mut fates[i]);
         }
         for i in each(tunnelled) {
