@@ -108,7 +108,8 @@ pub fn too_big(c: &mut Choices<'_>, sent: &[u8], our_mac: [u8; 6]) -> Option<Vec
 }
 
 /// A frame with the tags of a VLAN of its port, of none, or of one that there is not.
-pub fn tag(c: &mut Choices<'_>, port: usize, vlans: &[Vlan], frame: Vec<u8>) -> Vec<u8> {
+pub fn tag(c: &mut Choices<'_>, port: usize, vlans: &[Vlan], mut frame: Vec<u8>) -> Vec<u8> {
+    frame.truncate(LONGEST);
     let of_port: Vec<&Vlan> = vlans.iter().filter(|vlan| vlan.port == port).collect();
     let tags = match c.below(32) {
         0..15 if !of_port.is_empty() => of_port[c.below(of_port.len())].tags.clone(),
