@@ -3,7 +3,7 @@ mod common;
 
 use common::frame::{cut, fragmentation_needed, mended, sctp};
 use common::*;
-use dataplane::service::Persistence;
+use dataplane::service::{Drain, Persistence};
 use dataplane::service::{Protocol::*, SchedulerKind::*};
 use dataplane::settings::Settings;
 use dpdk::eal_test;
@@ -173,6 +173,23 @@ eal_test! {
                 }
             }
         }
+        lab.assert_no_leak();
+    }
+    fn a_fragment_whose_checksum_cannot_be_mended_is_dropped_in_the_burst_that_ends_its_connection(eal) {
+        let mut lab = Lab::new(eal);
+        let masquerading = server(21).masquerading(5868);
+        lab.service(0, Sctp, VIP, 3868, RoundRobin, &[masquerading]);
+        lab.send(&sctp(A, DIAMETER, INIT));
+        lab.service(0, Sctp, VIP, 3868, RoundRobin, &[masquerading.drained(Drain::Reschedule)]);
+        let mut answer = sctp("10.10.24.21:5868", A, DATA);
+        answer.extend([5; 900]);
+        let length = u16::try_from(answer.len() - 14).expect("short");
+        answer[16..18].copy_from_slice(&length.to_be_bytes());
+        let first = cut(&mended(answer), 7, &[400, 400]).remove(0);
+        let out = lab.burst(&[sctp(A, DIAMETER, DATA), first]);
+        assert!(lab.connections().is_empty(), "no other real server takes it");
+        let told: Vec<_> = out.iter().map(|frame| (frame[23], frame[34], frame[35])).collect();
+        assert_eq!(told, [(1, 3, 3)], "the client is told, and gets nothing with a wrong checksum");
         lab.assert_no_leak();
     }
 }

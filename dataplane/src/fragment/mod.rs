@@ -220,7 +220,7 @@ impl Fragments {
     #[inline(never)]
     fn learn_firsts(&mut self, lanes: &mut Lanes, rules: &Rules, tracker: &Tracker, now: Tick) {
         for (lane, first) in self.firsts.drain(..) {
-            if cannot_be_mended(&lanes.packets[lane], lanes.hashes[lane], lanes.fates[lane], rules, tracker) {
+            if cannot_be_mended(&lanes.packets[lane], lanes.frames[lane].data(), lanes.fates[lane], rules) {
                 lanes.fates[lane] = Fate::Drop(Verdict::FragmentChecksum);
             }
             let packet = &lanes.packets[lane];
@@ -297,7 +297,7 @@ impl Fragments {
 ///
 /// The kernel puts such packets together first. Associations find the length that fits by themselves (RFC 9260 section 8.4), so
 /// hardly any packet of theirs is ever fragmented.
-fn cannot_be_mended(packet: &Packet, hash: u64, fate: Fate, rules: &Rules, tracker: &Tracker) -> bool {
+fn cannot_be_mended(packet: &Packet, frame: &[u8], fate: Fate, rules: &Rules) -> bool {
     if packet.key.protocol != protocol::SCTP {
         return false;
     }
@@ -306,9 +306,9 @@ fn cannot_be_mended(packet: &Packet, hash: u64, fate: Fate, rules: &Rules, track
             let vport = packet.key.virtual_port;
             rules.server(server).is_some_and(|target| target.server.port_for(vport) != vport)
         }
+        // An answer has its vport by now, whatever has become of its connection since.
         Fate::Send(..) => {
-            let answered = tracker.find_reply(hash, &packet.key, rules);
-            answered.is_some_and(|id| tracker.connections.entry(id).virtual_port() != packet.key.client_port)
+            frame.get(usize::from(packet.l4)..).and_then(|l4| l4.first_chunk()) != Some(&packet.key.client_port.to_be_bytes())
         }
         _ => false,
     }

@@ -97,18 +97,17 @@ impl Case<'_> {
     }
 
     /// Whether counts and connections are as the reference has them after its choices. Of connections that are due only the worker's side has ended
-    /// some. They are `listed` once, and only where the turns that this takes have nothing else to do.
+    /// some, and has let templates live on. They are `listed` once, and only where the turns that this takes have nothing else to do.
     fn chose_right(&mut self, worker: usize, listed: &mut Option<Vec<Row>>) -> bool {
         let counts = self.difference().is_none();
         let director = &self.directors[worker];
         if director.frames_waiting() > 0 || director.fragments.are_due(self.bench.now.0) {
             return counts;
         }
-        let alive = |rows: Vec<Row>| rows.into_iter().filter(|row| row.expires_in > 0).collect::<Vec<_>>();
-        let expected = director.rows();
-        let any_due = expected.iter().any(|row| row.expires_in == 0);
-        let listed = listed.get_or_insert_with(|| alive(self.bench.rows(worker)));
-        (counts || any_due) && *listed == alive(expected)
+        let (due, expected): (Vec<Row>, Vec<Row>) = director.rows().into_iter().partition(|row| row.expires_in == 0);
+        let is_due = |row: &Row| row.expires_in == 0 || due.contains(&Row { expires_in: 0, ..row.clone() });
+        let listed = listed.get_or_insert_with(|| self.bench.rows(worker));
+        (counts || !due.is_empty()) && listed.iter().filter(|row| !is_due(row)).eq(&expected)
     }
 
     /// Conservation: every frame received has one verdict, every frame sent one reason.

@@ -31,9 +31,9 @@ fn has_reached(now: u32, moment: u32) -> bool {
     now.wrapping_sub(moment) < 1 << 31
 }
 
-/// The first time that is later than so many ticks from now.
+/// The first time that is later than so many ticks and 64 from now.
 fn time_after(now: u32, ticks: u32) -> u32 {
-    (now.wrapping_add(ticks) / 128 + 1) % (1 << 25)
+    (now.wrapping_add(ticks + 64) / 128 + 1) % (1 << 25)
 }
 
 fn worker_key(key: &Key) -> WorkerKey {
