@@ -123,7 +123,9 @@ impl Asker {
     /// Whether anything answers at `to`, however: that a real server is there at all.
     pub(super) async fn reaches(&self, to: SocketAddr, until: Instant) -> bool {
         match self {
-            Self::Ping(_) | Self::Udp(_) | Self::Dns(_) => {
+            // Where no answer is asked for, silence is good for the check, but says nothing of who is there.
+            Self::Udp(exchange) => exchange.is_answered(to, until).await,
+            Self::Ping(_) | Self::Dns(_) => {
                 !matches!(self.ask(None, to, until).await, Err(Failure::Silent | Failure::PortClosed(_) | Failure::Unable(_)))
             }
             _ => connect(None, to, until).await.is_ok(),

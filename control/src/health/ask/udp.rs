@@ -35,6 +35,11 @@ impl Exchange {
             result => result,
         }
     }
+
+    /// Whether anything comes back that is no ICMP error.
+    pub(super) async fn is_answered(&self, to: SocketAddr, until: Instant) -> bool {
+        exchange(None, to, &self.datagram.send, |_| Some(Ok(())), until).await.is_ok()
+    }
 }
 
 /// Sends `question` up to three times within the time there is; `judge` says `None` of a datagram that is no answer to it.

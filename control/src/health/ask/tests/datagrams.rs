@@ -54,6 +54,16 @@ async fn closed_port_fails_at_once_whether_an_answer_is_wanted_or_not() {
     }
 }
 
+#[tokio::test]
+async fn a_real_server_that_says_nothing_is_not_taken_for_one_that_answers() {
+    // As one whose kernel sends no more ICMP errors for a second.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let asker = Asker::new(&what(r#"{"type": "udp", "answer": false}"#), &Tools::new("nobody")).unwrap();
+    let to = silent.local_addr().unwrap();
+    assert_eq!(asker.ask(None, to, Instant::now() + TIMEOUT).await, Ok(()));
+    assert!(!asker.reaches(to, Instant::now() + TIMEOUT).await);
+}
+
 /// A name server's answer to `question`, with this code and these addresses.
 fn answered(question: &[u8], code: Rcode, addresses: &[[u8; 4]]) -> Vec<u8> {
     let question = Message::from_octets(question.to_vec()).unwrap();
