@@ -20,7 +20,7 @@ endif
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
 	@echo "make demo-end      ends what KEEP=1 left running (LAB=its name)"
-	@echo "make test          everything that CI runs: lint, units, instructions, e2e, recordings"
+	@echo "make test          lint, units, instructions, e2e, recordings; CI runs these and test-vfio"
 	@echo "make lint          formatting and clippy"
 	@echo "make units         unit, property and binding tests"
 	@echo "make instructions  that no stage of the packet path executes more instructions than allowed (ARGS=--update allows them)"
