@@ -1,6 +1,8 @@
 """The service under systemd: start, restart, crash, hang, upgrade."""
 
 import json
+import re
+import shlex
 
 import pytest
 from machine import Machine
@@ -82,6 +84,24 @@ def test_upgrade_starts_the_new_version_with_the_services_of_the_old(machine):
     machine.run("dpkg --force-confold -i /next.deb")
     assert shown(machine, "ActiveState") == "active" and shown(machine, "MainPID") != before
     assert services(machine) == ["tcp:10.10.24.88:80"]
+
+
+def test_programs_are_checks_with_the_drop_in_and_refused_by_name_without(machine):
+    # What it runs as and may do is what the check finds out; the service has no address that could be asked otherwise.
+    unprivileged = 'test "$(id -un)" = nobody && grep -q "^CapEff:.0*$" /proc/self/status'
+    document = {"services": [{"protocol": "tcp", "address": "10.10.24.88", "port": 80,
+                              "health": {"type": "exec", "command": ["/bin/sh", "-c", unprivileged], "interval": "1s"},
+                              "real_servers": [{"address": "10.10.24.21", "port": 80}]}]}
+    apply = f"echo {shlex.quote(json.dumps(document))} | baton apply -f - 2>&1"
+    assert "exec-checks.conf" in machine.run(apply, check=False)
+    assert not services(machine)
+    [install, restart] = re.findall(r"^#   (\S.*)", machine.run("cat /usr/share/doc/baton/examples/exec-checks.conf"), re.M)
+    machine.run(f"{install} && {restart}")
+    try:
+        machine.run(apply)
+        machine.wait("baton get services -o json | grep -Eq '\"state\": *\"up\"'", 20)
+    finally:
+        machine.run("rm -r /etc/systemd/system/baton.service.d && systemctl daemon-reload && systemctl restart baton", check=False)
 
 
 def test_faulty_configuration_is_refused_with_its_faults_in_the_journal(machine):

@@ -83,7 +83,12 @@ pub(crate) fn refusal(command: &[String]) -> Option<String> {
         return Some(format!("begins with {program}, which others than root may write: chown root {program} && chmod go-w {program}"));
     }
     let missing = missing();
-    (!missing.is_empty()).then(|| format!("cannot run as another user: the director lacks {}", missing.join(", ")))
+    (!missing.is_empty()).then(|| {
+        format!(
+            "cannot run as another user: the director lacks {}, which the drop-in exec-checks.conf gives to baton.service",
+            missing.join(", ")
+        )
+    })
 }
 
 /// The capabilities that the director would need and does not have.
