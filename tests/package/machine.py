@@ -70,7 +70,7 @@ class Machine:
 
     def _nspawn(self, *more):
         return ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off", "--timezone=off",
-                f"--machine=baton-{self.folder.name.removeprefix('machine-').replace('_', '-').lower()}", "--bind=/dev/net/tun", "--bind-ro=/sys/module", "--capability=CAP_IPC_LOCK",
+                f"--machine=baton-{self.folder.stat().st_ino}", "--bind=/dev/net/tun", "--bind-ro=/sys/module", "--capability=CAP_IPC_LOCK",
                 "--directory", str(self.root), *more]
 
     def boot(self):

@@ -101,7 +101,7 @@ def test_programs_are_checks_with_the_drop_in_and_refused_by_name_without(machin
         machine.run(apply)
         machine.wait("baton get services -o json | grep -Eq '\"state\": *\"up\"'", 20)
     finally:
-        machine.run("rm -r /etc/systemd/system/baton.service.d && systemctl daemon-reload && systemctl restart baton", check=False)
+        machine.run("/usr/libexec/baton/ipvsadm -C; rm -r /etc/systemd/system/baton.service.d && systemctl daemon-reload && systemctl restart baton", check=False)
 
 
 def test_faulty_configuration_is_refused_with_its_faults_in_the_journal(machine):
