@@ -20,13 +20,13 @@ endif
 help:
 	@echo "make demo          direct routing on this machine, in network namespaces (KEEP=1 leaves it running)"
 	@echo "make demo-end      ends what KEEP=1 left running (LAB=its name)"
-	@echo "make test          lint, units, instructions, e2e, recordings; CI runs these and test-vfio"
+	@echo "make test          lint, units, instructions, e2e, recordings, testpmd; CI runs these and test-vfio"
 	@echo "make lint          formatting and clippy"
 	@echo "make units         unit, property and binding tests"
 	@echo "make instructions  that no stage of the packet path executes more instructions than allowed (ARGS=--update allows them)"
 	@echo "make e2e           the real binary with real clients and servers (ARGS=... goes to pytest)"
 	@echo "make recordings    what the kernel's IPVS did, played against the director (ARGS=... goes to pytest)"
-	@echo "make testpmd       dpdk-testpmd and kernel clients: no loss at half of the measured rate for 5 s (test-testpmd: for a minute); wants three idle cores"
+	@echo "make testpmd       dpdk-testpmd and kernel clients: no loss at half of the measured rate for 5 s (test-testpmd: for a minute)"
 	@echo "make bench         speed, each figure beside its target and its limit (QUICK=1 for a look; ARGS=--help)"
 	@echo "make fuzz          cargo-fuzz against a reference director (SECONDS=... says how long)"
 	@echo "make schemathesis  the API against its OpenAPI document, for a minute (from PyPI)"
@@ -44,7 +44,7 @@ demo: build
 demo-end:
 	@$(SUDO) $(PYTHON) -I tests/demo.py --end "$(LAB)"
 
-test: lint units instructions e2e recordings
+test: lint units instructions e2e recordings testpmd
 
 lint: deps rust
 	$(CARGO) fmt --all --check

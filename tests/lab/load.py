@@ -27,6 +27,8 @@ def connect(host, address, port=80, source_port=0, timeout=5.0):
     try:
         connection.settimeout(timeout)
         if source_port:
+            # The port's connection before this one may still wait for its last acknowledgement.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             connection.bind(("", source_port))
         connection.connect((address, port))
     except BaseException:

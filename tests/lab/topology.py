@@ -102,7 +102,8 @@ class Classic(Lab):
         self.director.plain("d0")
         self.director.sysctl("net.ipv6.conf.d0.disable_ipv6", 1)
         # A bridge keeps frames for its own ports' addresses: the TAP's kernel side must not have the director's MAC.
-        self.director.ip("link set d0 address 0e:10:10:10:10:11")
+        # Its queue is as long as a busy machine may keep the worker from its core.
+        self.director.ip("link set d0 address 0e:10:10:10:10:11 txqueuelen 16384")
         self.director.ip("link set d0 master joint up")
 
     @property
