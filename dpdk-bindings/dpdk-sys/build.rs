@@ -14,6 +14,7 @@ const INSTALL: &str = "install what is missing with: apt-get install libdpdk-dev
 const FUNCTIONS: &[&str] = &[
     "baton_errno",
     "baton_eth_link",
+    "baton_pktmbuf_pool",
     "rte_dev_probe",
     "rte_eal_cleanup",
     "rte_eal_get_lcore_state",
@@ -60,7 +61,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_alloc_bulk",
     "rte_pktmbuf_free",
     "rte_pktmbuf_free_bulk",
-    "rte_pktmbuf_pool_create",
     "rte_rdtsc",
     "rte_ring_count",
     "rte_ring_create",
@@ -111,7 +111,7 @@ fn main() {
     }
 
     let mut c = cc::Build::new();
-    c.file(&wrappers).include(".").opt_level(3).warnings(false);
+    c.file(&wrappers).include(".").opt_level(3).warnings(false).flag("-Werror=implicit-function-declaration");
     for flag in &dpdk.cflags {
         c.flag(flag);
     }

@@ -52,7 +52,7 @@ class Part:
 
 PARTS = (
     Part("macswap", "64-byte TCP, established, direct routing, 1 worker, over testpmd macswap (net_pcap)", wire.macswap, (48, 14), (1200, 1200)),
-    Part("pipeline", "pipeline in process: added to a MAC swap of the same frames", inside.pipeline, (60, 3), (5400, 200)),
+    Part("pipeline", "pipeline in process: added to a MAC swap of the same frames", inside.pipeline, (70, 4), (5400, 200)),
     Part("methods", "IPv6, tunnel, masquerading over IPv4 direct routing", inside.methods, (8, 2), (200, 200)),
     Part("services", "10 000 services with 100 000 real servers against one service", inside.services, (12, 5), (400, 400)),
     Part("births", "new connections a second, scheduled and inserted", inside.births, (40, 5), (1000, 200)),

@@ -6,7 +6,8 @@ from inside import millions
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 74, 150, 56, 64
-SERIES = (("director_ns", "director", "#d9480f", "circle"), ("macswap_ns", "MAC swap", "#1c7ed6", "square"))
+SERIES = (("director_ns", "director", "#d9480f", "circle"), ("macswap_ns", "MAC swap", "#1c7ed6", "square"),
+          ("lines_ns", "lines of memory alone", "#868e96", "circle"))
 
 
 def step_for(most):

@@ -42,11 +42,11 @@ def test_every_row_is_in_the_table_with_its_verdict_in_words():
         assert "no testpmd" in text and "failed" in text.lower()
 
 
-def test_the_graph_has_both_series_over_a_logarithmic_axis():
-    points = [{"connections": n, "macswap_ns": 15.0, "director_ns": 15.0 + i} for i, n in enumerate((1_000, 100_000, 10_000_000))]
+def test_the_graph_has_its_series_over_a_logarithmic_axis():
+    points = [{"connections": n, "macswap_ns": 15.0, "director_ns": 15.0 + i, "lines_ns": 5.0 * i} for i, n in enumerate((1_000, 100_000, 10_000_000))]
     root = xml.etree.ElementTree.fromstring(graph.draw(points, "a machine <1>"))
     drawn = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
-    assert [len(line) for line in drawn] == [3, 3]
+    assert [len(line) for line in drawn] == [3, 3, 3]
     first, second, third = (float(point.partition(",")[0]) for point in drawn[0])
     assert second - first == pytest.approx(third - second, abs=0.2)
 

@@ -13,6 +13,7 @@ mod idle;
 mod index;
 mod instructions;
 mod latency;
+mod lines;
 mod lives;
 mod memory;
 mod methods;

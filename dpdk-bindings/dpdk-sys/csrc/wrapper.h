@@ -23,6 +23,7 @@
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 
@@ -84,6 +85,66 @@ static inline int baton_eth_link(uint16_t port, uint32_t *speed_mbps, uint8_t *f
 	*full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
 	*up = link.link_status == RTE_ETH_LINK_UP;
 	return 0;
+}
+
+static inline void
+baton_free_memzone(__rte_unused struct rte_mempool_memhdr *chunk, void *zone)
+{
+	rte_memzone_free(zone);
+}
+
+/* Gives a pool the memory of all its frame buffers, in one piece. */
+static inline int
+baton_populate(struct rte_mempool *pool, const char *name, int socket)
+{
+	char zone_name[RTE_MEMZONE_NAMESIZE];
+	const struct rte_memzone *zone;
+	size_t chunk, align;
+	ssize_t size = rte_mempool_op_calc_mem_size_default(pool, pool->size, 0, &chunk, &align);
+	int populated;
+
+	if (size < 0)
+		return size;
+	snprintf(zone_name, sizeof(zone_name), RTE_MEMPOOL_MZ_FORMAT "_0", name);
+	zone = rte_memzone_reserve_aligned(zone_name, size, socket, 0, align);
+	if (zone == NULL)
+		return -rte_errno;
+	populated = rte_mempool_populate_iova(pool, zone->addr, zone->iova, zone->len, baton_free_memzone, (void *)(uintptr_t)zone);
+	if (populated <= 0)
+		rte_memzone_free(zone);
+	if (populated == (int)pool->size)
+		return 0;
+	return populated < 0 ? populated : -ENOMEM;
+}
+
+/* As rte_pktmbuf_pool_create, but frame buffers may lie across pages. On small pages that would put each at the beginning of a page of its own,
+ * so that all of them share a few sets of the caches. Devices lose nothing: where they address memory as we do (IOVA is VA), it is in one
+ * piece for them, too, and elsewhere none uses small pages. */
+static inline struct rte_mempool *
+baton_pktmbuf_pool(const char *name, unsigned int n, unsigned int cache, uint16_t data_room, int socket)
+{
+	struct rte_pktmbuf_pool_private mbufs = {.mbuf_data_room_size = data_room};
+	struct rte_mempool *pool;
+	int error;
+
+	if (rte_eal_has_hugepages())
+		return rte_pktmbuf_pool_create(name, n, cache, 0, data_room, socket);
+	pool = rte_mempool_create_empty(name, n, sizeof(struct rte_mbuf) + data_room, cache, sizeof(mbufs), socket,
+					RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+	error = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (error == 0) {
+		rte_pktmbuf_pool_init(pool, &mbufs);
+		error = baton_populate(pool, name, socket);
+	}
+	if (error != 0) {
+		rte_mempool_free(pool);
+		rte_errno = -error;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
 }
 
 #endif

@@ -45,7 +45,7 @@ impl Mempool {
         let eal = eal::running(CALL)?;
         let c_name = c_string(CALL, name)?;
         // SAFETY: the EAL runs (`eal`), the name is NUL-terminated and is copied by the callee.
-        let raw = unsafe { dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), mbufs, cache, 0, data_room, eal::socket_id(socket)) };
+        let raw = unsafe { dpdk_sys::baton_pktmbuf_pool(c_name.as_ptr(), mbufs, cache, data_room, eal::socket_id(socket)) };
         let Some(raw) = NonNull::new(raw) else {
             let error = DpdkError::last(CALL);
             return Err(match error.kind {

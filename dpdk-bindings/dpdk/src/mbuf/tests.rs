@@ -24,6 +24,14 @@ crate::eal_test! {
         assert!(frame.prepend(1).is_none());
     }
 
+    fn frames_do_not_all_begin_at_the_same_place_of_a_page(eal) {
+        let mempool = mempool(&eal);
+        let frames: Vec<_> = std::iter::from_fn(|| mempool.alloc()).collect();
+        assert_eq!(frames.len(), 255);
+        let places = frames.iter().map(|frame| frame.data().as_ptr() as usize % 4096);
+        assert!(places.collect::<std::collections::HashSet<_>>().len() >= 32);
+    }
+
     fn append_stops_at_the_end_of_the_buffer(eal) {
         let mempool = mempool(&eal);
         let mut frame = mempool.alloc().unwrap();
