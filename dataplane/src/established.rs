@@ -3,6 +3,7 @@
 //! What these stages do to a frame is what parse, track and forward would do to it. Whatever else a frame may be (a first
 //! packet, a state that changes, a removed real server, another method, a packet too long) they leave to the next, untouched.
 
+use dpdk::burst::BURST;
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::{ConnectionTable, EntryId, entry};
@@ -75,6 +76,10 @@ fn glance_of<F: Family, T: Transport>(
     each(which).filter(|i| glance_at::<F, T>(&frames[*i], &mut hashes[*i], ethernet, table)).fold(0, |kind, i| kind | 1 << i)
 }
 
+/// Lanes ahead of which entries are asked for: their lines have come by then, and the memory is not asked for more at once than it brings
+/// while packets are sent on.
+const AHEAD: usize = 24;
+
 /// Whether a frame is a plain packet of this kind, of which the hash is known and the line on its way then.
 #[inline(always)]
 fn glance_at<F: Family, T: Transport>(frame: &Mbuf, hash: &mut u64, ethernet: &Ethernet, table: &ConnectionTable) -> bool {
@@ -128,14 +133,25 @@ pub(crate) const fn bit(id: EntryId) -> u64 {
 }
 
 impl Tracker {
-    /// Stage: asks for the entry that each plain packet most likely has, so that cache misses overlap.
+    /// Stage: asks for the entries that the first plain packets most likely have, so that cache misses overlap; for those of the others the next
+    /// stage asks as it goes, unless it leaves them or looks elsewhere first.
     #[inline(never)]
-    pub fn seek(&self, lanes: &mut Lanes) {
-        let count = lanes.len();
-        let Lanes { hashes, guesses, .. } = lanes;
-        // What the other lanes have in the place of a hash does no harm.
-        for (hash, guess) in hashes[..count].iter().zip(&mut *guesses) {
-            *guess = self.connections.prefetch_entry(*hash);
+    pub fn seek(&self, lanes: &mut Lanes, rules: &Rules) {
+        let all = self.rewrites || rules.ways.are_many();
+        lanes.guessed = 0;
+        self.guess(lanes, if all { BURST } else { AHEAD });
+    }
+
+    /// Asks for the entries of lanes up to `end`.
+    fn guess(&self, lanes: &mut Lanes, end: usize) {
+        let (begin, end) = (lanes.guessed, end.min(lanes.len()));
+        let Lanes { hashes, guesses, guessed, .. } = lanes;
+        if let (Some(hashes), Some(guesses)) = (hashes.get(begin..end), guesses.get_mut(begin..end)) {
+            // What lanes that are not plain have in the place of a hash does no harm.
+            for (hash, guess) in hashes.iter().zip(guesses) {
+                *guess = self.connections.prefetch_entry(*hash);
+            }
+            *guessed = end;
         }
     }
 
@@ -183,9 +199,18 @@ impl Tracker {
     /// Sends the plain packets of one kind on.
     #[inline(never)]
     fn send_on<F: Family, T: Transport>(&mut self, plain: u64, lanes: &mut Lanes, found: &mut Found, rules: &Rules, now: Tick) {
-        let Lanes { frames, guesses, fates, .. } = &mut *lanes;
+        if lanes.len() - plain.count_ones() as usize > AHEAD {
+            // A step a packet would not keep ahead of the packets.
+            self.guess(lanes, BURST);
+        }
+        let mut next = lanes.guessed;
+        let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
         for i in each(plain) {
+            if next < frames.len() {
+                guesses[next % BURST] = self.connections.prefetch_entry(hashes[next % BURST]);
+                next += 1;
+            }
             if let Some(port) = self.send::<F, T>(frames[i].data_mut(), guesses[i], found.held, rules, now) {
                 found.sent(port, &mut fates[i]);
             } else {
@@ -193,6 +218,7 @@ impl Tracker {
                 found.leave(i, guesses[i]);
             }
         }
+        lanes.guessed = next;
     }
 
     /// Sends a packet on whose entry is `id`; gives the port. `None`, and nothing is changed, if it is not, or if the next stages

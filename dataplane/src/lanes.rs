@@ -100,6 +100,8 @@ pub struct Lanes {
     pub hashes: [u64; BURST],
     /// The entry that a flow most likely has, by a look at the index alone.
     pub guesses: [EntryId; BURST],
+    /// How many lanes, from the first one on, have a guess.
+    pub guessed: usize,
     /// The connection entry of a flow, where the established stage found one but left the packet.
     pub entries: [Option<EntryId>; BURST],
     /// Which workers each frame has seen; only where there are several.
@@ -131,6 +133,7 @@ impl Lanes {
             own_sources: 0,
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
+            guessed: 0,
             entries: [None; BURST],
             journeys: [Journey::begin(0, 0); BURST],
             journeys_from: None,

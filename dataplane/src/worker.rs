@@ -339,7 +339,7 @@ impl Worker {
         self.tunnels.take_notice(&mut self.lanes, around, &mut self.handover, &mut self.errors);
         let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
         classify(&mut self.lanes, sight, &mut self.handover);
-        self.tracker.seek(&mut self.lanes);
+        self.tracker.seek(&mut self.lanes, &self.rules);
         self.tracker.established(&mut self.lanes, &self.rules, now);
         let (rules, macs, tunnels) = (&self.rules, &self.macs, &mut self.tunnels);
         self.tracker.rewritten(&mut self.lanes, rewritten::Around { port: port_number, rules, macs, tunnels, now });
