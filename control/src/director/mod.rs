@@ -101,6 +101,8 @@ pub struct Wanted {
     pub taken: BTreeSet<IpAddr>,
     /// Neighbours whose MACs are needed: index of the port, address.
     pub neighbours: BTreeSet<(u16, IpAddr)>,
+    /// Grows whenever those that are ours are to be announced again.
+    pub announcements: u64,
 }
 
 /// How often workers are looked at.
@@ -231,6 +233,11 @@ impl Director {
         let mut inner = self.lock();
         inner.desired.set_link(port, up);
         self.commit(&mut inner);
+    }
+
+    /// Has every VIP that is ours announced again: frames for them may have to take another way to us.
+    pub fn announce_vips(&self) {
+        self.0.wanted.send_modify(|wanted| wanted.announcements += 1);
     }
 
     /// Whether health checks begin when they should.

@@ -85,6 +85,8 @@ pub(super) struct Keeper {
     vips: BTreeSet<IpAddr>,
     /// Those among them that are ours already.
     taken: BTreeSet<IpAddr>,
+    /// How often they were to be announced again.
+    announced: u64,
     wanted: BTreeSet<Key>,
     /// Neighbours that are wanted no more, and until when they are kept.
     lingering: BTreeMap<Key, Instant>,
@@ -127,6 +129,7 @@ impl Keeper {
             watch,
             vips: BTreeSet::new(),
             taken: BTreeSet::new(),
+            announced: 0,
             wanted: BTreeSet::new(),
             lingering: BTreeMap::new(),
             ask: if keeps_neighbours(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()) {
@@ -231,7 +234,8 @@ impl Keeper {
 
     async fn follow(&mut self, wanted: Wanted) {
         let now = Instant::now();
-        for vip in wanted.taken.difference(&self.taken) {
+        let again = std::mem::replace(&mut self.announced, wanted.announcements) != wanted.announcements;
+        for vip in wanted.taken.iter().filter(|vip| again || !self.taken.contains(vip)) {
             self.announcements.begin(*vip, now);
         }
         for vip in self.taken.difference(&wanted.taken) {

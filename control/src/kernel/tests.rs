@@ -72,7 +72,7 @@ impl Running {
 
 fn wanted(vips: &[&str], neighbours: &[&str]) -> Wanted {
     let vips: BTreeSet<IpAddr> = vips.iter().map(|text| ip(text)).collect();
-    Wanted { taken: vips.clone(), vips, neighbours: neighbours.iter().map(|text| (0, ip(text))).collect() }
+    Wanted { taken: vips.clone(), vips, neighbours: neighbours.iter().map(|text| (0, ip(text))).collect(), announcements: 0 }
 }
 
 fn event(address: &str, mac: Option<[u8; 6]>) -> NeighbourEvent {
@@ -176,8 +176,8 @@ fn host(address: &IpAddr) -> String {
 }
 
 #[test]
-fn vips_are_carried_announced_three_times_and_never_ask_for_neighbours() {
-    only_in_child(path!("vips_are_carried_announced_three_times_and_never_ask_for_neighbours"), || {
+fn vips_are_carried_announced_three_times_when_asked_again_and_never_ask_for_neighbours() {
+    only_in_child(path!("vips_are_carried_announced_three_times_when_asked_again_and_never_ask_for_neighbours"), || {
         let peer = Peer::new();
         let wire = Wire::new();
         let capture = peer.capture("arp or icmp6[icmp6type] == 136 or icmp6[icmp6type] == 135");
@@ -191,6 +191,9 @@ fn vips_are_carried_announced_three_times_and_never_ask_for_neighbours() {
         assert!(run("ip route get fd00:10::21").contains("src fd00:10::10"));
         assert!(run("ip route get 10.10.24.21").contains("src 10.10.24.10"));
         std::thread::sleep(Duration::from_millis(1300));
+        assert_eq!((count(asked), count(advertised)), (3, 3));
+        running.wanted.send_modify(|wanted| wanted.announcements += 1);
+        eventually("three more", || count(asked) == 6 && count(advertised) == 6);
         running.wanted.send_replace(wanted(&[], &["10.10.24.21", "fd00:10::21"]));
         eventually("the VIPs are gone", || {
             let said = run("ip address show dev lan");
@@ -199,8 +202,8 @@ fn vips_are_carried_announced_three_times_and_never_ask_for_neighbours() {
         running.stop();
         let lines = capture.end();
         let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
-        assert_eq!((count(asked), count(advertised)), (3, 3), "{}", lines.join("\n"));
-        assert_eq!(count("tell 10.10.24.88"), 3, "{}", lines.join("\n"));
+        assert_eq!((count(asked), count(advertised)), (6, 6), "{}", lines.join("\n"));
+        assert_eq!(count("tell 10.10.24.88"), 6, "{}", lines.join("\n"));
         assert!(count("who-has 10.10.24.21 tell 10.10.24.10") > 0);
     });
 }
@@ -335,7 +338,7 @@ fn no_event_is_lost_while_nobody_reads() {
         let wire = Wire::new();
         let mut plan = wire.plan();
         plan.addresses = vec!["10.10.24.10/16".parse().unwrap()];
-        let wants = Wanted { vips: BTreeSet::new(), taken: BTreeSet::new(), neighbours: all.iter().map(|address| (0, *address)).collect() };
+        let wants = Wanted { neighbours: all.iter().map(|address| (0, *address)).collect(), ..Wanted::default() };
         let mut running = start(vec![plan], wants).unwrap();
         let known = |running: &Running| running.kernel.neighbours().iter().filter(|row| row.mac.is_some()).count();
         eventually("all are found", || known(&running) == all.len());

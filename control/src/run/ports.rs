@@ -33,9 +33,11 @@ impl Ports {
         config.ports.iter().zip(self.lock().iter()).map(|(port, open)| links::is_up(port, &open.port)).collect()
     }
 
-    /// Has a member with a link carry the traffic of each bond.
-    fn choose_members(&self, config: &Config) {
-        config.ports.iter().zip(self.lock().iter()).for_each(|(port, open)| links::choose_member(port, &open.port));
+    /// Has a member with a link carry the traffic of each bond; whether one does that did not before.
+    fn choose_members(&self, config: &Config) -> bool {
+        let open = self.lock();
+        let chosen = config.ports.iter().zip(open.iter()).map(|(port, open)| links::choose_member(port, &open.port));
+        chosen.fold(false, |any, other| any | other)
     }
 
     /// Why a port is of no use at the moment, in words.

@@ -31,21 +31,25 @@ fn has_carrier(device: &Device) -> bool {
     device.kernel_interface().and_then(|name| carrier(Path::new(INTERFACES), name)).unwrap_or(true)
 }
 
-/// Lets another member carry the traffic of a bond when the one that does has no link: few drivers tell the bond themselves.
-pub(super) fn choose_member(port: &config::Port, open: &dpdk::port::Port) {
-    let Some(bond) = port.bond.as_ref().filter(|bond| bond.mode == BondMode::ActiveBackup) else { return };
+/// Lets another member carry the traffic of a bond when the one that does has no link: few drivers tell the bond themselves. Whether it does.
+pub(super) fn choose_member(port: &config::Port, open: &dpdk::port::Port) -> bool {
+    let Some(bond) = port.bond.as_ref().filter(|bond| bond.mode == BondMode::ActiveBackup) else { return false };
     let active = open.primary();
     let is_active = |member: &&Device| active.as_deref() == Some(member.port_name());
     if bond.members.iter().find(is_active).is_some_and(is_member_up) {
-        return;
+        return false;
     }
-    let Some(next) = bond.members.iter().find(|member| is_member_up(member)) else { return };
+    let Some(next) = bond.members.iter().find(|member| is_member_up(member)) else { return false };
     match open.set_primary(next.port_name()) {
         Ok(()) => {
             let active = active.unwrap_or_default();
             tracing::warn!("port {}: {next} carries its traffic from now on: {active} has no link", port.name);
+            true
         }
-        Err(error) => tracing::error!("port {}: {next} cannot take over: {error}", port.name),
+        Err(error) => {
+            tracing::error!("port {}: {next} cannot take over: {error}", port.name);
+            false
+        }
     }
 }
 
@@ -63,12 +67,16 @@ fn carrier(interfaces: &Path, name: &str) -> Option<bool> {
 pub(in crate::run) async fn watch(ports: Ports, config: Config, director: Director) {
     let mut before = vec![true; config.ports.len()];
     loop {
-        ports.choose_members(&config);
+        let another_way = ports.choose_members(&config);
         let now = ports.links(&config);
         for (index, (port, (was, is))) in config.ports.iter().zip(before.iter().zip(&now)).enumerate() {
             if was != is {
                 changed(&config, (index, &port.name), *is, &director);
             }
+        }
+        // Whoever sends to a VIP, and the switches on the way, learn from an announcement where it is now.
+        if another_way || before.iter().zip(&now).any(|(was, is)| !was && *is) {
+            director.announce_vips();
         }
         before = now;
         tokio::time::sleep(LOOK_EVERY).await;
