@@ -96,6 +96,18 @@ eal_test! {
         lab.assert_no_leak();
     }
 
+    fn no_more_is_told_than_our_own_link_takes(eal) {
+        let mut lab = lab(eal);
+        tunnel_to(&mut lab, (RIP, DIP), IpIp);
+        let wrapped = lab.expect(&tcp(A, WEB).payload(&[7; 1300]).syn(), &["forwarded"]).remove(0);
+        let said = |lab: &mut Lab| told(&lab.expect(&error(3, 4, 9000, &wrapped), &["tunnel_error", "ICMP"])[0]).2;
+        assert_eq!(said(&mut lab), u32::from(MTU) - 20);
+        // A MAC of our own is used for nothing, but the link stays as short as it is.
+        lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21).tunnel(RIP, DIP).mac(Some(OUR_MAC))]);
+        assert_eq!(said(&mut lab), u32::from(MTU) - 20);
+        lab.assert_no_leak();
+    }
+
     fn a_client_that_allows_fragments_is_not_told(eal) {
         let mut lab = lab(eal);
         tunnel_to(&mut lab, (RIP, DIP), IpIp);

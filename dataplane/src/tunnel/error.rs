@@ -96,7 +96,8 @@ impl Tunnels {
                 if !self.paths.learn(target.server.address, mtu, around.now) {
                     return None;
                 }
-                let link = target.next_hop.map_or(u16::MAX, |hop| hop.mtu);
+                // The link's, even while its MAC is one of ours and nothing is sent by it: what the client learns outlasts that.
+                let link = target.server.next_hop.map_or(u16::MAX, |hop| hop.mtu);
                 let room = self.paths.towards(target.server.address, link, around.now).saturating_sub(quote.overhead);
                 quote.too_big(room)
             }
