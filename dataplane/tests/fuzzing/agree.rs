@@ -164,6 +164,13 @@ impl Case<'_> {
         }
     }
 
+    /// Turns of one worker until no fragment waits in vain for it.
+    pub(super) fn give_up_fragments(&mut self, worker: usize) {
+        while self.exact && self.directors[worker].fragments.are_due(self.bench.now.0) {
+            self.turn(worker, &Arrivals::default(), None);
+        }
+    }
+
     /// Every frame received has one verdict, or is on its way to another worker, or is a fragment that waits and has its buffer.
     pub(super) fn all_counted(&self, counters: &Counters) {
         let verdicts: u64 = counters.verdicts.iter().sum();

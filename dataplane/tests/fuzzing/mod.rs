@@ -247,10 +247,14 @@ impl Case<'_> {
         self.counts_agree();
     }
 
-    /// What is over ends on both sides.
+    /// What is over ends on both sides, all of one worker's before the next one's: where several have templates of a client that live on,
+    /// the first to look at its own says which real server the client has at all of them.
     fn expire(&mut self, ticks: u32) {
-        self.quiesce();
+        if !self.exact {
+            self.quiesce();
+        }
         for worker in 0..self.workers() {
+            self.give_up_fragments(worker);
             self.bench.catch_up(worker, ticks);
             if !self.exact {
                 continue;
