@@ -137,9 +137,15 @@ impl Tracker {
     /// stage asks as it goes, unless it leaves them or looks elsewhere first.
     #[inline(never)]
     pub fn seek(&self, lanes: &mut Lanes, rules: &Rules) {
-        let all = self.rewrites || rules.ways.are_many();
-        lanes.guessed = 0;
-        self.guess(lanes, if all { BURST } else { AHEAD });
+        let end = if self.rewrites {
+            BURST
+        } else if rules.ways.are_many() {
+            2 * AHEAD
+        } else {
+            AHEAD
+        };
+        (lanes.guessed, lanes.led) = (0, 0);
+        self.guess(lanes, end);
     }
 
     /// Asks for the entries of lanes up to `end`.
@@ -167,19 +173,20 @@ impl Tracker {
             found.held |= lanes.entries[i].map_or(0, bit);
         }
         lanes.held = found.held;
-        if rules.ways.are_many() {
-            self.seek_ways(lanes, rules);
-        }
         let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
-        for (plain, send) in [
-            (tcp_v4, Self::send_on::<V4, Tcp> as fn(&mut Self, _, &mut Lanes, &mut Found, &Rules, Tick)),
-            (udp_v4, Self::send_on::<V4, Udp>),
-            (tcp_v6, Self::send_on::<V6, Tcp>),
-            (udp_v6, Self::send_on::<V6, Udp>),
+        for (plain, [send, send_one_of_many]) in [
+            (
+                tcp_v4,
+                [Self::send_on::<V4, Tcp, false> as fn(&mut Self, _, &mut Lanes, &mut Found, &Rules, Tick), Self::send_on::<V4, Tcp, true>],
+            ),
+            (udp_v4, [Self::send_on::<V4, Udp, false>, Self::send_on::<V4, Udp, true>]),
+            (tcp_v6, [Self::send_on::<V6, Tcp, false>, Self::send_on::<V6, Tcp, true>]),
+            (udp_v6, [Self::send_on::<V6, Udp, false>, Self::send_on::<V6, Udp, true>]),
         ] {
             if self.rewrites {
                 found.left |= plain;
             } else if plain != 0 {
+                let send = if rules.ways.are_many() { send_one_of_many } else { send };
                 send(self, plain, lanes, &mut found, rules, now);
             }
         }
@@ -187,29 +194,50 @@ impl Tracker {
         lanes.through_ports = found.ports;
     }
 
-    /// Asks for the ways of guessed entries, so that cache misses overlap; only worth it where there are many.
-    #[inline(never)]
-    fn seek_ways(&self, lanes: &Lanes, rules: &Rules) {
-        let ids = |i: usize| self.connections.get(lanes.guesses[i]).map(|entry| (entry.server(), entry.service()));
-        for (server, service) in each(lanes.plain.all()).filter_map(ids) {
-            rules.ways.prefetch(server, service);
+    /// Asks for the ways of the lanes that have guesses, up to `end`.
+    fn ask_ways(&self, lanes: &mut Lanes, end: usize, rules: &Rules) {
+        let end = end.min(lanes.guessed);
+        lanes.guesses.get(lanes.led..end).unwrap_or_default().iter().for_each(|guess| self.ask_way(*guess, rules));
+        lanes.led = lanes.led.max(end);
+    }
+
+    /// Asks for the way that the entry in this place says. Cost: its line, which has come.
+    #[inline(always)]
+    fn ask_way(&self, guess: EntryId, rules: &Rules) {
+        if let Some(entry) = self.connections.get(guess) {
+            rules.ways.prefetch(entry.server(), entry.service());
         }
     }
 
-    /// Sends the plain packets of one kind on.
+    /// Sends the plain packets of one kind on, where ways are `MANY` or few.
     #[inline(never)]
-    fn send_on<F: Family, T: Transport>(&mut self, plain: u64, lanes: &mut Lanes, found: &mut Found, rules: &Rules, now: Tick) {
-        if lanes.len() - plain.count_ones() as usize > AHEAD {
-            // A step a packet would not keep ahead of the packets.
+    fn send_on<F: Family, T: Transport, const MANY: bool>(
+        &mut self,
+        plain: u64,
+        lanes: &mut Lanes,
+        found: &mut Found,
+        rules: &Rules,
+        now: Tick,
+    ) {
+        // A step a packet does not keep ahead of packets that are few among others.
+        let few = lanes.len() - plain.count_ones() as usize > AHEAD;
+        if few {
             self.guess(lanes, BURST);
         }
-        let mut next = lanes.guessed;
+        if MANY {
+            self.ask_ways(lanes, if few { BURST } else { AHEAD }, rules);
+        }
+        let (mut next, mut led) = (lanes.guessed, lanes.led);
         let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
         for i in each(plain) {
             if next < frames.len() {
                 guesses[next % BURST] = self.connections.prefetch_entry(hashes[next % BURST]);
                 next += 1;
+            }
+            if MANY && led < next {
+                self.ask_way(guesses[led % BURST], rules);
+                led += 1;
             }
             if let Some(port) = self.send::<F, T>(frames[i].data_mut(), guesses[i], found.held, rules, now) {
                 found.sent(port, &mut fates[i]);
@@ -218,7 +246,7 @@ impl Tracker {
                 found.leave(i, guesses[i]);
             }
         }
-        lanes.guessed = next;
+        (lanes.guessed, lanes.led) = (next, led);
     }
 
     /// Sends a packet on whose entry is `id`; gives the port. `None`, and nothing is changed, if it is not, or if the next stages

@@ -102,6 +102,8 @@ pub struct Lanes {
     pub guesses: [EntryId; BURST],
     /// How many lanes, from the first one on, have a guess.
     pub guessed: usize,
+    /// For how many lanes, from the first one on, the way of the guess has been asked for; only where ways are many.
+    pub led: usize,
     /// The connection entry of a flow, where the established stage found one but left the packet.
     pub entries: [Option<EntryId>; BURST],
     /// Which workers each frame has seen; only where there are several.
@@ -134,6 +136,7 @@ impl Lanes {
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             guessed: 0,
+            led: 0,
             entries: [None; BURST],
             journeys: [Journey::begin(0, 0); BURST],
             journeys_from: None,
