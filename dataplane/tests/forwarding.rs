@@ -27,6 +27,36 @@ eal_test! {
         lab.assert_no_leak();
     }
 
+    fn whole_bursts_of_open_connections_go_where_their_first_packets_went(eal) {
+        let mut lab = Lab::new(eal);
+        // Few real servers, and then places beyond those of few.
+        for first in [0, 40] {
+            lab.service(first, Tcp, VIP, 80, RoundRobin, &[server(21), server(22), server(23)]);
+            lab.service(first + 1, Udp, VIP, 53, RoundRobin, &[server(31), server(32)]);
+            let kinds: [fn(usize) -> bool; 5] = [|_| true, |_| false, |n| n % 2 == 0, |n| n != 40, |n| n % 9 == 8];
+            for (round, is_tcp) in kinds.into_iter().enumerate() {
+                let (mut frames, mut went) = (Vec::new(), Vec::new());
+                for n in 0..64 {
+                    let client = format!("198.51.{}.1:{}", 100 + round, 1000 + n);
+                    let frame = if is_tcp(n) {
+                        lab.send(&tcp(&client, WEB).syn());
+                        tcp(&client, WEB).ack()
+                    } else {
+                        udp(&client, "10.10.24.88:53")
+                    };
+                    went.push(lab.forwarded_to(&frame));
+                    frames.push(frame);
+                }
+                assert!(went.iter().collect::<std::collections::HashSet<_>>().len() >= 2);
+                let out = lab.burst(&frames);
+                assert_eq!(out.iter().map(|frame| frame[5]).collect::<Vec<_>>(), went, "kinds {round}");
+                assert!(out.iter().zip(&frames).all(|(out, sent)| out[12..] == sent[12..]), "in the order they came in");
+            }
+            lab.flush(None);
+        }
+        lab.assert_no_leak();
+    }
+
     fn decremented_ttl_keeps_a_right_checksum_and_everything_else(eal) {
         let mut lab = Lab::new(eal);
         two_servers(&mut lab);

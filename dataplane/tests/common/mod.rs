@@ -193,7 +193,7 @@ impl Lab {
             connections,
             half_open,
             services: 64,
-            servers: 256,
+            servers: 4096,
             ports: vec![queues],
             vlans: vlans.collect(),
             idle: Idle::Poll,
