@@ -50,7 +50,9 @@ fn start(plans: Vec<LinkPlan>, wanted: Wanted) -> Result<Running, KernelError> {
 impl Running {
     fn next(&mut self) -> NeighbourEvent {
         let event = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.events.recv()).await });
-        event.expect("no event came").expect("the channel is closed")
+        event
+            .unwrap_or_else(|_| panic!("no event came; the kernel knows:\n{}", run("ip -s neigh show dev lan")))
+            .expect("the channel is closed")
     }
 
     /// The next `count` events, by address.
