@@ -39,8 +39,9 @@ pub(super) fn check(port: &str, address: &str, bus: &Path) -> Result<(), StartEr
             Err(StartError::new(
                 format!("port '{port}': the PCI device {address} {state}, so DPDK cannot have it"),
                 format!(
-                    "systemctl enable --now baton-bind@{address} (until the next boot: dpdk-devbind.py -b vfio-pci {address}); \
-                     its network interface goes away then, so not the one that you are logged in by"
+                    "{} (until the next boot: dpdk-devbind.py -b vfio-pci {address}); \
+                     its network interface goes away then, so not the one that you are logged in by",
+                    bind(address)
                 ),
             ))
         }
@@ -63,10 +64,16 @@ pub(super) fn permitted(port: &str, address: &str, bus: &Path, access: impl Fn(&
     match access(&file) {
         Err(nix::errno::Errno::EACCES) => Err(StartError::new(
             format!("port '{port}': {} of the PCI device {address} may not be opened by this user", file.display()),
-            format!("systemctl enable --now baton-bind@{address} (gives it to the user baton at each boot), or start as root"),
+            format!("{} (gives it to the user baton, also at each boot), or start as root", bind(address)),
         )),
         _ => Ok(()),
     }
+}
+
+/// The command that gives a device to vfio-pci; also one that had been given, and that something else (driverctl) took away: its unit, which is
+/// still active, does nothing when it is started.
+fn bind(address: &str) -> String {
+    format!("systemctl enable baton-bind@{address} && systemctl restart baton-bind@{address}")
 }
 
 fn candidates(bus: &Path) -> String {
@@ -127,7 +134,7 @@ mod tests {
         assert_eq!(says("0000:06:00.0"), Ok(()));
         let refused = says("0000:04:00.0").unwrap_err();
         assert!(
-            refused.contains("belongs to the kernel's driver ixgbe") && refused.contains("systemctl enable --now baton-bind@0000:04:00.0"),
+            refused.contains("belongs to the kernel's driver ixgbe") && refused.contains("&& systemctl restart baton-bind@0000:04:00.0 "),
             "{refused}"
         );
         assert!(says("0000:05:00.0").unwrap_err().contains("has no driver"));
