@@ -15,15 +15,22 @@ pub(super) enum Interrupt {
     Always,
 }
 
+/// A driver that promises interrupts and does not tell the device by which vector of MSI-X to send them (IVAR of the 82574), so that none comes.
+const MUTE: &str = "net_e1000_em";
+
 /// Whether queue `queue` of port `id` has an interrupt, and how it comes; asked of the driver.
 fn kind(id: u16, queue: u16) -> Option<Interrupt> {
+    let driver = super::info::info_of(id).driver;
+    if driver == MUTE {
+        return None;
+    }
     // SAFETY: ids that a port and its queue were made with; reads tables of the driver.
     if unsafe { dpdk_sys::rte_eth_dev_rx_intr_ctl_q_get_fd(id, queue) } < 0 {
         return None;
     }
     // SAFETY: as above; the queue's interrupt is enabled, and disabled again below.
     if unsafe { dpdk_sys::rte_eth_dev_rx_intr_enable(id, queue) } != 0 {
-        return Some(Interrupt::Always).filter(|_| super::info::info_of(id).driver == "net_tap");
+        return Some(Interrupt::Always).filter(|_| driver == "net_tap");
     }
     // SAFETY: as above.
     unsafe { dpdk_sys::rte_eth_dev_rx_intr_disable(id, queue) };
