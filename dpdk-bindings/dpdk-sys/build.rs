@@ -12,8 +12,10 @@ const INSTALL: &str = "install what is missing with: apt-get install libdpdk-dev
 
 /// Everything that the `dpdk` crate calls; a name that is missing here does not compile there.
 const FUNCTIONS: &[&str] = &[
+    "baton_bond_active",
     "baton_errno",
     "baton_eth_link",
+    "baton_eth_link_by_asking",
     "baton_pktmbuf_pool",
     "rte_dev_probe",
     "rte_eal_cleanup",
@@ -23,6 +25,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_epoll_wait",
     "rte_eth_allmulticast_enable",
     "rte_eth_allmulticast_get",
+    "rte_eth_bond_link_monitoring_set",
     "rte_eth_bond_mac_address_set",
     "rte_eth_bond_primary_get",
     "rte_eth_bond_primary_set",

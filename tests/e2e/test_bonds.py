@@ -99,18 +99,21 @@ def members(director):
     return port
 
 
-def test_another_member_takes_over_when_the_link_of_the_active_one_goes():
-    with bond("active-backup", VETHS) as (director, first, second):
+# Drivers that stand on an interface of the kernel tell the bond nothing of its link; net_tap, as those of NICs do, answers when it is asked.
+@pytest.mark.parametrize("devices", [VETHS, TAPS], ids=["af_packet", "tap"])
+def test_another_member_takes_over_when_the_link_of_the_active_one_goes(devices):
+    with bond("active-backup", devices) as (director, first, second):
+        [(host, one), (_, other)] = director.host.lab.far_ends()
         port = members(director)
         assert (port["driver"], port["mac"], port["link_up"]) == ("net_bonding", BOND_MAC, True)
         assert [(member["link_up"], member["active"]) for member in port["members"]] == [(True, True), (True, False)]
-        assert f"member {VETHS[0]}, link up, active" in director.run("baton get ports")
+        assert f"member {devices[0]}, link up, active" in director.run("baton get ports")
         # What is announced of a new VIP is over when the link goes.
         for _ in range(3):
             first.wait(is_announcement)
         ask(first)
         assert answers(first, 3) and not answers(second)
-        director.host.lab.peer.ip("link set p0 down")
+        host.ip(f"link set {one} down")
         states = [(False, False), (True, True)]
         wait_for(lambda: [(member["link_up"], member["active"]) for member in members(director)["members"]] == states)
         assert members(director)["link_up"]
@@ -120,7 +123,7 @@ def test_another_member_takes_over_when_the_link_of_the_active_one_goes():
         second.send(tcp(CLIENT, VIP, sport=13000))
         frame = second.wait(lambda frame: not frame.outgoing and frame.ports == (13000, 80))[-1]
         assert frame.bytes[:6] == frames.mac(SERVER_MAC)
-        director.host.lab.peer.ip("link set p1 down")
+        host.ip(f"link set {other} down")
         wait_for(lambda: not members(director)["link_up"])
 
 

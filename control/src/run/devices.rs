@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataplane::handover;
 use dataplane::link::Exit;
@@ -16,6 +17,9 @@ use super::plan;
 use super::ports::features;
 use crate::config::{self, BondMode, Config, Device};
 use crate::model::Spread;
+
+/// How often a bond asks its members for their links. DPDK's own 10 ms would keep a NIC with a slow PHY busy.
+const ASK_MEMBERS_EVERY: Duration = Duration::from_millis(100);
 
 /// A port that is open and takes frames, with what workers and kernel need of it.
 #[derive(Debug)]
@@ -128,6 +132,9 @@ fn open_one(
         // Neighbour discovery and routing protocols of the kernel beside us arrive by multicast.
         all_multicast: true,
     };
+    if let Some(bond) = &port.bond {
+        device.ask_members(bond.members.iter().map(Device::port_name), ASK_MEMBERS_EVERY);
+    }
     let (rx, tx) = device.configure(&wanted, &pool).map_err(failed("configure the device"))?;
     if device.mac() == [0; 6] {
         // net_null and the like have none, and a frame must come from somebody.

@@ -6,7 +6,7 @@ pub(super) mod links;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::devices::OpenPort;
-use crate::config::{self, BondMode, Config};
+use crate::config::{self, BondMode, Config, Device};
 use crate::director::mac;
 use crate::model::{Member, Multicast, Port};
 
@@ -33,11 +33,9 @@ impl Ports {
         config.ports.iter().zip(self.lock().iter()).map(|(port, open)| links::is_up(port, &open.port)).collect()
     }
 
-    /// Has a member with a link carry the traffic of each bond; whether one does that did not before.
-    fn choose_members(&self, config: &Config) -> bool {
-        let open = self.lock();
-        let chosen = config.ports.iter().zip(open.iter()).map(|(port, open)| links::choose_member(port, &open.port));
-        chosen.fold(false, |any, other| any | other)
+    /// Has a member with a link carry the traffic of each bond; the one that does, for each port in the order of the configuration.
+    fn choose_members(&self, config: &Config) -> Vec<Option<Device>> {
+        config.ports.iter().zip(self.lock().iter()).map(|(port, open)| links::choose_member(port, &open.port)).collect()
     }
 
     /// Why a port is of no use at the moment, in words.
@@ -110,8 +108,8 @@ fn describe(port: &config::Port, open: &OpenPort) -> Port {
 fn members(port: &config::Port, open: &OpenPort) -> Vec<Member> {
     let Some(bond) = &port.bond else { return Vec::new() };
     let one = if bond.mode == BondMode::ActiveBackup { open.port.primary() } else { None };
-    let active = |member: &config::Device| one.as_deref().map_or(links::is_member_up(member), |one| one == member.port_name());
+    let active = |member: &Device| one.as_deref().map_or(links::is_member_up(&open.port, member), |one| one == member.port_name());
     let member =
-        |device: &config::Device| Member { device: device.to_string(), link_up: links::is_member_up(device), active: active(device) };
+        |device: &Device| Member { device: device.to_string(), link_up: links::is_member_up(&open.port, device), active: active(device) };
     bond.members.iter().map(member).collect()
 }

@@ -87,6 +87,28 @@ static inline int baton_eth_link(uint16_t port, uint32_t *speed_mbps, uint8_t *f
 	return 0;
 }
 
+/* Has whoever is told of the link's state ask for it: what is cleared is the driver's promise of an interrupt when it changes. */
+static inline int baton_eth_link_by_asking(uint16_t port)
+{
+	struct rte_eth_dev_info info;
+	int status = rte_eth_dev_info_get(port, &info);
+
+	/* It points to the flags of the device itself, in memory that is not constant. */
+	if (status == 0 && info.dev_flags != NULL)
+		*(uint32_t *)(uintptr_t)info.dev_flags &= ~RTE_ETH_DEV_INTR_LSC;
+	return status;
+}
+
+/* DPDK 23.11 renamed it. */
+static inline int baton_bond_active(uint16_t bond, uint16_t *members, uint16_t room)
+{
+#if RTE_VERSION < RTE_VERSION_NUM(23, 11, 0, 0)
+	return rte_eth_bond_active_slaves_get(bond, members, room);
+#else
+	return rte_eth_bond_active_members_get(bond, members, room);
+#endif
+}
+
 static inline void
 baton_free_memzone(__rte_unused struct rte_mempool_memhdr *chunk, void *zone)
 {

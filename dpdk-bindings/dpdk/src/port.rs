@@ -54,11 +54,11 @@ impl Port {
         Self::claim(eal, id_of(name)?, Vec::new())
     }
 
-    /// What the device of that name is and can do, and its link, without opening it: one that belongs to a bond.
-    pub fn look_at(name: &str) -> Option<(PortInfo, Link)> {
+    /// What the device of that name is and can do, without opening it: one that belongs to a bond.
+    pub fn look_at(name: &str) -> Option<PortInfo> {
         let _eal = crate::eal::running("rte_eth_dev_get_port_by_name").ok()?;
         let id = id_of(name).ok()?;
-        Some((info::info_of(id), info::link_of(id)))
+        Some(info::info_of(id))
     }
 
     /// Ports that DPDK has, held or not; 0 while the EAL does not run.

@@ -20,7 +20,7 @@ pub(in crate::run) fn info(port: &config::Port, own: PortInfo) -> PortInfo {
     if port.bond.is_none() {
         return own;
     }
-    port.devices().iter().filter_map(|member| Port::look_at(member.port_name())).fold(own, |all, (one, _)| PortInfo {
+    port.devices().iter().filter_map(|member| Port::look_at(member.port_name())).fold(own, |all, one| PortInfo {
         max_rx_queues: all.max_rx_queues.min(one.max_rx_queues),
         max_tx_queues: all.max_tx_queues.min(one.max_tx_queues),
         max_mtu: all.max_mtu.min(one.largest_mtu()),

@@ -16,14 +16,15 @@ const INTERFACES: &str = "/sys/class/net";
 /// Whether frames can pass by this port now; by a bond, when they can by one of its members.
 pub(super) fn is_up(port: &config::Port, open: &dpdk::port::Port) -> bool {
     match &port.bond {
-        Some(bond) => bond.members.iter().any(is_member_up),
+        Some(bond) => bond.members.iter().any(|member| is_member_up(open, member)),
         None => has_carrier(&port.device) && open.link().up,
     }
 }
 
-/// Whether frames can pass by this member of a bond now.
-pub(super) fn is_member_up(device: &Device) -> bool {
-    has_carrier(device) && dpdk::port::Port::look_at(device.port_name()).is_some_and(|(_, link)| link.up)
+/// Whether frames can pass by this member of a bond now. The bond is asked, which asks the member's driver by a thread of its own: drivers do not
+/// expect two to ask.
+pub(super) fn is_member_up(bond: &dpdk::port::Port, member: &Device) -> bool {
+    has_carrier(member) && bond.active_members().iter().any(|name| name == member.port_name())
 }
 
 /// Whether the kernel's interface behind a device can carry frames: the drivers that stand on one say "up" whatever becomes of it.
@@ -31,24 +32,21 @@ fn has_carrier(device: &Device) -> bool {
     device.kernel_interface().and_then(|name| carrier(Path::new(INTERFACES), name)).unwrap_or(true)
 }
 
-/// Lets another member carry the traffic of a bond when the one that does has no link: few drivers tell the bond themselves. Whether it does.
-pub(super) fn choose_member(port: &config::Port, open: &dpdk::port::Port) -> bool {
-    let Some(bond) = port.bond.as_ref().filter(|bond| bond.mode == BondMode::ActiveBackup) else { return false };
+/// The member that carries the traffic of a bond where one does for all, if any can; it is another one from now on when that has no link. Drivers of
+/// NICs tell the bond themselves, which then has changed it already; those on an interface of the kernel do not.
+pub(super) fn choose_member(port: &config::Port, open: &dpdk::port::Port) -> Option<Device> {
+    let bond = port.bond.as_ref().filter(|bond| bond.mode == BondMode::ActiveBackup)?;
     let active = open.primary();
     let is_active = |member: &&Device| active.as_deref() == Some(member.port_name());
-    if bond.members.iter().find(is_active).is_some_and(is_member_up) {
-        return false;
+    if let Some(member) = bond.members.iter().find(is_active).filter(|member| is_member_up(open, member)) {
+        return Some(member.clone());
     }
-    let Some(next) = bond.members.iter().find(|member| is_member_up(member)) else { return false };
+    let next = bond.members.iter().find(|member| is_member_up(open, member))?;
     match open.set_primary(next.port_name()) {
-        Ok(()) => {
-            let active = active.unwrap_or_default();
-            tracing::warn!("port {}: {next} carries its traffic from now on: {active} has no link", port.name);
-            true
-        }
+        Ok(()) => Some(next.clone()),
         Err(error) => {
             tracing::error!("port {}: {next} cannot take over: {error}", port.name);
-            false
+            None
         }
     }
 }
@@ -66,8 +64,9 @@ fn carrier(interfaces: &Path, name: &str) -> Option<bool> {
 /// Tells of links that come and go. Never ends.
 pub(in crate::run) async fn watch(ports: Ports, config: Config, director: Director) {
     let mut before = vec![true; config.ports.len()];
+    let mut carrying = ports.choose_members(&config);
     loop {
-        let another_way = ports.choose_members(&config);
+        let another_way = take_over(&config, &mut carrying, ports.choose_members(&config));
         let now = ports.links(&config);
         for (index, (port, (was, is))) in config.ports.iter().zip(before.iter().zip(&now)).enumerate() {
             if was != is {
@@ -81,6 +80,19 @@ pub(in crate::run) async fn watch(ports: Ports, config: Config, director: Direct
         before = now;
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Notes the members that carry the traffic of bonds `now`; whether one took over from another, whoever made it.
+fn take_over(config: &Config, carrying: &mut [Option<Device>], now: Vec<Option<Device>>) -> bool {
+    let mut any = false;
+    for (port, (carrying, now)) in config.ports.iter().zip(carrying.iter_mut().zip(now)) {
+        let Some(now) = now else { continue };
+        if let Some(before) = carrying.replace(now.clone()).filter(|before| *before != now) {
+            tracing::warn!("port {}: {now} carries its traffic from now on, in place of {before}", port.name);
+            any = true;
+        }
+    }
+    any
 }
 
 fn changed(config: &Config, (index, name): (usize, &str), up: bool, director: &Director) {
