@@ -106,22 +106,35 @@ def get(guest, what):
     return json.loads(guest.run(f"baton get {what} -o json"))
 
 
-def reconfigure(guest, nics_and_ports, cores):
-    """Gives the service another configuration, and NICs to vfio-pci by driverctl as far as it does not have them."""
-    for nic, _ in nics_and_ports:
+def reconfigure(guest, nics_and_ports, cores, idle="adaptive"):
+    """Gives the service another configuration, and NICs to vfio-pci by driverctl as far as it does not have them. A list of NICs has one port."""
+    for nic in (nic for nics, _ in nics_and_ports for nic in (nics if isinstance(nics, list) else [nics])):
         bind = f"baton-bind@{nic.pci}"
         guest.run(f"systemctl is-active --quiet {bind} || {{ driverctl set-override {nic.pci} vfio-pci && systemctl enable --now {bind}; }}")
-    text = "".join(ports for _, ports in nics_and_ports) + f"[workers]\ncores = {cores}\n[control]\ncore = 0\n"
+    text = "".join(ports for _, ports in nics_and_ports) + f'[workers]\ncores = {cores}\nidle = "{idle}"\n[control]\ncore = 0\n'
     guest.run(f"cat >/etc/baton/baton.toml <<'END'\n{text}END\n")
     guest.run("systemctl restart baton || { journalctl -b -u baton --no-pager | tail -n 40; exit 1; }")
 
 
 def port(name, nic, network, network6=None):
-    """A table [[port]] in a network whose gateway is number 1 and whose director is number 10."""
+    """A table [[port]] in a network whose gateway is number 1 and whose director is number 10; of a list of NICs, a bond."""
+    device = f'members = {json.dumps([member.pci for member in nic])}\nbond = "active-backup"' if isinstance(nic, list) else f'device = "{nic.pci}"'
     addresses, gateways = [f"{network}10/24"], [f"{network}1"]
     if network6:
         addresses, gateways = [*addresses, f"{network6}10/64"], [*gateways, f"{network6}1"]
-    return f'[[port]]\nname = "{name}"\ndevice = "{nic.pci}"\naddresses = {json.dumps(addresses)}\ngateways = {json.dumps(gateways)}\n'
+    return f'[[port]]\nname = "{name}"\n{device}\naddresses = {json.dumps(addresses)}\ngateways = {json.dumps(gateways)}\n'
+
+
+def turns(guest):
+    """How often the workers have turned."""
+    text = guest.run("curl -sf --unix-socket /run/baton/baton.sock http://localhost/metrics | grep ^baton_worker_turns")
+    return sum(float(line.split()[1]) for line in text.splitlines())
+
+
+def interrupts(guest, nic):
+    """How many interrupts of a NIC's receive queues the kernel has passed on to vfio's user; its first vector is for everything else."""
+    lines = [line.split() for line in guest.run("cat /proc/interrupts").splitlines() if f"({nic.pci})" in line and "vfio-msix[0]" not in line]
+    return sum(int(word) for line in lines for word in line[1:] if word.isdecimal())
 
 
 def service(vip, scheduler="rr"):
