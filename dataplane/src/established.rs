@@ -17,6 +17,10 @@ use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::verdict::Verdict;
 
+/// Lanes ahead of which entries are asked for: their lines have come by then, and the memory is not asked for more at once than it brings
+/// while packets are sent on.
+const AHEAD: usize = 24;
+
 /// Stage: finds out which frames are plain packets, hashes their keys and asks for their lines of the connection table's index,
 /// so that cache misses overlap.
 #[inline(never)]
@@ -75,10 +79,6 @@ fn glance_of<F: Family, T: Transport>(
 ) -> u64 {
     each(which).filter(|i| glance_at::<F, T>(&frames[*i], &mut hashes[*i], ethernet, table)).fold(0, |kind, i| kind | 1 << i)
 }
-
-/// Lanes ahead of which entries are asked for: their lines have come by then, and the memory is not asked for more at once than it brings
-/// while packets are sent on.
-const AHEAD: usize = 24;
 
 /// Whether a frame is a plain packet of this kind, of which the hash is known and the line on its way then.
 #[inline(always)]

@@ -22,7 +22,7 @@ pub(super) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 pub(super) const PEER: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
 
 /// How long anything may take before a test gives up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs a command of this namespace; its output.
 pub(super) fn run(command: &str) -> String {
