@@ -36,26 +36,9 @@ def memif(lab, role, mac):
 
 def configuration(lab, mac, service):
     """A baton.toml for one port with this MAC; testpmd, at its other end, is the service's only real server."""
-    control, used = cores(1)
-    return f"""[workers]
-cores = {list(used)}
-[control]
-core = {control}
-[eal]
-no_huge = true
-memory = "512M"
-[limits]
-connections = 65536
-[[port]]
-name = "lan"
-device = "{memif(lab, "client", mac)}"
-addresses = ["10.10.24.10/24"]
-[[port.neighbour]]
-address = "10.10.24.21"
-mac = "{TESTPMD}"
-{service}[[service.real_server]]
-address = "10.10.24.21"
-"""
+    neighbour = f'[[port.neighbour]]\naddress = "10.10.24.21"\nmac = "{TESTPMD}"\n'
+    real_server = '[[service.real_server]]\naddress = "10.10.24.21"\n'
+    return config_text(memif(lab, "client", mac), addresses=("10.10.24.10/24",), gateways=(), more=neighbour + service + real_server)
 
 
 def generator(lab, *options):

@@ -1,5 +1,5 @@
 //! What a table in two levels costs at the least on this machine: for each packet one random line of the index and then one of the entries, with
-//! nothing else done. Lines are asked for a burst ahead, as the worker does.
+//! nothing else done. Lines are asked for a burst ahead, so that as many as can be are on their way at once.
 
 use dpdk::burst::BURST;
 use dpdk::clock;
