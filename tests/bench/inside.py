@@ -29,9 +29,18 @@ class Families:
             self.program = REPOSITORY / found[1]
         return self.program
 
+    def quieter(self):
+        """The CPU that is faster at arithmetic now: on a shared machine its cores differ, for as long as others use them."""
+        program, turns = str(self.build()), {}
+        for _ in range(3):
+            for cpu in sorted(os.sched_getaffinity(0)):
+                done = subprocess.run(["taskset", "-c", str(cpu), program, "spin", "--milliseconds", "20"], capture_output=True, text=True, check=True)
+                turns[cpu] = max(turns.get(cpu, 0), float(done.stdout))
+        return max(turns, key=turns.get)
+
     def run(self, family, env=None, timeout=300, **options):
-        """What a family says."""
-        words = [str(self.build()), family]
+        """What a family says, measured on the quieter CPU."""
+        words = [str(self.build()), family, "--cpu", str(self.quieter())]
         for name, value in options.items():
             words += [f"--{name}", str(value)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
@@ -62,7 +71,7 @@ def pipeline(bench):
     cells = []
     for size in sizes:
         bench.say(f"{millions(size)} connections")
-        said = bench.families.run("established", connections=size, rounds=180 if bench.quick else 900)
+        said = bench.families.run("established", connections=size, rounds=180 if bench.quick else 18000)
         swap, director, lines = (min(said[f"{what}_ns"]) for what in ("macswap", "director", "lines"))
         bench.graph.append({"connections": size, "macswap_ns": swap, "director_ns": director, "lines_ns": lines})
         if size in PIPELINE:
@@ -74,7 +83,7 @@ def pipeline(bench):
 
 def methods(bench):
     """Rates against IPv4 direct routing."""
-    said = bench.families.run("methods", rounds=180 if bench.quick else 900)
+    said = bench.families.run("methods", rounds=180 if bench.quick else 9000)
     best = {name: min(samples) for name, samples in said["ns"].items()}
 
     def cell(name, what, at_least, aim):
@@ -86,7 +95,7 @@ def methods(bench):
 
 def services(bench):
     """What many services add."""
-    said = bench.families.run("services", rounds=180 if bench.quick else 1800)
+    said = bench.families.run("services", rounds=180 if bench.quick else 9000)
     one, many = min(said["one_ns"]), min(said["many_ns"])
     note = f"{one:.1f} ns a packet with one, {many:.1f} with many; {millions(said['connections'])} connections each, drawn at random"
     return [Cell(f"{millions(said['services'])} services, {millions(said['real_servers'])} real servers", (many - one) / one * 100, "%", 15, 5, False, said, note)]
@@ -94,21 +103,24 @@ def services(bench):
 
 def births(bench):
     """SYNs of new clients, by scheduler and size of the table."""
+    sizes = [(1_000_000, 9, 5, 10)] if bench.quick else [(1_000_000, 9, 5, 10), (10_000_000, 3, 4, 8)]
     cells = []
-    for capacity, at_least, aim in ((1_000_000, 5, 10), (10_000_000, 4, 8)):
-        if bench.quick and capacity > 1_000_000:
-            continue
-        for scheduler in ("rr", "wlc", "mh"):
-            bench.say(f"{scheduler}, {millions(capacity)}")
-            said = bench.families.run("births", capacity=capacity, scheduler=scheduler)
-            note = f"best eighth from half full to full; slowest {1e3 / max(said['ns']):.1f} M/s"
-            cells.append(Cell(f"{scheduler}, table of {millions(capacity)}", 1e3 / min(said["ns"]), "M/s", at_least, aim, True, said, note))
+    for capacity, fillings, at_least, aim in sizes:
+        fillings, said = 1 if bench.quick else fillings, {}
+        for filling in range(fillings):
+            for scheduler in ("rr", "wlc", "mh"):
+                bench.say(f"{scheduler}, {millions(capacity)}, table {filling + 1} of {fillings}")
+                said.setdefault(scheduler, []).append(bench.families.run("births", capacity=capacity, scheduler=scheduler))
+        for scheduler, tables in said.items():
+            parts = [ns for table in tables for ns in table["ns"]]
+            note = f"best eighth of {fillings} {'table' if fillings == 1 else 'tables'} from half full to full; slowest {1e3 / max(parts):.1f} M/s"
+            cells.append(Cell(f"{scheduler}, table of {millions(capacity)}", 1e3 / min(parts), "M/s", at_least, aim, True, tables, note))
     return cells
 
 
 def lives(bench):
     """Whole TCP connections."""
-    said = bench.families.run("lives", live=200_000 if bench.quick else 1_000_000, parts=3 if bench.quick else 9)
+    said = bench.families.run("lives", live=200_000 if bench.quick else 1_000_000, parts=3 if bench.quick else 18)
     note = f"{min(said['ns']):.0f} ns each; {millions(said['live'])} entries, as many end as begin"
     return [Cell("SYN, ACK, data, FIN, ACK, expiry", 1e3 / min(said["ns"]), "M/s", 2, 4, True, said, note)]
 

@@ -61,14 +61,15 @@ impl Options {
     }
 }
 
-/// The CPUs that are measured on: the last for the worker, the first for whatever feeds it.
+/// The CPUs that are measured on: that of `--cpu`, or else the last one, for the worker, and another one for whatever feeds it.
 fn cores() -> [u32; 2] {
     let allowed = dpdk::test_support::allowed_cpus();
-    let last = allowed.last().copied().unwrap_or(0);
-    [last, allowed.first().copied().unwrap_or(last)]
+    let asked = Options(std::env::args().collect()).text("cpu").map(|cpu| cpu.parse().expect("a CPU's number"));
+    let worker = asked.filter(|cpu| allowed.contains(cpu)).or(allowed.last().copied()).unwrap_or(0);
+    [worker, allowed.into_iter().find(|cpu| *cpu != worker).unwrap_or(worker)]
 }
 
-/// A running EAL whose worker 0 has the last CPU and worker 1 the first.
+/// A running EAL whose worker 0 has the CPU that is measured on, and worker 1 the other one.
 fn eal() -> Arc<Eal> {
     let [worker, feeder] = cores();
     let config = EalConfig {
