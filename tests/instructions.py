@@ -32,8 +32,7 @@ CASES = {
 # Stages by the functions that are theirs; a name counts for the first stage that it matches.
 STAGES = (
     ("glance", r"established::glance"),
-    ("seek", r"::seek$"),
-    ("established", r"::send_on|::look_closer"),
+    ("established", r"::send_(some|whole|found)|Tracker>::(guess|ask)|::look_closer"),
     ("rewritten", r"rewritten::"),
     ("parse", r"classify::read|parse::"),
     ("schedule", r"first_packet|schedule::|recycle::|ConnectionTable::insert"),

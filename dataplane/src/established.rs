@@ -15,57 +15,62 @@ use crate::service::Method;
 use crate::settings::Ttl;
 use crate::tick::Tick;
 use crate::track::Tracker;
+use crate::translate::plain::Translated;
+use crate::tunnel::Tunnels;
 use crate::verdict::Verdict;
 
 /// Lanes ahead of which entries are asked for: their lines have come by then, and the memory is not asked for more at once than it brings
 /// while packets are sent on.
 const AHEAD: usize = 24;
+/// As [`AHEAD`], where a burst is looked at while the one before it is sent on: for lines of the index and for entries.
+const HALF: usize = BURST / 2;
+/// Lanes ahead of which frames are asked for that are looked at.
+const FRAMES_AHEAD: usize = 8;
+/// Lanes ahead of which is asked for what is read beside the entries.
+const QUARTER: usize = BURST / 4;
 
 /// Stage: finds out which frames are plain packets, hashes their keys and asks for their lines of the connection table's index,
-/// so that cache misses overlap.
+/// so that cache misses overlap. Frames that the [established stage](Tracker::established) has looked at while it sent others on are
+/// plain, or of another kind than those.
 #[inline(never)]
 pub fn glance(lanes: &mut Lanes, ethernet: &Ethernet, table: &ConnectionTable) {
-    // The family of the last TCP packet of the burst before is most likely that of nearly all now.
-    let v6_first = lanes.plain.tcp_v6 > lanes.plain.tcp_v4;
-    let all = lanes.all();
-    let Lanes { frames, hashes, .. } = &mut *lanes;
-    for frame in frames.iter() {
-        frame.prefetch(0);
+    let left = lanes.all() & !lanes.plain.all();
+    if left == 0 {
+        return;
     }
-    if v6_first {
-        // Where its ports are.
-        frames.iter().for_each(|frame| frame.prefetch(64));
-    }
+    let (begin, v6_first) = (lanes.glanced, lanes.v6_first);
+    lanes.glanced = lanes.len();
+    let Lanes { frames, hashes, plain, .. } = &mut *lanes;
     let (frames, hashes) = (frames.as_slice(), &mut hashes[..frames.len()]);
-    let (tcp_v4, tcp_v6);
+    frames[begin..].iter().for_each(if v6_first { V6::prefetch } else { V4::prefetch });
+    // The family of most TCP packets of the burst before is most likely that of nearly all now.
     if v6_first {
-        tcp_v6 = glance_of_all::<V6, Tcp>(all, frames, hashes, ethernet, table);
-        tcp_v4 = glance_of::<V4, Tcp>(all & !tcp_v6, frames, hashes, ethernet, table);
+        plain.tcp_v6 |= glance_of_all::<V6, Tcp>(left, frames, hashes, ethernet, table);
+        plain.tcp_v4 |= glance_of::<V4, Tcp>(left & !plain.all(), frames, hashes, ethernet, table);
     } else {
-        tcp_v4 = glance_of_all::<V4, Tcp>(all, frames, hashes, ethernet, table);
-        tcp_v6 = glance_of::<V6, Tcp>(all & !tcp_v4, frames, hashes, ethernet, table);
+        plain.tcp_v4 |= glance_of_all::<V4, Tcp>(left, frames, hashes, ethernet, table);
+        plain.tcp_v6 |= glance_of::<V6, Tcp>(left & !plain.all(), frames, hashes, ethernet, table);
     }
-    let udp_v4 = glance_of::<V4, Udp>(all & !(tcp_v4 | tcp_v6), frames, hashes, ethernet, table);
-    let udp_v6 = glance_of::<V6, Udp>(all & !(tcp_v4 | tcp_v6 | udp_v4), frames, hashes, ethernet, table);
-    lanes.plain = Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 };
+    plain.udp_v4 |= glance_of::<V4, Udp>(left & !plain.all(), frames, hashes, ethernet, table);
+    plain.udp_v6 |= glance_of::<V6, Udp>(left & !plain.all(), frames, hashes, ethernet, table);
 }
 
-/// Which frames are plain packets of the kind that nearly all are of: the loop has nothing to note about those.
+/// Which of these frames are plain packets of the kind that nearly all are of: the loop has nothing to note about those.
 #[inline(always)]
 fn glance_of_all<F: Family, T: Transport>(
-    all: u64,
+    which: u64,
     frames: &[Mbuf],
     hashes: &mut [u64],
     ethernet: &Ethernet,
     table: &ConnectionTable,
 ) -> u64 {
-    let mut left = 0_u64;
-    for i in 0..frames.len() {
+    let mut others = 0_u64;
+    for i in each(which) {
         if !glance_at::<F, T>(&frames[i], &mut hashes[i], ethernet, table) {
-            left |= 1 << i;
+            others |= 1 << i;
         }
     }
-    all & !left
+    which & !others
 }
 
 /// Which of these frames are plain packets of this kind.
@@ -91,6 +96,145 @@ fn glance_at<F: Family, T: Transport>(frame: &Mbuf, hash: &mut u64, ethernet: &E
     *hash = hasher.mix(F::word(head, hasher), F::ports(head), T::PROTOCOL as u8);
     table.prefetch_bucket(*hash);
     true
+}
+
+/// What the stages of established connections work with beside the frames.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// The port that the burst came by.
+    pub port: u16,
+    /// How plain frames begin that come by it.
+    pub ethernet: Ethernet,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The ports' own MACs, by port.
+    pub macs: &'a [[u8; 6]],
+    /// Ids and lengths of tunnelled packets.
+    pub tunnels: &'a mut Tunnels,
+    /// The present.
+    pub now: Tick,
+}
+
+/// What has become of a plain packet.
+pub(crate) enum Sent {
+    /// It leaves by this port.
+    By(u16),
+    /// Nothing: the next stages are to look at it. So it is where nothing else is said.
+    Not,
+    /// Nothing: it is not of the connection that was guessed.
+    Elsewhere,
+}
+
+impl From<Option<u16>> for Sent {
+    #[inline(always)]
+    fn from(port: Option<u16>) -> Self {
+        port.map_or(Self::Not, Self::By)
+    }
+}
+
+/// How plain packets of established connections with one method are sent on. Nothing of a packet is changed that is not sent.
+pub(crate) trait Shortcut {
+    /// Whether there is anything that is to be asked for.
+    const ASKS: bool;
+    /// Asks for the entry that a packet with this hash most likely has; reads the line of the index.
+    #[inline(always)]
+    fn guess(table: &ConnectionTable, hash: u64) -> EntryId {
+        table.prefetch_entry(hash)
+    }
+    /// Asks for what [`send`](Self::send) reads beside the entry, the line of which has come.
+    fn ask(tracker: &Tracker, frame: &Mbuf, hash: u64, guess: EntryId, rules: &Rules);
+    /// Sends a packet whose entry most likely is `id`; `alone` is for one before which no packet is left to stages that may take ids.
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        id: EntryId,
+        held: u64,
+        alone: bool,
+        around: &mut Around<'_>,
+    ) -> Sent;
+}
+
+/// Direct routing, to few real servers, the ways to which stay in the cache, or to `MANY`.
+struct Direct<const MANY: bool>;
+/// Tunnels.
+struct Tunnelled;
+/// Masquerading: requests are sent at once, answers after them.
+struct Masqueraded;
+
+impl<const MANY: bool> Shortcut for Direct<MANY> {
+    const ASKS: bool = MANY;
+
+    #[inline(always)]
+    fn ask(tracker: &Tracker, _: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
+        if let Some(entry) = tracker.connections.get(guess) {
+            rules.ways.prefetch(entry.server(), entry.service());
+        }
+    }
+
+    #[inline(always)]
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        id: EntryId,
+        held: u64,
+        _: bool,
+        around: &mut Around<'_>,
+    ) -> Sent {
+        tracker.send::<F, T>(frame.data_mut(), id, held, around.rules, around.now).into()
+    }
+}
+
+impl Shortcut for Tunnelled {
+    const ASKS: bool = true;
+
+    #[inline(always)]
+    fn ask(tracker: &Tracker, frame: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
+        frame.prefetch_headroom();
+        if let Some(entry) = tracker.connections.get(guess) {
+            rules.ways.prefetch_detour(entry.server());
+        }
+    }
+
+    #[inline(always)]
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        id: EntryId,
+        held: u64,
+        alone: bool,
+        around: &mut Around<'_>,
+    ) -> Sent {
+        tracker.tunnel_on::<F, T>(frame, id, held, alone, around).into()
+    }
+}
+
+impl Shortcut for Masqueraded {
+    const ASKS: bool = true;
+
+    #[inline(always)]
+    fn guess(table: &ConnectionTable, hash: u64) -> EntryId {
+        table.prefetch_either(hash)
+    }
+
+    #[inline(always)]
+    fn ask(tracker: &Tracker, _: &Mbuf, hash: u64, guess: EntryId, rules: &Rules) {
+        match tracker.connections.get(guess) {
+            Some(entry) => rules.ways.prefetch_detour(entry.server()),
+            None => tracker.connections.prefetch_answered(hash),
+        }
+    }
+
+    #[inline(always)]
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        id: EntryId,
+        held: u64,
+        _: bool,
+        around: &mut Around<'_>,
+    ) -> Sent {
+        tracker.masquerade_on::<F, T>(frame.data_mut(), id, held, around)
+    }
 }
 
 /// What the established stages find out about a burst.
@@ -121,7 +265,7 @@ impl Found {
 
     /// Apart from the way that nearly every packet goes.
     #[inline(never)]
-    fn leave(&mut self, lane: usize, id: EntryId) {
+    pub(crate) fn leave(&mut self, lane: usize, id: EntryId) {
         self.left |= 1 << lane;
         self.held |= bit(id);
     }
@@ -133,39 +277,10 @@ pub(crate) const fn bit(id: EntryId) -> u64 {
 }
 
 impl Tracker {
-    /// Stage: asks for the entries that the first plain packets most likely have, so that cache misses overlap; for those of the others the next
-    /// stage asks as it goes, unless it leaves them or looks elsewhere first.
-    #[inline(never)]
-    pub fn seek(&self, lanes: &mut Lanes, rules: &Rules) {
-        let end = if self.rewrites {
-            BURST
-        } else if rules.ways.are_many() {
-            2 * AHEAD
-        } else {
-            AHEAD
-        };
-        (lanes.guessed, lanes.led) = (0, 0);
-        self.guess(lanes, end);
-    }
-
-    /// Asks for the entries of lanes up to `end`.
-    fn guess(&self, lanes: &mut Lanes, end: usize) {
-        let (begin, end) = (lanes.guessed, end.min(lanes.len()));
-        let Lanes { hashes, guesses, guessed, .. } = lanes;
-        if let (Some(hashes), Some(guesses)) = (hashes.get(begin..end), guesses.get_mut(begin..end)) {
-            // What lanes that are not plain have in the place of a hash does no harm.
-            for (hash, guess) in hashes.iter().zip(guesses) {
-                *guess = self.connections.prefetch_entry(*hash);
-            }
-            *guessed = end;
-        }
-    }
-
-    /// Stage: sends on what belongs to an established connection by direct routing. Where the burst before was mostly of other methods, it
-    /// leaves all to the next stage, which knows every method. Cost: three lines, those of the entry,
+    /// Stage: sends on what belongs to an established connection with the method that is usual. Cost: three lines, those of the entry,
     /// of the real server's way and of the service's terms, which count.
     #[inline]
-    pub fn established(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
+    pub fn established(&mut self, lanes: &mut Lanes, ahead: &mut Lanes, around: &mut Around<'_>) {
         let mut found = Found { left: 0, held: 0, ports: 0 };
         for i in each(lanes.flows) {
             // Flows by now are those that are not plain, which the next stages look at.
@@ -173,80 +288,163 @@ impl Tracker {
             found.held |= lanes.entries[i].map_or(0, bit);
         }
         lanes.held = found.held;
-        let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
-        for (plain, [send, send_one_of_many]) in [
-            (
-                tcp_v4,
-                [Self::send_on::<V4, Tcp, false> as fn(&mut Self, _, &mut Lanes, &mut Found, &Rules, Tick), Self::send_on::<V4, Tcp, true>],
-            ),
-            (udp_v4, [Self::send_on::<V4, Udp, false>, Self::send_on::<V4, Udp, true>]),
-            (tcp_v6, [Self::send_on::<V6, Tcp, false>, Self::send_on::<V6, Tcp, true>]),
-            (udp_v6, [Self::send_on::<V6, Udp, false>, Self::send_on::<V6, Udp, true>]),
-        ] {
-            if self.rewrites {
-                found.left |= plain;
-            } else if plain != 0 {
-                let send = if rules.ways.are_many() { send_one_of_many } else { send };
-                send(self, plain, lanes, &mut found, rules, now);
-            }
+        // All packets of a connection have the same guess, so that those behind one that is left are left too.
+        let basis = (self.usual, self.connections.changes());
+        if lanes.guessed_on != basis {
+            (lanes.guessed, lanes.asked) = (0, 0);
+        }
+        (lanes.guessed_on, ahead.guessed_on) = (basis, basis);
+        match self.usual {
+            Method::DirectRouting if around.rules.ways.are_many() => self.send_all::<Direct<true>>(lanes, ahead, &mut found, around),
+            Method::DirectRouting => self.send_all::<Direct<false>>(lanes, ahead, &mut found, around),
+            Method::Tunnel => self.send_all::<Tunnelled>(lanes, ahead, &mut found, around),
+            Method::Masquerading => self.send_all::<Masqueraded>(lanes, ahead, &mut found, around),
         }
         lanes.through = lanes.plain.all() & !found.left;
         lanes.through_ports = found.ports;
     }
 
-    /// Asks for the ways of the lanes that have guesses, up to `end`.
-    fn ask_ways(&self, lanes: &mut Lanes, end: usize, rules: &Rules) {
-        let end = end.min(lanes.guessed);
-        lanes.guesses.get(lanes.led..end).unwrap_or_default().iter().for_each(|guess| self.ask_way(*guess, rules));
-        lanes.led = lanes.led.max(end);
+    /// Sends the plain packets of all kinds on, which most likely are of connections with one method.
+    #[inline(always)]
+    fn send_all<S: Shortcut>(&mut self, lanes: &mut Lanes, ahead: &mut Lanes, found: &mut Found, around: &mut Around<'_>) {
+        let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
+        ahead.plain.tcp_v4 |= self.send_kind::<V4, Tcp, S>(tcp_v4, lanes, ahead, found, around);
+        ahead.plain.udp_v4 |= self.send_kind::<V4, Udp, S>(udp_v4, lanes, ahead, found, around);
+        ahead.plain.tcp_v6 |= self.send_kind::<V6, Tcp, S>(tcp_v6, lanes, ahead, found, around);
+        ahead.plain.udp_v6 |= self.send_kind::<V6, Udp, S>(udp_v6, lanes, ahead, found, around);
     }
 
-    /// Asks for the way that the entry in this place says. Cost: its line, which has come.
+    /// Sends the plain packets of one kind on; gives the lanes ahead in which there are more of them, of those that were looked at meanwhile.
     #[inline(always)]
-    fn ask_way(&self, guess: EntryId, rules: &Rules) {
-        if let Some(entry) = self.connections.get(guess) {
-            rules.ways.prefetch(entry.server(), entry.service());
+    fn send_kind<F: Translated, T: Transport, S: Shortcut>(
+        &mut self,
+        plain: u64,
+        lanes: &mut Lanes,
+        ahead: &mut Lanes,
+        found: &mut Found,
+        around: &mut Around<'_>,
+    ) -> u64 {
+        match plain {
+            0 => 0,
+            u64::MAX if ahead.frames.is_full() && ahead.glanced == 0 => self.send_whole::<F, T, S>(lanes, ahead, found, around),
+            _ => {
+                self.send_some::<F, T, S>(plain, lanes, found, around);
+                0
+            }
         }
     }
 
-    /// Sends the plain packets of one kind on, where ways are `MANY` or few.
+    /// Sends a whole burst of one kind on, a full one, and looks at the full one behind it, a packet after each that is sent: then the memory is
+    /// never asked for more at once than it brings.
     #[inline(never)]
-    fn send_on<F: Family, T: Transport, const MANY: bool>(
+    fn send_whole<F: Translated, T: Transport, S: Shortcut>(
+        &mut self,
+        lanes: &mut Lanes,
+        ahead: &mut Lanes,
+        found: &mut Found,
+        around: &mut Around<'_>,
+    ) -> u64 {
+        self.guess::<S>(lanes, HALF);
+        self.ask::<S>(lanes, QUARTER, around.rules);
+        let Lanes { frames, hashes, guesses, fates, guessed, .. } = &mut *lanes;
+        let Lanes { frames: coming, hashes: hashes_ahead, guesses: guesses_ahead, guessed: guessed_ahead, glanced, .. } = ahead;
+        let whole = (frames.iter_mut().into_slice().first_chunk_mut::<BURST>(), coming.as_slice().first_chunk::<BURST>());
+        let (Some(frames), Some(coming)) = whole else { return 0 };
+        coming[..FRAMES_AHEAD].iter().for_each(F::prefetch);
+        let (mut others, mut elsewhere) = (0_u64, 0_u64);
+        for i in 0..BURST {
+            if i + FRAMES_AHEAD < BURST {
+                F::prefetch(&coming[i + FRAMES_AHEAD]);
+            }
+            if !glance_at::<F, T>(&coming[i], &mut hashes_ahead[i], &around.ethernet, &self.connections) {
+                others |= 1 << i;
+            }
+            // What lanes that are not plain have in the place of a hash does no harm.
+            if i < HALF {
+                guesses[i + HALF] = S::guess(&self.connections, hashes[i + HALF]);
+            } else {
+                guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF]);
+            }
+            if S::ASKS && i + QUARTER < BURST {
+                S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
+            }
+            match S::send::<F, T>(self, &mut frames[i], guesses[i], found.held, found.left == 0, around) {
+                Sent::By(port) => found.sent(port, &mut fates[i]),
+                // All packets of a connection have the same guess.
+                Sent::Not => found.leave(i, guesses[i]),
+                Sent::Elsewhere => elsewhere |= 1 << i,
+            }
+        }
+        (*guessed, *guessed_ahead, *glanced) = (BURST, HALF, BURST);
+        if elsewhere != 0 {
+            self.answer_all::<F, T>(elsewhere, lanes, found, around);
+        }
+        !others
+    }
+
+    /// Sends the plain packets of one kind on.
+    #[inline(never)]
+    fn send_some<F: Translated, T: Transport, S: Shortcut>(
         &mut self,
         plain: u64,
         lanes: &mut Lanes,
         found: &mut Found,
-        rules: &Rules,
-        now: Tick,
+        around: &mut Around<'_>,
     ) {
+        let all = plain == lanes.all();
         // A step a packet does not keep ahead of packets that are few among others.
         let few = lanes.len() - plain.count_ones() as usize > AHEAD;
-        if few {
-            self.guess(lanes, BURST);
-        }
-        if MANY {
-            self.ask_ways(lanes, if few { BURST } else { AHEAD }, rules);
-        }
-        let (mut next, mut led) = (lanes.guessed, lanes.led);
+        self.guess::<S>(lanes, if few { BURST } else { AHEAD + QUARTER });
+        self.ask::<S>(lanes, if few { BURST } else { QUARTER }, around.rules);
+        let (mut guessed, mut asked) = (lanes.guessed, lanes.asked);
         let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
+        let mut elsewhere = 0_u64;
         for i in each(plain) {
-            if next < frames.len() {
-                guesses[next % BURST] = self.connections.prefetch_entry(hashes[next % BURST]);
-                next += 1;
+            if guessed < frames.len() {
+                guesses[guessed % BURST] = S::guess(&self.connections, hashes[guessed % BURST]);
+                guessed += 1;
             }
-            if MANY && led < next {
-                self.ask_way(guesses[led % BURST], rules);
-                led += 1;
+            if S::ASKS && asked < guessed {
+                S::ask(self, &frames[asked], hashes[asked % BURST], guesses[asked % BURST], around.rules);
+                asked += 1;
             }
-            if let Some(port) = self.send::<F, T>(frames[i].data_mut(), guesses[i], found.held, rules, now) {
-                found.sent(port, &mut fates[i]);
-            } else {
+            match S::send::<F, T>(self, &mut frames[i], guesses[i], found.held, all && found.left == 0, around) {
+                Sent::By(port) => found.sent(port, &mut fates[i]),
                 // All packets of a connection have the same guess.
-                found.leave(i, guesses[i]);
+                Sent::Not => found.leave(i, guesses[i]),
+                Sent::Elsewhere => elsewhere |= 1 << i,
             }
         }
-        (lanes.guessed, lanes.led) = (next, led);
+        (lanes.guessed, lanes.asked) = (guessed, asked);
+        if elsewhere != 0 {
+            self.answer_all::<F, T>(elsewhere, lanes, found, around);
+        }
+    }
+
+    /// Asks for the entries of lanes up to `end`.
+    fn guess<S: Shortcut>(&self, lanes: &mut Lanes, end: usize) {
+        let (begin, end) = (lanes.guessed, end.min(lanes.len()));
+        let Lanes { hashes, guesses, guessed, .. } = lanes;
+        if let (Some(hashes), Some(guesses)) = (hashes.get(begin..end), guesses.get_mut(begin..end)) {
+            // What lanes that are not plain have in the place of a hash does no harm.
+            for (hash, guess) in hashes.iter().zip(guesses) {
+                *guess = S::guess(&self.connections, *hash);
+            }
+            *guessed = end;
+        }
+    }
+
+    /// Asks for what is read beside the entries of lanes up to `end` that have guesses.
+    fn ask<S: Shortcut>(&self, lanes: &mut Lanes, end: usize, rules: &Rules) {
+        let end = end.min(lanes.guessed);
+        if !S::ASKS || end <= lanes.asked {
+            return;
+        }
+        for i in lanes.asked..end {
+            S::ask(self, &lanes.frames[i], lanes.hashes[i], lanes.guesses[i], rules);
+        }
+        lanes.asked = end;
     }
 
     /// Sends a packet on whose entry is `id`; gives the port. `None`, and nothing is changed, if it is not, or if the next stages

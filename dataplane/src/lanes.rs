@@ -72,6 +72,10 @@ pub struct Lanes {
     pub packets: [Packet; BURST],
     /// Lanes with plain packets, which parse need not read if the established stage sends them.
     pub plain: Plain,
+    /// How many lanes, from the first one on, have been looked at for plain packets.
+    pub glanced: usize,
+    /// Whether more plain packets of the burst before were of IPv6 than of IPv4.
+    pub v6_first: bool,
     /// A bit for each lane whose packet is a flow, and which is still to be decided about.
     pub flows: u64,
     /// A bit for each lane whose packet is no flow, and which the classify stage is to decide about.
@@ -102,8 +106,10 @@ pub struct Lanes {
     pub guesses: [EntryId; BURST],
     /// How many lanes, from the first one on, have a guess.
     pub guessed: usize,
-    /// For how many lanes, from the first one on, the way of the guess has been asked for; only where ways are many.
-    pub led: usize,
+    /// What the guesses were made on: the method that was usual, and the [state](crate::connection::ConnectionTable::changes) of the index.
+    pub guessed_on: (Method, u32),
+    /// For how many lanes, from the first one on, what lies beside the guess has been asked for.
+    pub asked: usize,
     /// The connection entry of a flow, where the established stage found one but left the packet.
     pub entries: [Option<EntryId>; BURST],
     /// Which workers each frame has seen; only where there are several.
@@ -121,6 +127,8 @@ impl Lanes {
             frames: Burst::new(),
             packets: [Packet::NONE; BURST],
             plain: Plain::default(),
+            glanced: 0,
+            v6_first: false,
             flows: 0,
             others: 0,
             through: 0,
@@ -136,7 +144,8 @@ impl Lanes {
             hashes: [0; BURST],
             guesses: [EntryId::NONE; BURST],
             guessed: 0,
-            led: 0,
+            guessed_on: (Method::DirectRouting, 0),
+            asked: 0,
             entries: [None; BURST],
             journeys: [Journey::begin(0, 0); BURST],
             journeys_from: None,
@@ -154,6 +163,13 @@ impl Lanes {
     #[inline]
     pub fn all(&self) -> u64 {
         if self.is_empty() { 0 } else { u64::MAX >> (BURST - self.len()) }
+    }
+
+    /// Forgets what was found out ahead about frames that are gone.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.v6_first = self.plain.tcp_v6 > self.plain.tcp_v4;
+        (self.plain, self.glanced, self.guessed, self.asked) = (Plain::default(), 0, 0, 0);
     }
 
     /// The port by which all frames are to be sent to real servers, if all are, and by one port.

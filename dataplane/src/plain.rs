@@ -3,6 +3,8 @@
 //! Nearly every packet is one. Whoever has only to know to which connection a plain packet belongs reads the words that he
 //! needs from their places in the frame, and no [`Packet`](crate::parse::Packet) is made of it.
 
+use dpdk::mbuf::Mbuf;
+
 use crate::connection::{Addresses, Hasher, Key};
 use crate::parse::{Kind, L3, Packet, check_v4, check_v6};
 use crate::service::Protocol;
@@ -152,6 +154,8 @@ pub trait Family {
     /// Whether it is IPv4.
     const V4: bool;
 
+    /// Asks for the lines of a frame that the rest reads.
+    fn prefetch(frame: &Mbuf);
     /// The beginning of a frame, if it is long enough.
     fn head(frame: &[u8]) -> Option<&Self::Head>;
     /// Whether a frame of `whole` bytes is a plain packet of `T`.
@@ -225,6 +229,11 @@ impl Family for V4 {
     const V4: bool = true;
 
     #[inline(always)]
+    fn prefetch(frame: &Mbuf) {
+        frame.prefetch(0);
+    }
+
+    #[inline(always)]
     fn head(frame: &[u8]) -> Option<&HeadV4> {
         frame.first_chunk()
     }
@@ -283,6 +292,13 @@ impl V6 {
 impl Family for V6 {
     type Head = HeadV6;
     const V4: bool = false;
+
+    #[inline(always)]
+    fn prefetch(frame: &Mbuf) {
+        frame.prefetch(0);
+        // Where its ports are.
+        frame.prefetch(64);
+    }
 
     #[inline(always)]
     fn head(frame: &[u8]) -> Option<&HeadV6> {

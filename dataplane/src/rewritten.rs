@@ -5,8 +5,8 @@
 
 use dpdk::mbuf::Mbuf;
 
-use crate::connection::{EntryId, Key, Way, entry};
-use crate::established::{Found, bit};
+use crate::connection::{Entry, EntryId, WayWord, entry};
+use crate::established::{Around, Found, Sent, bit};
 use crate::lanes::{Lanes, Plain, each};
 use crate::masquerade::address_frame;
 use crate::plain::{Family, Tcp, Transport, Udp, V4, V6};
@@ -16,26 +16,13 @@ use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::translate::End;
 use crate::translate::plain::{Translated, plain, port_words};
-use crate::tunnel::Tunnels;
-use crate::ways::Detour;
+use crate::ways::{Detour, Masquerade};
 
-/// What the stage works with beside the frames.
-#[derive(Debug)]
-pub struct Around<'a> {
-    /// The port that the burst came by.
-    pub port: u16,
-    /// The rules.
-    pub rules: &'a Rules,
-    /// The ports' own MACs, by port.
-    pub macs: &'a [[u8; 6]],
-    /// Ids and lengths of tunnelled packets.
-    pub tunnels: &'a mut Tunnels,
-    /// The present.
-    pub now: Tick,
-}
-
-/// Lanes by what is to be done with their packets; direct routing has none of them.
+/// Lanes by what is to be done with their packets.
+#[derive(Clone, Copy, Default)]
 struct Sorted {
+    /// Those of direct routing, and all others that have an entry.
+    direct: u64,
     tunnelled: u64,
     masqueraded: u64,
     /// Those without an entry.
@@ -43,13 +30,13 @@ struct Sorted {
 }
 
 impl Tracker {
-    /// Stage: sends on the packets of established connections that the stage before left for their method, and finds the entries of all
+    /// Stage: sends on the packets of established connections that the stage before left, with whatever method, and finds the entries of all
     /// that it leaves. Cost where that stage left nothing: one comparison a burst.
     #[inline]
-    pub fn rewritten(&mut self, lanes: &mut Lanes, mut around: Around<'_>) {
+    pub fn rewritten(&mut self, lanes: &mut Lanes, around: &mut Around<'_>) {
         let left = lanes.plain.all() & !lanes.through;
         if left != 0 {
-            self.rewrite(left, lanes, &mut around);
+            self.rewrite(left, lanes, around);
         }
     }
 
@@ -57,10 +44,10 @@ impl Tracker {
     fn rewrite(&mut self, left: u64, lanes: &mut Lanes, around: &mut Around<'_>) {
         let Plain { tcp_v4, udp_v4, tcp_v6, udp_v6 } = lanes.plain;
         let rest = lanes.all() & !lanes.through;
-        let mut others = 0_u64;
+        let mut all = Sorted::default();
         let mut found = Found { left: 0, held: lanes.held, ports: 0 };
         for (kind, rewrite) in [
-            (tcp_v4, Self::rewrite_kind::<V4, Tcp> as fn(&mut Self, (u64, bool), &mut Lanes, &mut Found, &mut Around<'_>) -> u64),
+            (tcp_v4, Self::rewrite_kind::<V4, Tcp> as fn(&mut Self, (u64, bool), &mut Lanes, &mut Found, &mut Around<'_>) -> Sorted),
             (udp_v4, Self::rewrite_kind::<V4, Udp>),
             (tcp_v6, Self::rewrite_kind::<V6, Tcp>),
             (udp_v6, Self::rewrite_kind::<V6, Udp>),
@@ -68,61 +55,96 @@ impl Tracker {
             let which = kind & left;
             if which != 0 {
                 // Where others may take ids before these, in whatever order, these leave it to who sees all of them.
-                others |= rewrite(self, (which, which == rest), lanes, &mut found, around);
+                let Sorted { direct, tunnelled, masqueraded, answers } = rewrite(self, (which, which == rest), lanes, &mut found, around);
+                all.direct |= direct;
+                all.tunnelled |= tunnelled;
+                all.masqueraded |= masqueraded;
+                all.answers |= answers;
             }
         }
         lanes.through |= left & !found.left;
-        self.rewrites = (others & !found.left).count_ones() * 2 > lanes.plain.all().count_ones();
         lanes.through_ports |= found.ports;
+        let sent =
+            [(Method::DirectRouting, all.direct), (Method::Tunnel, all.tunnelled), (Method::Masquerading, all.masqueraded | all.answers)];
+        for (method, lanes_of) in sent {
+            if (lanes_of & !found.left).count_ones() * 2 > lanes.plain.all().count_ones() {
+                self.usual = method;
+            }
+        }
     }
 
     /// Sends packets of one kind on: requests first, then answers, as the general stages do. Tunnelled ones get their ids here, or
-    /// nowhere in this stage. Gives the lanes that are not by direct routing.
+    /// nowhere in this stage. Gives the lanes by their method.
     fn rewrite_kind<F: Translated, T: Transport>(
         &mut self,
         (which, gives_ids): (u64, bool),
         lanes: &mut Lanes,
         found: &mut Found,
         around: &mut Around<'_>,
-    ) -> u64 {
-        let Sorted { tunnelled, masqueraded, answers } = self.sort::<F, T>(which, lanes, around.rules);
-        let Lanes { frames, hashes, guesses, entries, fates, .. } = &mut *lanes;
+    ) -> Sorted {
+        let sorted = self.sort::<F, T>(which, lanes, around.rules);
+        let Lanes { frames, guesses, entries, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
-        let others = tunnelled | masqueraded | answers;
-        for i in each(which & !others) {
+        // The stage before has tried what is where it looked.
+        let tried = |method: Method, usual: Method, i: usize, id: EntryId| method == usual && id == guesses[i];
+        for i in each(sorted.direct) {
             let id = entries[i].unwrap_or(EntryId::NONE);
-            // Unless it left all to this stage, the stage before has tried what is where it looked.
-            let sent = if self.rewrites || id != guesses[i] {
-                self.send_found::<F, T>(frames[i].data_mut(), id, found.held, around)
-            } else {
+            let sent = if tried(Method::DirectRouting, self.usual, i, id) {
                 None
+            } else {
+                self.send_found::<F, T>(frames[i].data_mut(), id, found.held, around)
             };
             found.take(i, id, sent, &mut fates[i]);
         }
-        for i in each(tunnelled) {
+        for i in each(sorted.tunnelled) {
             let id = entries[i].unwrap_or(EntryId::NONE);
-            let gives_ids = gives_ids && found.left | answers == 0;
+            let gives_ids = gives_ids && found.left | sorted.answers == 0;
             let sent = self.tunnel_on::<F, T>(&mut frames[i], id, found.held, gives_ids, around);
             found.take(i, id, sent, &mut fates[i]);
         }
-        for i in each(masqueraded) {
+        for i in each(sorted.masqueraded) {
             let id = entries[i].unwrap_or(EntryId::NONE);
-            let sent = self.masquerade_on::<F, T>(frames[i].data_mut(), id, found.held, around);
+            let sent = if tried(Method::Masquerading, self.usual, i, id) {
+                None
+            } else {
+                self.masquerade_found::<F, T>(frames[i].data_mut(), id, found.held, around)
+            };
             found.take(i, id, sent, &mut fates[i]);
         }
-        if !self.connections.has_replies() {
-            found.left |= answers;
-            return others;
+        if self.connections.has_replies() {
+            each(sorted.answers).for_each(|i| self.connections.prefetch_answered(lanes.hashes[i]));
+            self.answer_all::<F, T>(sorted.answers, lanes, found, around);
+        } else {
+            found.left |= sorted.answers;
         }
+        sorted
+    }
+
+    /// Sends answers of masqueraded connections on; what is none is left.
+    pub(crate) fn answer_all<F: Translated, T: Transport>(
+        &mut self,
+        answers: u64,
+        lanes: &mut Lanes,
+        found: &mut Found,
+        around: &mut Around<'_>,
+    ) {
+        let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
+        let frames = frames.iter_mut().into_slice();
+        let mut known = 0_u64;
         for i in each(answers) {
-            self.connections.prefetch_answered(hashes[i]);
+            if let Some(id) = self.connections.answered(hashes[i]) {
+                guesses[i] = id;
+                known |= 1 << i;
+            } else {
+                // A request of which the entry was not where it was looked for holds back what comes behind it.
+                let entry = F::head(frames[i].data()).and_then(|head| self.look_closer::<F, T>(head, hashes[i]));
+                found.leave(i, entry.unwrap_or(EntryId::NONE));
+            }
         }
-        for i in each(answers) {
-            let id = self.connections.answered(hashes[i]).unwrap_or(EntryId::NONE);
-            let sent = self.answer_on::<F, T>(frames[i].data_mut(), id, found.held, around);
-            found.take(i, id, sent, &mut fates[i]);
+        for i in each(known) {
+            let sent = self.answer_on::<F, T>(frames[i].data_mut(), guesses[i], found.held, around);
+            found.take(i, guesses[i], sent, &mut fates[i]);
         }
-        others
     }
 
     /// Finds the entries of packets of one kind, and asks for what comes next.
@@ -130,7 +152,7 @@ impl Tracker {
     fn sort<F: Family, T: Transport>(&self, which: u64, lanes: &mut Lanes, rules: &Rules) -> Sorted {
         let Lanes { frames, hashes, guesses, entries, .. } = &mut *lanes;
         let frames = frames.as_slice();
-        let mut sorted = Sorted { tunnelled: 0, masqueraded: 0, answers: 0 };
+        let mut sorted = Sorted::default();
         for i in each(which) {
             entries[i] = F::head(frames[i].data()).and_then(|head| {
                 let word = F::word(head, self.connections.hasher());
@@ -149,6 +171,8 @@ impl Tracker {
             } else if entry.is_like(const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Masquerading, F::V4) }) {
                 self.connections.prefetch_way(id);
                 sorted.masqueraded |= 1 << i;
+            } else {
+                sorted.direct |= 1 << i;
             }
         }
         sorted
@@ -167,9 +191,24 @@ impl Tracker {
         self.send::<F, T>(frame, id, held, around.rules, around.now)
     }
 
+    /// By masquerading, likewise.
+    #[inline(never)]
+    fn masquerade_found<F: Translated, T: Transport>(
+        &mut self,
+        frame: &mut [u8],
+        id: EntryId,
+        held: u64,
+        around: &Around<'_>,
+    ) -> Option<u16> {
+        match self.masquerade_on::<F, T>(frame, id, held, around) {
+            Sent::By(port) => Some(port),
+            Sent::Not | Sent::Elsewhere => None,
+        }
+    }
+
     /// Into a tunnel.
     #[inline(always)]
-    fn tunnel_on<F: Family, T: Transport>(
+    pub(crate) fn tunnel_on<F: Family, T: Transport>(
         &mut self,
         frame: &mut Mbuf,
         id: EntryId,
@@ -179,7 +218,9 @@ impl Tracker {
     ) -> Option<u16> {
         let head = F::head(frame.data())?;
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
-        let entry = self.connections.entry_mut(id)?;
+        let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Tunnel, F::V4) };
+        let addresses = F::word(head, self.connections.hasher());
+        let entry = self.connections.plain(id, established, addresses, F::ports(head))?;
         let Detour::Tunnel(share, way) = rules.ways.detour(entry.server())? else { return None };
         let terms = rules.ways.terms(entry.service())?;
         let expires = entry.later(*now, T::timeout(terms))?;
@@ -199,36 +240,37 @@ impl Tracker {
 
     /// To a masquerading real server.
     #[inline(always)]
-    fn masquerade_on<F: Translated, T: Transport>(
+    pub(crate) fn masquerade_on<F: Translated, T: Transport>(
         &mut self,
         frame: &mut [u8],
         id: EntryId,
         held: u64,
         Around { port, rules, now, .. }: &Around<'_>,
-    ) -> Option<u16> {
-        let from = Way { port: *port, mac: *frame.get(6..12)?.first_chunk()? };
-        let head = F::head_mut(frame)?;
-        let (continues, length) = (T::continues(F::transport(head)), F::length(head));
-        if self.connections.way(id) != Some(from) {
-            return None;
+    ) -> Sent {
+        let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Masquerading, F::V4) };
+        let Some(from) =
+            frame.get(6..14).and_then(|bytes| bytes.first_chunk()).map(|bytes| WayWord::new(*port, u64::from_le_bytes(*bytes)))
+        else {
+            return Sent::Not;
+        };
+        let Some(head) = F::head_mut(frame) else { return Sent::Not };
+        let (addresses, ports) = (F::word(head, self.connections.hasher()), F::ports(head));
+        let Some((entry, came)) = self.connections.plain_from(id, established, addresses, ports) else {
+            let is_there = self.connections.is_at(id, addresses, ports, T::PROTOCOL as u8, F::V4);
+            return if is_there { Sent::Not } else { Sent::Elsewhere };
+        };
+        if came != from || held & bit(id) != 0 {
+            return Sent::Not;
         }
-        let entry = self.connections.entry_mut(id)?;
-        let Detour::Masquerade(way) = rules.ways.detour(entry.server())? else { return None };
-        let terms = rules.ways.terms(entry.service())?;
-        let expires = entry.later(*now, T::timeout(terms))?;
-        if !continues || length > way.mtu || F::hops(head) <= 1 || way.v4 != F::V4 || held & bit(id) != 0 {
-            return None;
+        let Some(way) = translate_request::<F, T>(head, entry, rules, *now) else { return Sent::Not };
+        if let Some(addresses) = frame.first_chunk_mut() {
+            *addresses = way.addresses;
         }
-        let [_, vport] = port_words(F::ports(head));
-        plain::<F, T>(head, End::Destination, way.address, way.port_for(vport))?;
-        *frame.first_chunk_mut()? = way.addresses;
-        entry.renew(expires);
-        way.share.traffic.count_in(length);
-        terms.tally().count(length);
-        Some(way.port)
+        Sent::By(way.port)
     }
 
-    /// To a client, what a masquerading real server answers on connection `id`, of which only the hash is known to be right.
+    /// To a client, what a masquerading real server answers on connection `id`, of which the hash is known to be right: one of 64 bits, which
+    /// nobody can choose.
     #[inline(always)]
     fn answer_on<F: Translated, T: Transport>(
         &mut self,
@@ -237,26 +279,27 @@ impl Tracker {
         held: u64,
         Around { rules, macs, now, .. }: &Around<'_>,
     ) -> Option<u16> {
+        let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Masquerading, F::V4) };
         let head = F::head_mut(frame)?;
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
-        let [client, vip] = F::ends(&self.connections, id)?;
-        let learned = self.connections.way(id);
+        let (vip, learned) = (F::vip(&self.connections, id)?, self.connections.learned(id));
         let entry = self.connections.entry_mut(id)?;
         // That somebody answers is news to the template of a UDP connection.
         let tells = T::PROTOCOL as u8 == Protocol::Udp as u8 && entry.flags & entry::flags::CONTROLLED != 0;
-        if !entry.is_like(entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Masquerading, F::V4)) || tells {
+        if !entry.is_like(established) || tells || !continues || F::hops(head) <= 1 || held & bit(id) != 0 {
             return None;
         }
         let Detour::Masquerade(way) = rules.ways.detour(entry.server())? else { return None };
-        let [cport, vport] = port_words(entry.ports());
-        let ends = (F::address(head, End::Source), F::address(head, End::Destination), port_words(F::ports(head)));
-        if ends != (way.address, client, [way.port_for(vport), cport]) {
+        // In the real server's place may be another one by now.
+        let [_, vport] = port_words(entry.ports());
+        let [sport, _] = port_words(F::ports(head));
+        if sport != way.port_for(vport) || F::address(head, End::Source) != way.address {
             return None;
         }
-        let client = Key::of(F::addresses(head), F::ports(head), T::PROTOCOL as u8).virtual_;
         let (terms, answers) = (rules.ways.terms(entry.service())?, rules.ways.answers(entry.service())?);
         let expires = entry.later(*now, T::timeout(terms))?;
-        if !continues || F::hops(head) <= 1 || held & bit(id) != 0 || rules.is_own(client) {
+        let client = F::destination(head);
+        if rules.is_own(client) {
             return None;
         }
         let hop = rules.routes.way_to(client, learned)?;
@@ -272,4 +315,28 @@ impl Tracker {
         }
         Some(hop.port)
     }
+}
+
+/// Makes a request of an established connection one for its real server, but for the Ethernet header. `None`, and nothing is changed, if it is
+/// to be looked at as a whole.
+#[inline(always)]
+fn translate_request<'r, F: Translated, T: Transport>(
+    head: &mut F::Head,
+    entry: &mut Entry,
+    rules: &'r Rules,
+    now: Tick,
+) -> Option<&'r Masquerade> {
+    let (continues, length) = (T::continues(F::transport(head)), F::length(head));
+    let Detour::Masquerade(way) = rules.ways.detour(entry.server())? else { return None };
+    let terms = rules.ways.terms(entry.service())?;
+    let expires = entry.later(now, T::timeout(terms))?;
+    if !continues || length > way.mtu || F::hops(head) <= 1 || way.v4 != F::V4 {
+        return None;
+    }
+    let [_, vport] = port_words(F::ports(head));
+    plain::<F, T>(head, End::Destination, way.address, way.port_for(vport))?;
+    entry.renew(expires);
+    way.share.traffic.count_in(length);
+    terms.tally().count(length);
+    Some(way)
 }

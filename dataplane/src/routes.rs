@@ -48,16 +48,17 @@ impl Routes {
     /// packets come by, else by the first gateway of its family: so a gateway whose MAC moves to another router takes the
     /// replies with it at once. Without a gateway they go back to where the client's packets come from. Cost: one comparison
     /// for each network that a port is connected to.
+    #[inline(always)]
     pub fn way_to(&self, client: Address, learned: Option<Way>) -> Option<NextHop> {
-        let back = |way: Way| Some(NextHop { port: way.port, mac: way.mac, mtu: self.ports.get(usize::from(way.port))?.mtu });
-        let on_link = self.ports.iter().flat_map(|port| &port.networks).any(|n| client.0 & n.mask == n.prefix.0);
-        if on_link {
-            return learned.and_then(back);
-        }
         let family = usize::from(!client.is_v4());
-        let gateway = |port: &PortRoutes| port.gateways[family];
-        let same_port = learned.and_then(|way| self.ports.get(usize::from(way.port))).and_then(gateway);
-        same_port.or_else(|| self.ports.iter().find_map(gateway)).or_else(|| learned.and_then(back))
+        let gateway = |port: &PortRoutes| port.gateways[family].is_some();
+        let own = learned.and_then(|way| self.ports.get(usize::from(way.port)));
+        let near = self.ports.iter().any(|port| port.networks.iter().any(|n| client.0 & n.mask == n.prefix.0));
+        let with_gateway = || own.filter(|port| gateway(port)).or_else(|| self.ports.iter().find(|port| gateway(port)));
+        match if near { None } else { with_gateway() } {
+            Some(port) => port.gateways[family],
+            None => learned.zip(own).map(|(way, port)| NextHop { port: way.port, mac: way.mac, mtu: port.mtu }),
+        }
     }
 }
 

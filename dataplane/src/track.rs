@@ -39,8 +39,8 @@ pub struct Tracker {
     pub directory: Option<Arc<Directory>>,
     /// Whether an entry was removed during this burst, so that what was found must be looked up again.
     disturbed: bool,
-    /// Whether most plain packets of the latest burst were of connections that are not by direct routing.
-    pub(crate) rewrites: bool,
+    /// The method of most plain packets lately.
+    pub(crate) usual: Method,
     pub(crate) defence: Defence,
     pub(crate) overflow: Overflow,
     pub(crate) counts: Counts,
@@ -86,7 +86,7 @@ impl Tracker {
             connections,
             directory,
             disturbed: false,
-            rewrites: false,
+            usual: Method::DirectRouting,
             defence,
             overflow: Overflow::default(),
             counts: Counts::default(),

@@ -1,7 +1,7 @@
 //! The worker: this file is the product, read from top to bottom.
 //!
 //! ```text
-//! commands -> rx -> glance -> parse (unusual ones) -> classify -> seek -> established -> rewritten
+//! commands -> rx -> glance -> parse (unusual ones) -> classify -> established -> rewritten
 //!          -> what is left: parse -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
 //!          -> tx -> expire (bounded)
 //! ```
@@ -24,7 +24,7 @@ use crate::classify::{Sight, classify, parse_unusual};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::cut::cut_long;
-use crate::established::{glance, parse_left};
+use crate::established::{Around, glance, parse_left};
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
 use crate::handover::{Came, HandOver};
@@ -36,11 +36,10 @@ use crate::masquerade::{Ends, masquerade};
 use crate::orders::Orders;
 use crate::plain::Ethernet;
 use crate::reset;
-use crate::rewritten;
 use crate::rules::Rules;
 use crate::tick::Tick;
 use crate::track::Tracker;
-use crate::tunnel::{Around, Tunnels};
+use crate::tunnel::{self, Tunnels};
 use crate::verdict::Verdict;
 use crate::vlan::{VlanQueues, Vlans};
 
@@ -99,7 +98,10 @@ pub struct Worker {
     /// Answers to the kernel's own questions (ARP, neighbour discovery) have a share that a flood of other frames cannot use up.
     kernel_neighbours: Limiter,
     kernel_answers: Limiter,
-    lanes: Lanes,
+    /// The burst that goes through the stages.
+    lanes: Box<Lanes>,
+    /// The one behind it that came by the same port, if the port has more than one: it is looked at meanwhile.
+    ahead: Box<Lanes>,
     tally: Tally,
     macs: Vec<[u8; 6]>,
     receivers: Vec<Option<RxQueue>>,
@@ -123,6 +125,8 @@ struct Side {
 
 /// Entries that one turn looks at, at most, to end those whose time is up: bounds what expiry adds to a frame's delay.
 const EXPIRE_BUDGET: usize = 64;
+/// Bursts of one port that a turn takes at most.
+const BURSTS: usize = 16;
 /// Answers for the kernel a second, whatever else it is sent.
 const KERNEL_NEIGHBOUR_RATE: u32 = 2_000;
 
@@ -160,7 +164,8 @@ impl Worker {
             kernel_neighbours: Limiter::new(KERNEL_NEIGHBOUR_RATE, start),
             kernel_answers: Limiter::new(KERNEL_ANSWER_RATE, start),
             rules,
-            lanes: Lanes::new(),
+            lanes: Box::default(),
+            ahead: Box::default(),
             tally: Tally::default(),
             macs,
             receivers: Vec::new(),
@@ -212,7 +217,7 @@ impl Worker {
         }
     }
 
-    /// One turn: commands, one burst of every port, the kernel's frames, expiry. `true` when there was anything to do.
+    /// One turn: commands, what has come by every port, the kernel's frames, expiry. `true` when there was anything to do.
     pub fn turn(&mut self, now: Tick) -> bool {
         let mut worked = self.orders.carry_out(&mut self.end, &mut self.rules, &mut self.tracker, now);
         if worked {
@@ -242,26 +247,47 @@ impl Worker {
         worked
     }
 
-    /// One burst of one port through all stages.
+    /// What has come by one port through all stages: a burst, or several as long as they are full.
     fn burst(&mut self, port: usize, now: Tick) -> bool {
         let injected = self.inject(port);
         let Some(receiver) = &mut self.receivers[port] else { return injected };
         if receiver.receive(&mut self.lanes.frames) == 0 {
             return injected;
         }
-        if self.vlans.is_empty() {
-            self.received(port, now);
-        } else {
+        if !self.vlans.is_empty() {
             self.trunk(port, now);
+            self.let_go(now);
+            return true;
         }
-        self.let_go(now);
+        for left in (0..BURSTS).rev() {
+            if left != 0
+                && self.lanes.frames.is_full()
+                && !self.spreads(port)
+                && let Some(receiver) = &mut self.receivers[port]
+            {
+                receiver.receive(&mut self.ahead.frames);
+            }
+            self.received(port, now);
+            self.let_go(now);
+            if self.ahead.is_empty() {
+                break;
+            }
+            std::mem::swap(&mut self.lanes, &mut self.ahead);
+            self.tracker.expire(&self.rules, now, EXPIRE_BUDGET);
+        }
         true
+    }
+
+    /// Whether frames of this port are to be shared out among all workers.
+    #[inline(always)]
+    const fn spreads(&self, port: usize) -> bool {
+        self.spread >> (port & 63) & 1 != 0
     }
 
     /// The frames in the lanes, which a queue of this worker received by `port`.
     #[inline(always)]
     fn received(&mut self, port: usize, now: Tick) {
-        if self.spread >> (port & 63) & 1 != 0 {
+        if self.spreads(port) {
             self.hand_on(port);
             if self.lanes.is_empty() {
                 return;
@@ -330,19 +356,26 @@ impl Worker {
         let our_mac = self.macs[port];
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
-        glance(&mut self.lanes, &Ethernet::to(our_mac), &self.tracker.connections);
+        let ethernet = Ethernet::to(our_mac);
+        glance(&mut self.lanes, &ethernet, &self.tracker.connections);
         parse_unusual(&mut self.lanes, our_mac, &self.tracker.connections);
         let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
         self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });
-        let around =
-            Around { port: port_number, rules: &self.rules, tracker: &self.tracker, macs: &self.macs, pool: &self.sides[port].pool, now };
+        let around = tunnel::Around {
+            port: port_number,
+            rules: &self.rules,
+            tracker: &self.tracker,
+            macs: &self.macs,
+            pool: &self.sides[port].pool,
+            now,
+        };
         self.tunnels.take_notice(&mut self.lanes, around, &mut self.handover, &mut self.errors);
         let sight = Sight { port: port_number, macs: &self.macs, rules: &self.rules, tracker: &self.tracker };
         classify(&mut self.lanes, sight, &mut self.handover);
-        self.tracker.seek(&mut self.lanes, &self.rules);
-        self.tracker.established(&mut self.lanes, &self.rules, now);
         let (rules, macs, tunnels) = (&self.rules, &self.macs, &mut self.tunnels);
-        self.tracker.rewritten(&mut self.lanes, rewritten::Around { port: port_number, rules, macs, tunnels, now });
+        let mut around = Around { port: port_number, ethernet, rules, macs, tunnels, now };
+        self.tracker.established(&mut self.lanes, &mut self.ahead, &mut around);
+        self.tracker.rewritten(&mut self.lanes, &mut around);
         parse_left(&mut self.lanes);
         self.tracker.track(&mut self.lanes, &self.rules, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };
@@ -358,6 +391,7 @@ impl Worker {
         cut_long(&mut self.lanes, &self.rules, &self.sides[port].pool, &mut self.tunnels.later_fragments);
         self.send_icmp_errors(port);
         let held = self.dispatch(port, now);
+        self.lanes.begin();
         self.send_fragments();
         let report = self.end.report();
         match came {
@@ -413,7 +447,7 @@ impl Worker {
         let side = &self.sides[port];
         // Nearly every burst leaves as it came: all to real servers, by one port.
         let whole = self.lanes.leaves_whole();
-        let Lanes { frames, packets, fates, journeys, journeys_from, .. } = &mut self.lanes;
+        let Lanes { frames, packets, fates, journeys, journeys_from, .. } = &mut *self.lanes;
         if let Some(outgoing) = whole.and_then(|port| self.outgoing.get_mut(usize::from(port))) {
             outgoing.flush(&mut self.tally);
             outgoing.send(frames, Verdict::Forwarded, &mut self.tally);

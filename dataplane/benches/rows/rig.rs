@@ -148,9 +148,7 @@ impl Rig {
     /// Cycles that the worker takes for a loaded round.
     pub fn work(&mut self) -> u64 {
         let start = clock::cycles();
-        for _ in 0..FRAMES as usize / BURST {
-            self.worker.turn(self.now);
-        }
+        while self.worker.turn(self.now) {}
         clock::cycles() - start
     }
 

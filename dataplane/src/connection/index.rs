@@ -76,6 +76,7 @@ impl Bucket {
 /// counts the ids that passed it, so that a search for what is not there mostly ends at the first bucket.
 pub struct Index {
     buckets: HugeArray<Bucket>,
+    changes: u32,
 }
 
 /// Every slot of the index is taken.
@@ -93,7 +94,7 @@ impl Index {
     pub fn new(capacity: u32) -> Result<Self, DpdkError> {
         let mut buckets = HugeArray::anonymous((capacity as usize).div_ceil(FILL).max(1))?;
         buckets.prefault()?;
-        Ok(Self { buckets })
+        Ok(Self { buckets, changes: 0 })
     }
 
     /// The bucket that `hash` names: its low half scaled to the number of buckets, a multiplication instead of a division.
@@ -107,6 +108,12 @@ impl Index {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
+    /// How often an id was put in or taken out; wraps.
+    #[inline(always)]
+    pub const fn changes(&self) -> u32 {
+        self.changes
+    }
+
     /// Asks for the line that a search for `hash` begins with.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
@@ -117,6 +124,13 @@ impl Index {
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> u32 {
         self.buckets[self.home(hash)].candidate(tag(hash))
+    }
+
+    /// As [`candidate`](Self::candidate), but `None` if nothing in the first bucket is alike.
+    #[inline(always)]
+    pub fn alike(&self, hash: u64) -> Option<u32> {
+        let bucket = &self.buckets[self.home(hash)];
+        bucket.slots(tag(hash)).first().map(|slot| bucket.ids[slot])
     }
 
     /// The id under `hash` for which `is_it` holds. Cost: one line; at full load another for one id in fifty, and
@@ -159,6 +173,7 @@ impl Index {
         };
         self.buckets[at].tags[slot] = tag(hash);
         self.buckets[at].ids[slot] = id;
+        self.changes = self.changes.wrapping_add(1);
         self.count_passed(home, steps, |passed| passed + 1);
         Ok(())
     }
@@ -172,6 +187,7 @@ impl Index {
             let tag = tag(hash);
             if let Some(slot) = (0..SLOTS).find(|slot| bucket.ids[*slot] == id && bucket.tags[*slot] == tag) {
                 bucket.tags[slot] = EMPTY;
+                self.changes = self.changes.wrapping_add(1);
                 self.count_passed(home, steps, |passed| passed - 1);
                 return true;
             }

@@ -18,6 +18,6 @@ mod wheel;
 
 pub use entry::{Entry, EntryId};
 pub use key::{Addresses, Hasher, Key};
-pub use reply::{Replies, Way, reply_key};
+pub use reply::{Replies, Way, WayWord, reply_key};
 pub use table::{ConnectionTable, InsertError, NewEntry, TableError};
 pub use tentative::Tentative;

@@ -7,10 +7,10 @@ use std::fmt;
 
 use dpdk::DpdkError;
 use dpdk::hugemem::HugeArray;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_ref};
 
 use crate::address::Address;
-use crate::connection::entry::{Entry, EntryId, flags};
+use crate::connection::entry::{Entry, EntryId, Plain, flags};
 use crate::connection::index::Index;
 use crate::connection::key::Key;
 use crate::connection::table::ConnectionTable;
@@ -24,6 +24,18 @@ pub struct Way {
     pub mac: [u8; 6],
 }
 
+/// A [`Way`] as one number: the MAC, of which the first byte is the lowest, and the port above it; 0 is that of none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WayWord(u64);
+
+impl WayWord {
+    /// By this port, from the station with the MAC in the six lowest bytes.
+    #[inline(always)]
+    pub const fn new(port: u16, mac: u64) -> Self {
+        Self(mac & 0xffff_ffff_ffff | (port as u64) << 48)
+    }
+}
+
 /// What is remembered of a masqueraded connection beside its entry: 16 bytes.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -32,6 +44,15 @@ struct Reply {
     hash: u64,
     mac: [u8; 6],
     port: u16,
+}
+
+impl Reply {
+    #[inline(always)]
+    fn came(&self) -> WayWord {
+        let words: &[u64; 2] = transmute_ref!(self);
+        // The MAC and the port, as they lie.
+        WayWord(u64::from_le(words[1]))
+    }
 }
 
 /// The index of reply keys with what belongs to each connection. Memory: 24 bytes for each of the table's places.
@@ -130,12 +151,33 @@ impl ConnectionTable {
         }
     }
 
+    /// Asks for the entry that a packet with this hash most likely has, and what lies beside it, or where there is none for the index line of
+    /// the connection that it answers; gives the entry, as [`prefetch_entry`](Self::prefetch_entry), or [`EntryId::NONE`].
+    #[inline(always)]
+    pub(crate) fn prefetch_either(&self, hash: u64) -> EntryId {
+        let Some(replies) = &self.replies else { return EntryId::NONE };
+        let Some(id) = self.index.alike(hash) else {
+            replies.index.prefetch(hash);
+            return EntryId::NONE;
+        };
+        self.entries.prefetch(id as usize);
+        replies.beside.prefetch(id as usize);
+        EntryId(id)
+    }
+
     /// Asks for what lies beside the entry in this place, if there is one.
     #[inline]
     pub fn prefetch_way(&self, id: EntryId) {
         if let Some(replies) = &self.replies {
             replies.beside.prefetch(id.0 as usize);
         }
+    }
+
+    /// As [`plain`](Self::plain), of a masqueraded connection, with where its client sends from. Cost: its line and the one beside it.
+    #[inline(always)]
+    pub(crate) fn plain_from(&mut self, guess: EntryId, plain: Plain, addresses: u64, ports: u32) -> Option<(&mut Entry, WayWord)> {
+        let came = self.replies.as_ref()?.beside.get(guess.0 as usize)?.came();
+        self.plain(guess, plain, addresses, ports).map(|entry| (entry, came))
     }
 
     /// The entry that a packet with this hash most likely answers; whether it does is to be seen by its key and its being masqueraded.
@@ -172,8 +214,13 @@ impl ConnectionTable {
     /// Where the client of a masqueraded connection sends from; `None` while no packet of it was forwarded.
     pub fn way(&self, id: EntryId) -> Option<Way> {
         // What is beside any other entry is what an earlier one has left there.
-        let replies = self.replies.as_ref().filter(|_| self.entries[id.0 as usize].flags & flags::MASQUERADED != 0)?;
-        let reply = replies.beside.get(id.0 as usize)?;
+        (self.entries[id.0 as usize].flags & flags::MASQUERADED != 0).then(|| self.learned(id)).flatten()
+    }
+
+    /// As [`way`](Self::way), of an entry that is known to be of a masqueraded connection.
+    #[inline(always)]
+    pub(crate) fn learned(&self, id: EntryId) -> Option<Way> {
+        let reply = self.replies.as_ref()?.beside.get(id.0 as usize)?;
         (reply.mac != [0; 6]).then_some(Way { port: reply.port, mac: reply.mac })
     }
 

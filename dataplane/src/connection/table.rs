@@ -127,6 +127,12 @@ impl ConnectionTable {
         })
     }
 
+    /// A number that is another one after entries came or went.
+    #[inline(always)]
+    pub const fn changes(&self) -> u32 {
+        self.index.changes()
+    }
+
     /// The hash under which `key` is found; to be computed once a packet.
     #[inline]
     pub fn hash(&self, key: &Key) -> u64 {

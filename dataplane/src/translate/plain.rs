@@ -44,8 +44,10 @@ pub trait Translated: Family {
     fn hops(head: &Self::Head) -> u8;
     /// An address.
     fn address(head: &Self::Head, end: End) -> Words;
-    /// CIP and VIP of the entry in a place, if it is of this family.
-    fn ends(table: &ConnectionTable, id: EntryId) -> Option<[Words; 2]>;
+    /// The address that a packet goes to.
+    fn destination(head: &Self::Head) -> Address;
+    /// The VIP of the entry in a place, if it is of this family.
+    fn vip(table: &ConnectionTable, id: EntryId) -> Option<Words>;
     /// Writes `to` over an address and takes a hop, of which there are more than one; gives what is to be added to the checksums over
     /// the address, which `to` makes more than 0.
     fn rewrite(head: &mut Self::Head, end: End, to: Words) -> u64;
@@ -91,9 +93,13 @@ impl Translated for V4 {
     }
 
     #[inline(always)]
-    fn ends(table: &ConnectionTable, id: EntryId) -> Option<[Words; 2]> {
-        let both = table.addresses_v4(id)?;
-        Some([[both & 0xffff_ffff, 0], [both >> 32, 0]])
+    fn destination(head: &HeadV4) -> Address {
+        Address::v4(u32::from_be(half::<30, 54>(head)))
+    }
+
+    #[inline(always)]
+    fn vip(table: &ConnectionTable, id: EntryId) -> Option<Words> {
+        table.addresses_v4(id).map(|both| [both >> 32, 0])
     }
 
     #[inline(always)]
@@ -137,9 +143,14 @@ impl Translated for V6 {
     }
 
     #[inline(always)]
-    fn ends(table: &ConnectionTable, id: EntryId) -> Option<[Words; 2]> {
-        let [a, b, c, d] = table.addresses_v6(id)?;
-        Some([[a, b], [c, d]])
+    fn destination(head: &HeadV6) -> Address {
+        let [high, low] = Self::address(head, End::Destination).map(|word| u128::from(word.swap_bytes()));
+        Address(high << 64 | low)
+    }
+
+    #[inline(always)]
+    fn vip(table: &ConnectionTable, id: EntryId) -> Option<Words> {
+        table.addresses_v6(id).map(|[_, _, first, second]| [first, second])
     }
 
     #[inline(always)]

@@ -63,8 +63,14 @@ impl Prepared {
     /// The packet is known to fit. Cost: its headers written once, and no checksum over more than what changes.
     #[inline(always)]
     pub(crate) fn wrap<F: Family>(&self, frame: &mut Mbuf, ids: Option<&mut Tunnels>) -> Option<()> {
+        // Most tunnels are of IP in IP.
+        if self.length == 34 { self.put::<F, 34>(frame, ids) } else { self.wrap_longer::<F>(frame, ids) }
+    }
+
+    /// [`wrap`](Self::wrap) with headers that are longer.
+    #[inline(never)]
+    fn wrap_longer<F: Family>(&self, frame: &mut Mbuf, ids: Option<&mut Tunnels>) -> Option<()> {
         match self.length {
-            34 => self.put::<F, 34>(frame, ids),
             38 => self.put::<F, 38>(frame, ids),
             46 => self.put::<F, 46>(frame, ids),
             54 => self.put::<F, 54>(frame, ids),
@@ -75,14 +81,14 @@ impl Prepared {
     }
 
     /// [`wrap`](Self::wrap) with headers of `N` bytes.
-    #[inline(never)]
+    #[inline(always)]
     fn put<F: Family, const N: usize>(&self, frame: &mut Mbuf, ids: Option<&mut Tunnels>) -> Option<()> {
         let v4 = const { N < SHORTEST_V6 };
         let between = const { N - L3 - if N < SHORTEST_V6 { 20 } else { 40 } };
         let (whole, added) = (frame.data(), N - L3);
         let head = F::head(whole)?;
         let (length, inner) = (F::length(head), Inner::of(whole, F::V4)?);
-        if inner.hops <= 1 || frame.headroom() < added {
+        if inner.hops <= 1 || frame.headroom() < added || !frame.is_contiguous() {
             return None;
         }
         let source_port = if between == GUE { flow_port(&Key::of(F::addresses(head), F::ports(head), 0)) } else { 0 };
@@ -91,9 +97,7 @@ impl Prepared {
             return None;
         }
         let hops = inner.hops - 1;
-        let _ = frame.truncate(L3 + usize::from(length));
-        frame.prepend(added)?;
-        let to: &mut [u8; N] = frame.data_mut().first_chunk_mut()?;
+        let to: &mut [u8; N] = frame.reframe(added, L3 + usize::from(length))?.first_chunk_mut()?;
         *to = *self.headers.first_chunk()?;
         if v4 {
             let flags = if inner.may_fragment { 0 } else { Ipv4Header::DONT_FRAGMENT };

@@ -98,6 +98,25 @@ pub fn frame(c: &mut Choices<'_>, port: usize, places: &mut Places, directors: &
     frame
 }
 
+/// Whether a frame is a packet of this family and protocol without anything unusual about it, from a router to `mac`.
+pub fn is_plain(frame: &[u8], (v4, protocol): (bool, u8), mac: [u8; 6]) -> bool {
+    let (kind, carries, l4, shortest) = if v4 { ([8, 0, 0x45], 23, 34, 60) } else { ([0x86, 0xdd, 0x60], 20, 54, 74) };
+    if frame.len() < shortest || frame[..6] != mac || frame[6..12] != ROUTER_MAC || frame[12..15] != kind || frame[carries] != protocol {
+        return false;
+    }
+    let number = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let length = if v4 { number(16).saturating_sub(20) } else { number(18) };
+    let whole = !v4 || (frame[20] & 0x3f | frame[21] == 0 && checksum(&frame[14..34]) == 0);
+    let claimed = if protocol == 17 { number(l4 + 4).max(8) } else { usize::from(frame[l4 + 12] >> 4).max(5) * 4 };
+    whole && l4 + length <= frame.len() && claimed <= length
+}
+
+/// Whether a [plain](is_plain) packet neither begins nor ends a connection by itself.
+pub fn goes_on(frame: &[u8], (v4, protocol): (bool, u8)) -> bool {
+    const BEGINS_OR_ENDS: u8 = 7;
+    protocol != 6 || frame[if v4 { 47 } else { 67 }] & BEGINS_OR_ENDS == 0
+}
+
 fn end_of_service(c: &mut Choices<'_>, places: &Places) -> (u8, SocketAddr) {
     let at_random = (c.pick(&[6, 17, 132]), SocketAddr::new(c.pick(&places.ours), c.pick(&[80, 53, 0, 81])));
     if places.services.is_empty() || c.one_in(12) { at_random } else { c.pick(&places.services) }

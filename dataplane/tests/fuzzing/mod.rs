@@ -20,7 +20,7 @@ use dataplane::tick::Tick;
 
 use crate::reference::Director;
 use crate::reference::connections::Key;
-use crate::reference::turn::{Arrivals, Frames};
+use crate::reference::turn::{Arrivals, BURST, Frames};
 use choices::Choices;
 use frames::Places;
 use network::Network;
@@ -29,9 +29,6 @@ use world::World;
 
 /// What became of frames: how many got each verdict, and how many of our own were sent.
 pub type Tally = BTreeMap<&'static str, u64>;
-
-/// Frames of a burst.
-const BURST: usize = 64;
 
 /// One case of about `length` frames from beginning to end; gives how many there were. Panics where the two differ.
 pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut Tally) -> usize {
@@ -42,8 +39,8 @@ pub fn case(rig: &mut Rig, mut choices: Choices<'_>, length: usize, tally: &mut 
     let roomy = exact && !c.one_in(6);
     let connections = if roomy { 4000 } else { c.pick(&[1000, 300, 40, 8, 1]) };
     let half_open = if roomy { connections } else { connections / c.pick(&[4, 1, 2, 10]) };
-    // A case is of single frames, of whole bursts, or of both.
-    let most = c.pick(&[1, 1, 8, 64]);
+    // A case is of single frames, of whole bursts, of several at once, or of all.
+    let most = c.pick(&[1, 1, 8, BURST, 4 * BURST]);
     let workers = c.pick(&[1, 1, 2, MOST_WORKERS]);
     let network = Network::choose(c);
     let vlans = network.vlans.clone();
@@ -148,6 +145,24 @@ impl Case<'_> {
     fn frames(&mut self, c: &mut Choices<'_>, port: usize) -> Frames {
         let mut frames = Vec::new();
         let count = 1 + c.below(self.most);
+        if self.most > BURST && c.one_in(2) {
+            // Several bursts one like the other, as a director has most of the time: few packets begin or end something.
+            let kind = c.pick(&[(true, 6), (true, 6), (false, 6), (true, 17), (false, 17)]);
+            let odd = c.pick(&[30, 1000, 10_000]);
+            for _ in 0..20 * self.most {
+                let frame = frames::frame(c, port, &mut self.places, &self.directors);
+                let plain = frames::is_plain(&frame, kind, MACS[port]) && (frames::goes_on(&frame, kind) || c.one_in(4));
+                if frames.len() < self.most && (plain || c.one_in(20 * odd)) {
+                    frames.push(frame);
+                }
+            }
+            for again in 0..frames.len() * 3 {
+                if frames.len() < self.most {
+                    frames.push(frames[again].clone());
+                }
+            }
+            return frames;
+        }
         while frames.len() < count {
             if self.lossy && c.one_in(4) {
                 let frame = frames::long_datagram(c, port, &self.places);
@@ -176,7 +191,9 @@ impl Case<'_> {
         let mut by_worker: Vec<Frames> = vec![Vec::new(); self.workers()];
         for frame in frames {
             let worker = worker_of(c, self.workers(), &frame);
-            by_worker[worker].push(pieces::tag(c, port, &self.world.network.vlans, frame));
+            // A frame that has the length of a buffer has no room for tags, which stray ones have without any VLAN.
+            let as_it_is = self.most > BURST && self.world.network.vlans.is_empty() && frame.len() <= frames::LONGEST;
+            by_worker[worker].push(if as_it_is { frame } else { pieces::tag(c, port, &self.world.network.vlans, frame) });
         }
         // Now and then time has gone on since the last turn.
         let passed = if c.one_in(8) { c.pick(&[1, 3, 50]) } else { 0 };
@@ -185,12 +202,14 @@ impl Case<'_> {
         } else {
             self.clock(passed);
         }
-        // One at a time, or as many as a burst holds.
-        let at_once = if self.most == 1 { 1 } else { BURST };
+        // One at a time, as many as a burst holds, or more where a worker takes several bursts in a turn.
+        let several = self.most > BURST && self.workers() == 1 && self.world.network.vlans.is_empty() && passed == 0;
+        let at_once = if self.most == 1 { 1 } else { BURST * if several { 4 } else { 1 } };
         for (worker, frames) in by_worker.into_iter().enumerate() {
             for frames in frames.chunks(at_once) {
                 let injected = if worker == 0 { self.injected(c) } else { Vec::new() };
-                let starve = c.one_in(50).then(|| c.below(3));
+                // Buffers come back between bursts.
+                let starve = (c.one_in(50) && frames.len() <= BURST).then(|| c.below(3));
                 self.turn(worker, &Arrivals { port, frames: frames.to_vec(), injected }, starve);
                 if passed > 0 && self.workers() == 1 {
                     self.expire(passed);

@@ -25,7 +25,7 @@ use crate::reference::vlans::Vlan;
 pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xd0, 0], [2, 0, 0, 0, 0xd0, 1]];
 pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Frames that wait behind a port, and on the way to the kernel: few, so that they overflow.
-const PORT_ROOM: u32 = 48;
+const PORT_ROOM: u32 = 150;
 const KERNEL_ROOM: u32 = 24;
 
 /// Workers and VLANs, at most.
@@ -107,7 +107,7 @@ impl Rig {
         let queues = |name: &str, size| -> Vec<Vec<Ring>> {
             (0..MACS.len()).map(|port| rings(&format!("{name}{port}-"), MOST_WORKERS, size)).collect()
         };
-        let (rx, tx) = (queues("rx", 128), queues("tx", PORT_ROOM));
+        let (rx, tx) = (queues("rx", 512), queues("tx", PORT_ROOM));
         let to_kernel = rings("up", MACS.len() + MOST_VLANS, KERNEL_ROOM).into_iter().map(Arc::new).collect();
         let from_kernel = rings("down", MACS.len() + MOST_VLANS, 64).into_iter().map(Arc::new).collect();
         let port = |n: usize| {

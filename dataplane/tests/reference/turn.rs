@@ -1,4 +1,4 @@
-//! A worker's turn: the kernel's frames, a burst of every port, what other workers handed over, and what waited too long.
+//! A worker's turn: the kernel's frames, a burst of every port or several, what other workers handed over, and what waited too long.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,6 +11,9 @@ use super::fragments::Datagram;
 use super::handover::Journey;
 use super::wire::{self, Kind, Packet};
 use super::{Director, reset, vlans};
+
+/// Frames of a burst.
+pub const BURST: usize = 64;
 
 /// Frames in order.
 pub type Frames = Vec<Vec<u8>>;
@@ -104,7 +107,7 @@ impl Turn {
 
     /// Adds the further pieces of a packet to those of the burst, which has room for so many, if there are buffers.
     fn take_pieces(&mut self, later: &mut Vec<(u16, Vec<u8>)>, out: u16, pieces: Vec<Vec<u8>>) -> Fate {
-        if later.len() + pieces.len() > 64 || pieces.len() > self.room.buffers {
+        if later.len() + pieces.len() > BURST || pieces.len() > self.room.buffers {
             return Fate::Drop("no_buffer");
         }
         self.room.buffers -= pieces.len();
@@ -124,8 +127,10 @@ impl Director {
         let of_vlans = injected.split_off(self.ports);
         for (port, injected) in injected.into_iter().enumerate() {
             self.inject(port, injected, &mut turn);
-            if port == arrivals.port && !frames.is_empty() {
-                self.received(port, std::mem::take(&mut frames), &mut turn);
+            if port == arrivals.port {
+                for burst in std::mem::take(&mut frames).chunks(BURST) {
+                    self.received(port, burst.to_vec(), &mut turn);
+                }
             }
         }
         if self.workers > 1 {

@@ -204,6 +204,23 @@ impl Mbuf {
         Some(())
     }
 
+    /// Lets a frame in one piece begin `more` bytes earlier, and end `len` bytes behind where it begins now; gives all of it. `None`, and no
+    /// change, when the headroom is smaller, or the frame is shorter or has several segments.
+    ///
+    /// The bytes in front hold what was there before: write all of them.
+    #[inline(always)]
+    pub fn reframe(&mut self, more: usize, len: usize) -> Option<&mut [u8]> {
+        let whole = u16::try_from(more + len).ok()?;
+        let offset = DATA_OFF.get(self).checked_sub(u16::try_from(more).ok()?)?;
+        if !self.is_contiguous() || len > self.len() {
+            return None;
+        }
+        DATA_OFF.set(self, offset);
+        DATA_LEN.set(self, whole);
+        PKT_LEN.set(self, u32::from(whole));
+        Some(self.data_mut())
+    }
+
     /// Makes the frame be `bytes`, with full headroom in front and nothing remembered of its reception; `None`, and no
     /// change, when the buffer is smaller or the frame has several segments.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Option<()> {
