@@ -9,6 +9,7 @@ use dpdk::mempool::Mempool;
 use dpdk::port::{RxQueue, TxQueue};
 use dpdk::ring::{Ring, RingReceiver, RingSender};
 
+use crate::lanes::each;
 use crate::verdict::{Verdict, VerdictCounters};
 use crate::vlan::Vlans;
 
@@ -63,11 +64,17 @@ impl From<TxQueue> for Exit {
 
 /// Verdicts of one burst, in the L1 cache; added to the shared counters once a burst.
 #[derive(Debug)]
-pub struct Tally([u32; Verdict::COUNT]);
+pub struct Tally {
+    counts: [u32; Verdict::COUNT],
+    /// A bit for each verdict that was counted.
+    counted: u64,
+}
+
+const _: () = assert!(Verdict::COUNT <= 64);
 
 impl Default for Tally {
     fn default() -> Self {
-        Self([0; Verdict::COUNT])
+        Self { counts: [0; Verdict::COUNT], counted: 0 }
     }
 }
 
@@ -75,30 +82,29 @@ impl Tally {
     /// Counts one frame.
     #[inline]
     pub fn count(&mut self, verdict: Verdict) {
-        self.0[verdict as usize] += 1;
+        self.add(verdict, 1);
     }
 
     /// Counts `n` frames, at most a burst.
     #[inline]
     fn add(&mut self, verdict: Verdict, n: usize) {
         // A burst is far shorter than 2^32.
-        self.0[verdict as usize] += u32::try_from(n).unwrap_or_default();
+        self.counts[verdict as usize] += u32::try_from(n).unwrap_or_default();
+        self.counted |= 1 << verdict as usize;
     }
 
     /// The frame was counted under `verdict`, but the port did not take it.
     #[inline]
     fn not_sent(&mut self, verdict: Verdict) {
-        self.0[verdict as usize] -= 1;
+        self.counts[verdict as usize] -= 1;
         self.count(Verdict::TxFull);
     }
 
     /// Adds what was counted to the shared counters and begins anew.
     #[inline]
     pub fn publish(&mut self, counters: &VerdictCounters) {
-        for (count, verdict) in self.0.iter_mut().zip(Verdict::ALL) {
-            if *count != 0 {
-                counters.add(*verdict, u64::from(std::mem::take(count)));
-            }
+        for i in each(std::mem::take(&mut self.counted)) {
+            counters.add(Verdict::ALL[i], u64::from(std::mem::take(&mut self.counts[i])));
         }
     }
 }
