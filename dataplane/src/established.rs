@@ -377,7 +377,7 @@ impl Tracker {
         }
         (*guessed, *guessed_ahead, *glanced) = (BURST, HALF, BURST);
         if elsewhere != 0 {
-            self.answer_all::<F, T>(elsewhere, lanes, found, around);
+            self.answer_elsewhere::<F, T>(elsewhere, lanes, found, around);
         }
         !others
     }
@@ -418,7 +418,7 @@ impl Tracker {
         }
         (lanes.guessed, lanes.asked) = (guessed, asked);
         if elsewhere != 0 {
-            self.answer_all::<F, T>(elsewhere, lanes, found, around);
+            self.answer_elsewhere::<F, T>(elsewhere, lanes, found, around);
         }
     }
 

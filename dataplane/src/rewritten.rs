@@ -113,35 +113,50 @@ impl Tracker {
         }
         if self.connections.has_replies() {
             each(sorted.answers).for_each(|i| self.connections.prefetch_answered(lanes.hashes[i]));
-            self.answer_all::<F, T>(sorted.answers, lanes, found, around);
+            let answers = self.find_answered(sorted.answers, lanes);
+            found.left |= sorted.answers & !answers;
+            self.answer_all::<F, T>(answers, lanes, found, around);
         } else {
             found.left |= sorted.answers;
         }
         sorted
     }
 
-    /// Sends answers of masqueraded connections on; what is none is left.
-    pub(crate) fn answer_all<F: Translated, T: Transport>(
+    /// Sends on, as answers of masqueraded connections, packets of one kind that are not of the connections that were guessed; what is none is
+    /// left.
+    pub(crate) fn answer_elsewhere<F: Translated, T: Transport>(
         &mut self,
-        answers: u64,
+        elsewhere: u64,
         lanes: &mut Lanes,
         found: &mut Found,
         around: &mut Around<'_>,
     ) {
-        let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
-        let frames = frames.iter_mut().into_slice();
-        let mut known = 0_u64;
-        for i in each(answers) {
-            if let Some(id) = self.connections.answered(hashes[i]) {
-                guesses[i] = id;
-                known |= 1 << i;
-            } else {
-                // A request of which the entry was not where it was looked for holds back what comes behind it.
-                let entry = F::head(frames[i].data()).and_then(|head| self.look_closer::<F, T>(head, hashes[i]));
-                found.leave(i, entry.unwrap_or(EntryId::NONE));
+        let answers = self.find_answered(elsewhere, lanes);
+        for i in each(elsewhere & !answers) {
+            // A request of which the entry was not where it was looked for holds back what comes behind it.
+            let entry = F::head(lanes.frames[i].data()).and_then(|head| self.look_closer::<F, T>(head, lanes.hashes[i]));
+            found.leave(i, entry.unwrap_or(EntryId::NONE));
+        }
+        self.answer_all::<F, T>(answers, lanes, found, around);
+    }
+
+    /// Which of these packets are answers by their hash; guesses become the entries that they answer.
+    fn find_answered(&self, which: u64, lanes: &mut Lanes) -> u64 {
+        let mut answers = 0_u64;
+        for i in each(which) {
+            if let Some(id) = self.connections.answered(lanes.hashes[i]) {
+                lanes.guesses[i] = id;
+                answers |= 1 << i;
             }
         }
-        for i in each(known) {
+        answers
+    }
+
+    /// Sends answers on, of which the entries have been guessed.
+    fn answer_all<F: Translated, T: Transport>(&mut self, answers: u64, lanes: &mut Lanes, found: &mut Found, around: &mut Around<'_>) {
+        let Lanes { frames, guesses, fates, .. } = &mut *lanes;
+        let frames = frames.iter_mut().into_slice();
+        for i in each(answers) {
             let sent = self.answer_on::<F, T>(frames[i].data_mut(), guesses[i], found.held, around);
             found.take(i, guesses[i], sent, &mut fates[i]);
         }
