@@ -31,7 +31,7 @@ CASES = {
 }
 # Stages by the functions that are theirs; a name counts for the first stage that it matches.
 STAGES = (
-    ("glance", r"established::glance"),
+    ("glance", r"glance::look"),
     ("established", r"::send_(some|whole|found)|Tracker>::(guess|ask)|::look_closer"),
     ("rewritten", r"rewritten::"),
     ("parse", r"classify::read|parse::"),

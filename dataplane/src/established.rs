@@ -4,15 +4,16 @@
 //! packet, a state that changes, a removed real server, another method, a packet too long) they leave to the next, untouched.
 
 use dpdk::burst::BURST;
-use dpdk::mbuf::Mbuf;
 
-use crate::connection::{ConnectionTable, EntryId, entry};
+use crate::connection::{EntryId, entry};
 use crate::forward::decrement;
+use crate::glance::{Sight, look_at};
 use crate::lanes::{Fate, Lanes, Plain, each};
 use crate::plain::{Ethernet, Family, Tcp, Transport, Udp, V4, V6};
 use crate::rules::Rules;
 use crate::service::Method;
 use crate::settings::Ttl;
+use crate::shortcut::{Direct, Guessed, Masqueraded, Sent, Shortcut, Tunnelled};
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::translate::plain::Translated;
@@ -29,75 +30,6 @@ const FRAMES_AHEAD: usize = 8;
 /// Lanes ahead of which is asked for what is read beside the entries.
 const QUARTER: usize = BURST / 4;
 
-/// Stage: finds out which frames are plain packets, hashes their keys and asks for their lines of the connection table's index,
-/// so that cache misses overlap. Frames that the [established stage](Tracker::established) has looked at while it sent others on are
-/// plain, or of another kind than those.
-#[inline(never)]
-pub fn glance(lanes: &mut Lanes, ethernet: &Ethernet, table: &ConnectionTable) {
-    let left = lanes.all() & !lanes.plain.all();
-    if left == 0 {
-        return;
-    }
-    let (begin, v6_first) = (lanes.glanced, lanes.v6_first);
-    lanes.glanced = lanes.len();
-    let Lanes { frames, hashes, plain, .. } = &mut *lanes;
-    let (frames, hashes) = (frames.as_slice(), &mut hashes[..frames.len()]);
-    frames[begin..].iter().for_each(if v6_first { V6::prefetch } else { V4::prefetch });
-    // The family of most TCP packets of the burst before is most likely that of nearly all now.
-    if v6_first {
-        plain.tcp_v6 |= glance_of_all::<V6, Tcp>(left, frames, hashes, ethernet, table);
-        plain.tcp_v4 |= glance_of::<V4, Tcp>(left & !plain.all(), frames, hashes, ethernet, table);
-    } else {
-        plain.tcp_v4 |= glance_of_all::<V4, Tcp>(left, frames, hashes, ethernet, table);
-        plain.tcp_v6 |= glance_of::<V6, Tcp>(left & !plain.all(), frames, hashes, ethernet, table);
-    }
-    plain.udp_v4 |= glance_of::<V4, Udp>(left & !plain.all(), frames, hashes, ethernet, table);
-    plain.udp_v6 |= glance_of::<V6, Udp>(left & !plain.all(), frames, hashes, ethernet, table);
-}
-
-/// Which of these frames are plain packets of the kind that nearly all are of: the loop has nothing to note about those.
-#[inline(always)]
-fn glance_of_all<F: Family, T: Transport>(
-    which: u64,
-    frames: &[Mbuf],
-    hashes: &mut [u64],
-    ethernet: &Ethernet,
-    table: &ConnectionTable,
-) -> u64 {
-    let mut others = 0_u64;
-    for i in each(which) {
-        if !glance_at::<F, T>(&frames[i], &mut hashes[i], ethernet, table) {
-            others |= 1 << i;
-        }
-    }
-    which & !others
-}
-
-/// Which of these frames are plain packets of this kind.
-#[inline]
-fn glance_of<F: Family, T: Transport>(
-    which: u64,
-    frames: &[Mbuf],
-    hashes: &mut [u64],
-    ethernet: &Ethernet,
-    table: &ConnectionTable,
-) -> u64 {
-    each(which).filter(|i| glance_at::<F, T>(&frames[*i], &mut hashes[*i], ethernet, table)).fold(0, |kind, i| kind | 1 << i)
-}
-
-/// Whether a frame is a plain packet of this kind, of which the hash is known and the line on its way then.
-#[inline(always)]
-fn glance_at<F: Family, T: Transport>(frame: &Mbuf, hash: &mut u64, ethernet: &Ethernet, table: &ConnectionTable) -> bool {
-    let Some(head) = F::head(frame.data()) else { return false };
-    if !F::is_plain::<T>(head, frame.packet_len(), frame.doubts_ip_checksum(), ethernet) {
-        return false;
-    }
-    let hasher = table.hasher();
-    *hash = hasher.mix(F::word(head, hasher), F::ports(head), T::PROTOCOL as u8);
-    table.prefetch_bucket(*hash);
-    true
-}
-
 /// What the stages of established connections work with beside the frames.
 #[derive(Debug)]
 pub struct Around<'a> {
@@ -113,128 +45,6 @@ pub struct Around<'a> {
     pub tunnels: &'a mut Tunnels,
     /// The present.
     pub now: Tick,
-}
-
-/// What has become of a plain packet.
-pub(crate) enum Sent {
-    /// It leaves by this port.
-    By(u16),
-    /// Nothing: the next stages are to look at it. So it is where nothing else is said.
-    Not,
-    /// Nothing: it is not of the connection that was guessed.
-    Elsewhere,
-}
-
-impl From<Option<u16>> for Sent {
-    #[inline(always)]
-    fn from(port: Option<u16>) -> Self {
-        port.map_or(Self::Not, Self::By)
-    }
-}
-
-/// How plain packets of established connections with one method are sent on. Nothing of a packet is changed that is not sent.
-pub(crate) trait Shortcut {
-    /// Whether there is anything that is to be asked for.
-    const ASKS: bool;
-    /// Asks for the entry that a packet with this hash most likely has; reads the line of the index.
-    #[inline(always)]
-    fn guess(table: &ConnectionTable, hash: u64) -> EntryId {
-        table.prefetch_entry(hash)
-    }
-    /// Asks for what [`send`](Self::send) reads beside the entry, the line of which has come.
-    fn ask(tracker: &Tracker, frame: &Mbuf, hash: u64, guess: EntryId, rules: &Rules);
-    /// Sends a packet whose entry most likely is `id`; `alone` is for one before which no packet is left to stages that may take ids.
-    fn send<F: Translated, T: Transport>(
-        tracker: &mut Tracker,
-        frame: &mut Mbuf,
-        id: EntryId,
-        held: u64,
-        alone: bool,
-        around: &mut Around<'_>,
-    ) -> Sent;
-}
-
-/// Direct routing, to few real servers, the ways to which stay in the cache, or to `MANY`.
-struct Direct<const MANY: bool>;
-/// Tunnels.
-struct Tunnelled;
-/// Masquerading: requests are sent at once, answers after them.
-struct Masqueraded;
-
-impl<const MANY: bool> Shortcut for Direct<MANY> {
-    const ASKS: bool = MANY;
-
-    #[inline(always)]
-    fn ask(tracker: &Tracker, _: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
-        if let Some(entry) = tracker.connections.get(guess) {
-            rules.ways.prefetch(entry.server(), entry.service());
-        }
-    }
-
-    #[inline(always)]
-    fn send<F: Translated, T: Transport>(
-        tracker: &mut Tracker,
-        frame: &mut Mbuf,
-        id: EntryId,
-        held: u64,
-        _: bool,
-        around: &mut Around<'_>,
-    ) -> Sent {
-        tracker.send::<F, T>(frame.data_mut(), id, held, around.rules, around.now).into()
-    }
-}
-
-impl Shortcut for Tunnelled {
-    const ASKS: bool = true;
-
-    #[inline(always)]
-    fn ask(tracker: &Tracker, frame: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
-        frame.prefetch_headroom();
-        if let Some(entry) = tracker.connections.get(guess) {
-            rules.ways.prefetch_detour(entry.server());
-        }
-    }
-
-    #[inline(always)]
-    fn send<F: Translated, T: Transport>(
-        tracker: &mut Tracker,
-        frame: &mut Mbuf,
-        id: EntryId,
-        held: u64,
-        alone: bool,
-        around: &mut Around<'_>,
-    ) -> Sent {
-        tracker.tunnel_on::<F, T>(frame, id, held, alone, around).into()
-    }
-}
-
-impl Shortcut for Masqueraded {
-    const ASKS: bool = true;
-
-    #[inline(always)]
-    fn guess(table: &ConnectionTable, hash: u64) -> EntryId {
-        table.prefetch_either(hash)
-    }
-
-    #[inline(always)]
-    fn ask(tracker: &Tracker, _: &Mbuf, hash: u64, guess: EntryId, rules: &Rules) {
-        match tracker.connections.get(guess) {
-            Some(entry) => rules.ways.prefetch_detour(entry.server()),
-            None => tracker.connections.prefetch_answered(hash),
-        }
-    }
-
-    #[inline(always)]
-    fn send<F: Translated, T: Transport>(
-        tracker: &mut Tracker,
-        frame: &mut Mbuf,
-        id: EntryId,
-        held: u64,
-        _: bool,
-        around: &mut Around<'_>,
-    ) -> Sent {
-        tracker.masquerade_on::<F, T>(frame.data_mut(), id, held, around)
-    }
 }
 
 /// What the established stages find out about a burst.
@@ -269,6 +79,12 @@ impl Found {
         self.left |= 1 << lane;
         self.held |= bit(id);
     }
+}
+
+/// Whether a lane is in a set of bits.
+#[inline(always)]
+pub(crate) const fn has(lanes: u64, lane: usize) -> bool {
+    lanes >> (lane & 63) & 1 != 0
 }
 
 /// The connections that this one is not told apart from where a word says which ones packets are held of.
@@ -346,8 +162,16 @@ impl Tracker {
     ) -> u64 {
         self.guess::<S>(lanes, HALF);
         self.ask::<S>(lanes, QUARTER, around.rules);
-        let Lanes { frames, hashes, guesses, fates, guessed, .. } = &mut *lanes;
-        let Lanes { frames: coming, hashes: hashes_ahead, guesses: guesses_ahead, guessed: guessed_ahead, glanced, .. } = ahead;
+        let Lanes { frames, hashes, guesses, fates, guessed, answers, .. } = &mut *lanes;
+        let Lanes {
+            frames: coming,
+            hashes: hashes_ahead,
+            guesses: guesses_ahead,
+            guessed: guessed_ahead,
+            glanced,
+            answers: answers_ahead,
+            ..
+        } = ahead;
         let whole = (frames.iter_mut().into_slice().first_chunk_mut::<BURST>(), coming.as_slice().first_chunk::<BURST>());
         let (Some(frames), Some(coming)) = whole else { return 0 };
         coming[..FRAMES_AHEAD].iter().for_each(F::prefetch);
@@ -356,19 +180,22 @@ impl Tracker {
             if i + FRAMES_AHEAD < BURST {
                 F::prefetch(&coming[i + FRAMES_AHEAD]);
             }
-            if !glance_at::<F, T>(&coming[i], &mut hashes_ahead[i], &around.ethernet, &self.connections) {
-                others |= 1 << i;
+            let sight = Sight { ethernet: &around.ethernet, table: &self.connections, rules: around.rules };
+            match look_at::<F, T, S>(&coming[i], &mut hashes_ahead[i], sight) {
+                Some(answer) => *answers_ahead |= u64::from(answer) << i,
+                None => others |= 1 << i,
             }
             // What lanes that are not plain have in the place of a hash does no harm.
             if i < HALF {
-                guesses[i + HALF] = S::guess(&self.connections, hashes[i + HALF]);
+                guesses[i + HALF] = S::guess(&self.connections, hashes[i + HALF], has(*answers, i + HALF));
             } else {
-                guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF]);
+                guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF], has(*answers_ahead, i - HALF));
             }
             if S::ASKS && i + QUARTER < BURST {
                 S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
             }
-            match S::send::<F, T>(self, &mut frames[i], guesses[i], found.held, found.left == 0, around) {
+            let guessed = Guessed { id: guesses[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
+            match S::send::<F, T>(self, &mut frames[i], guessed, around) {
                 Sent::By(port) => found.sent(port, &mut fates[i]),
                 // All packets of a connection have the same guess.
                 Sent::Not => found.leave(i, guesses[i]),
@@ -397,19 +224,21 @@ impl Tracker {
         self.guess::<S>(lanes, if few { BURST } else { AHEAD + QUARTER });
         self.ask::<S>(lanes, if few { BURST } else { QUARTER }, around.rules);
         let (mut guessed, mut asked) = (lanes.guessed, lanes.asked);
-        let Lanes { frames, hashes, guesses, fates, .. } = &mut *lanes;
+        let Lanes { frames, hashes, guesses, fates, answers, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
         let mut elsewhere = 0_u64;
         for i in each(plain) {
             if guessed < frames.len() {
-                guesses[guessed % BURST] = S::guess(&self.connections, hashes[guessed % BURST]);
+                guesses[guessed % BURST] = S::guess(&self.connections, hashes[guessed % BURST], has(*answers, guessed));
                 guessed += 1;
             }
             if S::ASKS && asked < guessed {
                 S::ask(self, &frames[asked], hashes[asked % BURST], guesses[asked % BURST], around.rules);
                 asked += 1;
             }
-            match S::send::<F, T>(self, &mut frames[i], guesses[i], found.held, all && found.left == 0, around) {
+            let (id, alone) = (guesses[i], all && found.left == 0);
+            let known = Guessed { id, answers: has(*answers, i), held: found.held, alone };
+            match S::send::<F, T>(self, &mut frames[i], known, around) {
                 Sent::By(port) => found.sent(port, &mut fates[i]),
                 // All packets of a connection have the same guess.
                 Sent::Not => found.leave(i, guesses[i]),
@@ -425,11 +254,11 @@ impl Tracker {
     /// Asks for the entries of lanes up to `end`.
     fn guess<S: Shortcut>(&self, lanes: &mut Lanes, end: usize) {
         let (begin, end) = (lanes.guessed, end.min(lanes.len()));
-        let Lanes { hashes, guesses, guessed, .. } = lanes;
+        let Lanes { hashes, guesses, guessed, answers, .. } = lanes;
         if let (Some(hashes), Some(guesses)) = (hashes.get(begin..end), guesses.get_mut(begin..end)) {
             // What lanes that are not plain have in the place of a hash does no harm.
-            for (hash, guess) in hashes.iter().zip(guesses) {
-                *guess = S::guess(&self.connections, *hash);
+            for ((lane, hash), guess) in (begin..).zip(hashes).zip(guesses) {
+                *guess = S::guess(&self.connections, *hash, has(*answers, lane));
             }
             *guessed = end;
         }

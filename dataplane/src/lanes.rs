@@ -74,6 +74,8 @@ pub struct Lanes {
     pub plain: Plain,
     /// How many lanes, from the first one on, have been looked at for plain packets.
     pub glanced: usize,
+    /// A bit for each lane with a plain packet that most likely answers a masqueraded connection: so its guess was made.
+    pub answers: u64,
     /// Whether more plain packets of the burst before were of IPv6 than of IPv4.
     pub v6_first: bool,
     /// A bit for each lane whose packet is a flow, and which is still to be decided about.
@@ -128,6 +130,7 @@ impl Lanes {
             packets: [Packet::NONE; BURST],
             plain: Plain::default(),
             glanced: 0,
+            answers: 0,
             v6_first: false,
             flows: 0,
             others: 0,
@@ -169,7 +172,8 @@ impl Lanes {
     #[inline]
     pub fn begin(&mut self) {
         self.v6_first = self.plain.tcp_v6 > self.plain.tcp_v4;
-        (self.plain, self.glanced, self.guessed, self.asked) = (Plain::default(), 0, 0, 0);
+        (self.plain, self.answers) = (Plain::default(), 0);
+        (self.glanced, self.guessed, self.asked) = (0, 0, 0);
     }
 
     /// The port by which all frames are to be sent to real servers, if all are, and by one port.

@@ -6,12 +6,13 @@
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::{Entry, EntryId, WayWord, entry};
-use crate::established::{Around, Found, Sent, bit};
+use crate::established::{Around, Found, bit, has};
 use crate::lanes::{Lanes, Plain, each};
 use crate::masquerade::address_frame;
 use crate::plain::{Family, Tcp, Transport, Udp, V4, V6};
 use crate::rules::Rules;
 use crate::service::{Method, Protocol};
+use crate::shortcut::Sent;
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::translate::End;
@@ -112,7 +113,9 @@ impl Tracker {
             found.take(i, id, sent, &mut fates[i]);
         }
         if self.connections.has_replies() {
-            each(sorted.answers).for_each(|i| self.connections.prefetch_answered(lanes.hashes[i]));
+            for i in each(sorted.answers) {
+                self.connections.prefetch_answered(lanes.hashes[i]);
+            }
             let answers = self.find_answered(sorted.answers, lanes);
             found.left |= sorted.answers & !answers;
             self.answer_all::<F, T>(answers, lanes, found, around);
@@ -144,7 +147,10 @@ impl Tracker {
     fn find_answered(&self, which: u64, lanes: &mut Lanes) -> u64 {
         let mut answers = 0_u64;
         for i in each(which) {
-            if let Some(id) = self.connections.answered(lanes.hashes[i]) {
+            let (hash, guess) = (lanes.hashes[i], lanes.guesses[i]);
+            if has(lanes.answers, i) && self.connections.is_answered(guess, hash) {
+                answers |= 1 << i;
+            } else if let Some(id) = self.connections.answered(hash) {
                 lanes.guesses[i] = id;
                 answers |= 1 << i;
             }

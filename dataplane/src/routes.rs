@@ -51,15 +51,28 @@ impl Routes {
     #[inline(always)]
     pub fn way_to(&self, client: Address, learned: Option<Way>) -> Option<NextHop> {
         let family = usize::from(!client.is_v4());
-        let gateway = |port: &PortRoutes| port.gateways[family].is_some();
-        let own = learned.and_then(|way| self.ports.get(usize::from(way.port)));
-        let near = self.ports.iter().any(|port| port.networks.iter().any(|n| client.0 & n.mask == n.prefix.0));
-        let with_gateway = || own.filter(|port| gateway(port)).or_else(|| self.ports.iter().find(|port| gateway(port)));
-        match if near { None } else { with_gateway() } {
-            Some(port) => port.gateways[family],
-            None => learned.zip(own).map(|(way, port)| NextHop { port: way.port, mac: way.mac, mtu: port.mtu }),
+        let learned = learned.and_then(|way| Some((way, self.ports.get(usize::from(way.port))?)));
+        let mut first = None;
+        for port in &self.ports {
+            if port.networks.iter().any(|n| client.0 & n.mask == n.prefix.0) {
+                return back(learned);
+            }
+            if first.is_none() {
+                first = port.gateways[family].as_ref();
+            }
+        }
+        let own = learned.and_then(|(_, port)| port.gateways[family].as_ref());
+        match own.or(first) {
+            Some(gateway) => Some(*gateway),
+            None => back(learned),
         }
     }
+}
+
+/// Back to where a client's packets come from.
+#[inline(always)]
+fn back(learned: Option<(Way, &PortRoutes)>) -> Option<NextHop> {
+    learned.map(|(way, port)| NextHop { port: way.port, mac: way.mac, mtu: port.mtu })
 }
 
 #[cfg(test)]

@@ -99,6 +99,8 @@ pub struct Rules {
     locals: Arc<LocalAddresses>,
     /// Bits for the low six bits of all our addresses, so that an address of somebody else is mostly known for that without a lookup.
     own: u64,
+    /// For the low twelve bits of an address 1 if a service may have one that ends so.
+    served: [u64; 64],
     /// Ways to clients, for replies of masquerading real servers.
     pub routes: Arc<Routes>,
     /// Real servers that masquerade or did.
@@ -131,6 +133,7 @@ impl Rules {
             servers: std::iter::repeat_with(|| None).take(empty(servers)).collect(),
             locals: Arc::new(LocalAddresses::default()),
             own: 0,
+            served: [0; 64],
             routes: Arc::new(Routes::default()),
             masqueraders: Masqueraders::new(servers),
             servers_left: false,
@@ -151,6 +154,13 @@ impl Rules {
         }
         if let Some(marks) = &mut batch.marks {
             std::mem::swap(marks, &mut self.marks);
+        }
+        if batch.locals.is_some() || batch.marks.is_some() {
+            // Mark rules may be about any address.
+            self.served = [if self.marks.is_empty() { 0 } else { u64::MAX }; 64];
+            for address in self.locals.addresses.keys().chain(&self.locals.vips) {
+                self.served[word_of(*address)] |= low_bits(*address);
+            }
         }
         for (id, change) in &mut batch.servers {
             let Some(slot) = self.servers.get_mut(id.0 as usize) else { continue };
@@ -297,6 +307,12 @@ impl Rules {
         self.own & low_bits(address) != 0 && self.locals.addresses.contains_key(&address)
     }
 
+    /// Whether a packet to this address may be for a service that there is; for most others it is `false`. Cost: one bit looked at.
+    #[inline(always)]
+    pub const fn may_be_served(&self, address: Address) -> bool {
+        self.served[word_of(address)] & low_bits(address) != 0
+    }
+
     /// Whether this is a VIP, also one that is not answered for yet because another machine may have it.
     #[inline]
     pub fn is_vip(&self, address: Address) -> bool {
@@ -319,6 +335,12 @@ impl Rules {
 fn kept(place: Option<&ServerRules>, server: &RealServer) -> bool {
     let same = |old: &ServerRules| (old.server.address, old.server.port) == (server.address, server.port);
     place.is_some_and(|old| old.masqueraded && same(old))
+}
+
+/// One place of 64, by the six bits of an address above its low six.
+#[inline]
+const fn word_of(address: Address) -> usize {
+    (address.0 >> 6 & 63) as usize
 }
 
 /// One bit of 64, by an address's low six.

@@ -24,9 +24,10 @@ use crate::classify::{Sight, classify, parse_unusual};
 use crate::command::{WorkerEnd, WorkerReport};
 use crate::connection::{ConnectionTable, TableError};
 use crate::cut::cut_long;
-use crate::established::{Around, glance, parse_left};
+use crate::established::{Around, parse_left};
 use crate::forward::forward;
 use crate::fragment::{self, Arrival, Fragments};
+use crate::glance::glance;
 use crate::handover::{Came, HandOver};
 use crate::icmp_error::{self, Cause, IcmpErrors, Wanted};
 use crate::lanes::{Fate, Lanes};
@@ -357,7 +358,7 @@ impl Worker {
         // A port's number is an index into a list whose length the configuration bounds.
         let port_number = u16::try_from(port).unwrap_or(u16::MAX);
         let ethernet = Ethernet::to(our_mac);
-        glance(&mut self.lanes, &ethernet, &self.tracker.connections);
+        glance(&mut self.lanes, &ethernet, &self.tracker, &self.rules);
         parse_unusual(&mut self.lanes, our_mac, &self.tracker.connections);
         let (macs, rules, tracker, handover) = (&self.macs, &self.rules, &self.tracker, self.handover.as_ref());
         self.fragments.place(&mut self.lanes, fragment::Sight { macs, rules, tracker, handover, now });

@@ -134,21 +134,22 @@ impl ConnectionTable {
     }
 
     /// Asks for the index line that a search for a reply begins with.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_reply(&self, hash: u64) {
         if let Some(replies) = &self.replies {
             replies.index.prefetch(hash);
         }
     }
 
-    /// Asks for the entry that a search for a reply most likely finds, and for what lies beside it; reads the index line.
-    #[inline]
-    pub fn prefetch_answered(&self, hash: u64) {
-        if let Some(replies) = &self.replies {
-            let id = replies.index.candidate(hash) as usize;
-            self.entries.prefetch(id);
-            replies.beside.prefetch(id);
-        }
+    /// Asks for the entry that a search for a reply most likely finds, and for what lies beside it; gives the entry, any one if there is none
+    /// like it. Reads the index line.
+    #[inline(always)]
+    pub fn prefetch_answered(&self, hash: u64) -> EntryId {
+        let Some(replies) = &self.replies else { return EntryId::NONE };
+        let id = replies.index.candidate(hash);
+        self.entries.prefetch(id as usize);
+        replies.beside.prefetch(id as usize);
+        EntryId(id)
     }
 
     /// Asks for the entry that a packet with this hash most likely has, and what lies beside it, or where there is none for the index line of
@@ -180,13 +181,18 @@ impl ConnectionTable {
         self.plain(guess, plain, addresses, ports).map(|entry| (entry, came))
     }
 
+    /// Whether a packet with this hash answers the connection in this place, if that is masqueraded. Cost: the line beside the entry.
+    #[inline(always)]
+    pub(crate) fn is_answered(&self, id: EntryId, hash: u64) -> bool {
+        self.replies.as_ref().and_then(|replies| replies.beside.get(id.0 as usize)).is_some_and(|reply| reply.hash == hash)
+    }
+
     /// The entry that a packet with this hash most likely answers; whether it does is to be seen by its key and its being masqueraded.
     /// Cost: the index line and one for what lies beside the entry.
     #[inline(always)]
     pub(crate) fn answered(&self, hash: u64) -> Option<EntryId> {
-        let replies = self.replies.as_ref()?;
-        let id = replies.index.candidate(hash);
-        replies.beside.get(id as usize).filter(|reply| reply.hash == hash).map(|_| EntryId(id))
+        let id = EntryId(self.replies.as_ref()?.index.candidate(hash));
+        self.is_answered(id, hash).then_some(id)
     }
 
     /// The entry whose replies have the key `reply` with hash `hash`; `from` tells whether its real server is the sender.

@@ -49,9 +49,13 @@ pub trait Translated: Family {
     /// The VIP of the entry in a place, if it is of this family.
     fn vip(table: &ConnectionTable, id: EntryId) -> Option<Words>;
     /// Writes `to` over an address and takes a hop, of which there are more than one; gives what is to be added to the checksums over
-    /// the address, which `to` makes more than 0.
-    fn rewrite(head: &mut Self::Head, end: End, to: Words) -> u64;
+    /// the address, which `to` makes more than 0: two words at most.
+    fn rewrite(head: &mut Self::Head, end: End, to: Words) -> u32;
 }
+
+/// What is to be added to the sum over an IPv4 header that loses a hop: the TTL is the low byte of its word here, so that this, 1 less than
+/// before, and the complement of what it was always make the same.
+const HOP_TAKEN: u32 = 0xfffe;
 
 /// The sum of a word's halves, unfolded.
 #[inline(always)]
@@ -103,14 +107,12 @@ impl Translated for V4 {
     }
 
     #[inline(always)]
-    fn rewrite(head: &mut HeadV4, end: End, [to, _]: Words) -> u64 {
+    fn rewrite(head: &mut HeadV4, end: End, [to, _]: Words) -> u32 {
         let [old, _] = Self::address(head, end);
-        let change = (!old & 0xffff_ffff) + to;
-        // TTL and protocol are one word of the header.
-        let before = pair(head, 22);
+        let change = checksum::shorten((!old & 0xffff_ffff) + to);
         head[22] -= 1;
-        let sum = u64::from(!pair(head, 24)) + u64::from(!before) + u64::from(pair(head, 22)) + change;
-        set_pair(head, 24, checksum::finish(sum));
+        let sum = u32::from(!pair(head, 24)) + HOP_TAKEN + change;
+        set_pair(head, 24, checksum::finish_few(sum));
         let [b0, b1, b2, b3, ..] = to.to_le_bytes();
         let at = if end == End::Source { 26 } else { 30 };
         head[at..at + 4].copy_from_slice(&[b0, b1, b2, b3]);
@@ -154,13 +156,13 @@ impl Translated for V6 {
     }
 
     #[inline(always)]
-    fn rewrite(head: &mut HeadV6, end: End, to: Words) -> u64 {
+    fn rewrite(head: &mut HeadV6, end: End, to: Words) -> u32 {
         let [first, second] = Self::address(head, end);
         head[21] -= 1;
         let at = if end == End::Source { 22 } else { 38 };
         head[at..at + 8].copy_from_slice(&to[0].to_le_bytes());
         head[at + 8..at + 16].copy_from_slice(&to[1].to_le_bytes());
-        halves(!first) + halves(!second) + halves(to[0]) + halves(to[1])
+        checksum::shorten(halves(!first) + halves(!second) + halves(to[0]) + halves(to[1]))
     }
 }
 
@@ -175,7 +177,7 @@ pub fn plain<F: Translated, T: Transport>(head: &mut F::Head, end: End, address:
         return None;
     }
     let change = F::rewrite(head, end, address);
-    let sum = checksum::finish(u64::from(!old) + change + u64::from(!old_port) + u64::from(port));
+    let sum = checksum::finish_few(u32::from(!old) + change + u32::from(!old_port) + u32::from(port));
     F::set_transport(head, at, port);
     F::set_transport(head, checksum_at, if udp && sum == 0 { u16::MAX } else { sum });
     Some(())

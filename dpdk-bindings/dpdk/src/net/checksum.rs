@@ -27,22 +27,33 @@ pub fn finish_few(sum: u32) -> u16 {
     !fold_half(sum)
 }
 
+/// Makes a sum one of two words at most, to which others can be added for [`finish_few`].
+#[inline(always)]
+pub fn shorten(sum: u64) -> u32 {
+    let sum = fold_once(sum);
+    (sum >> 16) + (sum & 0xffff)
+}
+
+/// Ones' complement sum in 32 bits.
+#[inline(always)]
+fn fold_once(sum: u64) -> u32 {
+    let half = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or_default();
+    let (sum, carry) = half(sum).overflowing_add(half(sum >> 32));
+    sum.wrapping_add(u32::from(carry))
+}
+
 /// Ones' complement sum in 16 bits.
 #[inline(always)]
 fn fold(sum: u64) -> u16 {
-    let half = |word: u64| u32::try_from(word & 0xffff_ffff).unwrap_or_default();
-    let (sum, carry) = half(sum).overflowing_add(half(sum >> 32));
-    fold_half(sum.wrapping_add(u32::from(carry)))
+    fold_half(fold_once(sum))
 }
 
 /// The same of a sum of few words.
 #[inline(always)]
 fn fold_half(sum: u32) -> u16 {
-    // 32 bits to 17, to 16.
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let [.., high, low] = sum.to_be_bytes();
-    u16::from_be_bytes([high, low])
+    // The high half is the sum of both halves with the carry of the low one, which is the same sum.
+    let both = sum.wrapping_add(sum.rotate_left(16));
+    u16::try_from(both >> 16).unwrap_or_default()
 }
 
 /// Checksum over `bytes`; 0 when they contain their own, right checksum.

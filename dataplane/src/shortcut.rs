@@ -1,0 +1,153 @@
+//! How a plain packet of an established connection is sent on, by the method of the connection, and what is asked for ahead of that.
+
+use dpdk::mbuf::Mbuf;
+
+use crate::connection::{ConnectionTable, EntryId};
+use crate::established::Around;
+#[cfg(doc)]
+use crate::established::bit;
+use crate::plain::Transport;
+use crate::rules::Rules;
+use crate::track::Tracker;
+use crate::translate::plain::Translated;
+
+/// What has become of a plain packet.
+pub(crate) enum Sent {
+    /// It leaves by this port.
+    By(u16),
+    /// Nothing: the next stages are to look at it. So it is where nothing else is said.
+    Not,
+    /// Nothing: it is not of the connection that was guessed.
+    Elsewhere,
+}
+
+impl From<Option<u16>> for Sent {
+    #[inline(always)]
+    fn from(port: Option<u16>) -> Self {
+        port.map_or(Self::Not, Self::By)
+    }
+}
+
+/// How plain packets of established connections with one method are sent on. Nothing of a packet is changed that is not sent.
+pub(crate) trait Shortcut {
+    /// Whether there is anything that is to be asked for.
+    const ASKS: bool;
+    /// Asks for the index line of a packet; whether it most likely is an answer.
+    #[inline(always)]
+    fn seek<F: Translated>(table: &ConnectionTable, _: &F::Head, hash: u64, _: &Rules) -> bool {
+        table.prefetch_bucket(hash);
+        false
+    }
+    /// Asks for the entry that a packet with this hash most likely has; reads the line of the index.
+    #[inline(always)]
+    fn guess(table: &ConnectionTable, hash: u64, _answers: bool) -> EntryId {
+        table.prefetch_entry(hash)
+    }
+    /// Asks for what [`send`](Self::send) reads beside the entry, the line of which has come.
+    fn ask(tracker: &Tracker, frame: &Mbuf, hash: u64, guess: EntryId, rules: &Rules);
+    /// Sends a packet.
+    fn send<F: Translated, T: Transport>(tracker: &mut Tracker, frame: &mut Mbuf, guessed: Guessed, around: &mut Around<'_>) -> Sent;
+}
+
+/// What is known of a packet that is to be sent on.
+#[derive(Clone, Copy)]
+pub(crate) struct Guessed {
+    /// Its entry, most likely.
+    pub(crate) id: EntryId,
+    /// Whether it most likely answers the entry's connection.
+    pub(crate) answers: bool,
+    /// Connections of which packets are held, by [`bit`].
+    pub(crate) held: u64,
+    /// Whether no packet before it is left to stages that may take ids.
+    pub(crate) alone: bool,
+}
+
+/// Direct routing, to few real servers, the ways to which stay in the cache, or to `MANY`.
+pub(crate) struct Direct<const MANY: bool>;
+/// Tunnels.
+pub(crate) struct Tunnelled;
+/// Masquerading: requests are sent at once, answers after them, as in the general stages.
+pub(crate) struct Masqueraded;
+
+impl<const MANY: bool> Shortcut for Direct<MANY> {
+    const ASKS: bool = MANY;
+
+    #[inline(always)]
+    fn ask(tracker: &Tracker, _: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
+        if let Some(entry) = tracker.connections.get(guess) {
+            rules.ways.prefetch(entry.server(), entry.service());
+        }
+    }
+
+    #[inline(always)]
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        Guessed { id, held, .. }: Guessed,
+        around: &mut Around<'_>,
+    ) -> Sent {
+        tracker.send::<F, T>(frame.data_mut(), id, held, around.rules, around.now).into()
+    }
+}
+
+impl Shortcut for Tunnelled {
+    const ASKS: bool = true;
+
+    #[inline(always)]
+    fn ask(tracker: &Tracker, frame: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
+        frame.prefetch_headroom();
+        if let Some(entry) = tracker.connections.get(guess) {
+            rules.ways.prefetch_detour(entry.server());
+        }
+    }
+
+    #[inline(always)]
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        Guessed { id, held, alone, .. }: Guessed,
+        around: &mut Around<'_>,
+    ) -> Sent {
+        tracker.tunnel_on::<F, T>(frame, id, held, alone, around).into()
+    }
+}
+
+impl Shortcut for Masqueraded {
+    const ASKS: bool = true;
+
+    #[inline(always)]
+    fn seek<F: Translated>(table: &ConnectionTable, head: &F::Head, hash: u64, rules: &Rules) -> bool {
+        let answers = !rules.may_be_served(F::destination(head));
+        if answers {
+            table.prefetch_reply(hash);
+        } else {
+            table.prefetch_bucket(hash);
+        }
+        answers
+    }
+
+    #[inline(always)]
+    fn guess(table: &ConnectionTable, hash: u64, answers: bool) -> EntryId {
+        if answers { table.prefetch_answered(hash) } else { table.prefetch_either(hash) }
+    }
+
+    #[inline(always)]
+    fn ask(tracker: &Tracker, _: &Mbuf, hash: u64, guess: EntryId, rules: &Rules) {
+        match tracker.connections.get(guess) {
+            Some(entry) => rules.ways.prefetch_detour(entry.server()),
+            None => {
+                tracker.connections.prefetch_answered(hash);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        Guessed { id, answers, held, .. }: Guessed,
+        around: &mut Around<'_>,
+    ) -> Sent {
+        if answers { Sent::Elsewhere } else { tracker.masquerade_on::<F, T>(frame.data_mut(), id, held, around) }
+    }
+}
