@@ -37,7 +37,7 @@ STAGES = (
     ("parse", r"classify::read|parse::"),
     ("schedule", r"first_packet|schedule::|recycle::|ConnectionTable::insert"),
     ("expire", r"::expire|wheel::"),
-    ("replies", r"replies|masquerade|translate"),
+    ("answers", r"masquerade|translate"),
     ("tunnel", r"tunnel::"),
     ("tables", r"connection::"),
 )

@@ -8,12 +8,12 @@ use dpdk::burst::BURST;
 use crate::connection::{EntryId, entry};
 use crate::forward::decrement;
 use crate::glance::{Sight, look_at};
-use crate::lanes::{Fate, Lanes, Plain, each};
+use crate::lanes::{Fate, Lanes, Plain, each, has};
 use crate::plain::{Ethernet, Family, Tcp, Transport, Udp, V4, V6};
 use crate::rules::Rules;
 use crate::service::Method;
 use crate::settings::Ttl;
-use crate::shortcut::{Direct, Guessed, Masqueraded, Sent, Shortcut, Tunnelled};
+use crate::shortcut::{Direct, Guessed, Masqueraded, Shortcut, Tunnelled};
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::translate::plain::Translated;
@@ -81,12 +81,6 @@ impl Found {
     }
 }
 
-/// Whether a lane is in a set of bits.
-#[inline(always)]
-pub(crate) const fn has(lanes: u64, lane: usize) -> bool {
-    lanes >> (lane & 63) & 1 != 0
-}
-
 /// The connections that this one is not told apart from where a word says which ones packets are held of.
 pub(crate) const fn bit(id: EntryId) -> u64 {
     1 << (id.0 & 63)
@@ -101,7 +95,7 @@ impl Tracker {
         for i in each(lanes.flows) {
             // Flows by now are those that are not plain, which the next stages look at.
             lanes.entries[i] = self.connections.find(lanes.hashes[i], &lanes.packets[i].key);
-            found.held |= lanes.entries[i].map_or(0, bit);
+            found.held |= lanes.entries[i].or_else(|| self.connections.answered(lanes.hashes[i])).map_or(0, bit);
         }
         lanes.held = found.held;
         // All packets of a connection have the same guess, so that those behind one that is left are left too.
@@ -175,7 +169,7 @@ impl Tracker {
         let whole = (frames.iter_mut().into_slice().first_chunk_mut::<BURST>(), coming.as_slice().first_chunk::<BURST>());
         let (Some(frames), Some(coming)) = whole else { return 0 };
         coming[..FRAMES_AHEAD].iter().for_each(F::prefetch);
-        let (mut others, mut elsewhere) = (0_u64, 0_u64);
+        let mut others = 0_u64;
         for i in 0..BURST {
             if i + FRAMES_AHEAD < BURST {
                 F::prefetch(&coming[i + FRAMES_AHEAD]);
@@ -194,18 +188,11 @@ impl Tracker {
             if S::ASKS && i + QUARTER < BURST {
                 S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
             }
-            let guessed = Guessed { id: guesses[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
-            match S::send::<F, T>(self, &mut frames[i], guessed, around) {
-                Sent::By(port) => found.sent(port, &mut fates[i]),
-                // All packets of a connection have the same guess.
-                Sent::Not => found.leave(i, guesses[i]),
-                Sent::Elsewhere => elsewhere |= 1 << i,
-            }
+            let known = Guessed { hash: hashes[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
+            let sent = S::send::<F, T>(self, &mut frames[i], &mut guesses[i], known, around);
+            found.take(i, guesses[i], sent, &mut fates[i]);
         }
         (*guessed, *guessed_ahead, *glanced) = (BURST, HALF, BURST);
-        if elsewhere != 0 {
-            self.answer_elsewhere::<F, T>(elsewhere, lanes, found, around);
-        }
         !others
     }
 
@@ -226,7 +213,6 @@ impl Tracker {
         let (mut guessed, mut asked) = (lanes.guessed, lanes.asked);
         let Lanes { frames, hashes, guesses, fates, answers, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
-        let mut elsewhere = 0_u64;
         for i in each(plain) {
             if guessed < frames.len() {
                 guesses[guessed % BURST] = S::guess(&self.connections, hashes[guessed % BURST], has(*answers, guessed));
@@ -236,19 +222,11 @@ impl Tracker {
                 S::ask(self, &frames[asked], hashes[asked % BURST], guesses[asked % BURST], around.rules);
                 asked += 1;
             }
-            let (id, alone) = (guesses[i], all && found.left == 0);
-            let known = Guessed { id, answers: has(*answers, i), held: found.held, alone };
-            match S::send::<F, T>(self, &mut frames[i], known, around) {
-                Sent::By(port) => found.sent(port, &mut fates[i]),
-                // All packets of a connection have the same guess.
-                Sent::Not => found.leave(i, guesses[i]),
-                Sent::Elsewhere => elsewhere |= 1 << i,
-            }
+            let known = Guessed { hash: hashes[i], answers: has(*answers, i), held: found.held, alone: all && found.left == 0 };
+            let sent = S::send::<F, T>(self, &mut frames[i], &mut guesses[i], known, around);
+            found.take(i, guesses[i], sent, &mut fates[i]);
         }
         (lanes.guessed, lanes.asked) = (guessed, asked);
-        if elsewhere != 0 {
-            self.answer_elsewhere::<F, T>(elsewhere, lanes, found, around);
-        }
     }
 
     /// Asks for the entries of lanes up to `end`.

@@ -42,6 +42,12 @@ pub fn each(lanes: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Whether a lane is in a set of bits.
+#[inline(always)]
+pub const fn has(lanes: u64, lane: usize) -> bool {
+    lanes >> (lane & 63) & 1 != 0
+}
+
 /// A bit for each lane with a [plain](crate::plain) packet, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Plain {

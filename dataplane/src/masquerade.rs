@@ -116,7 +116,7 @@ pub(crate) fn address_frame(frame: &mut [u8], destination: [u8; 6], source: [u8;
     }
 }
 
-/// What the stage of replies looks at beside the frames.
+/// What the stages of answers look at beside the frames.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends<'a> {
     /// The rules.
@@ -146,43 +146,40 @@ fn notify(lane: usize, packet: &Packet, rules: &Rules, errors: &mut IcmpErrors) 
 }
 
 impl Tracker {
-    /// Stage: packets of masquerading real servers to their clients, among those without an entry of their own; those of
-    /// other workers' connections are handed over. Asks for all index lines first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
+    /// Which flows may be packets of masquerading real servers to their clients, if they have no entry of their own. Asks for all index lines
+    /// of those first, so that cache misses overlap. Cost without masquerading: one comparison a burst.
     #[inline]
-    pub fn replies(&mut self, lanes: &mut Lanes, ends: Ends<'_>, errors: &mut IcmpErrors) {
-        if lanes.missed != 0 && !ends.rules.masqueraders.is_empty() {
-            self.translate_replies(lanes, ends, errors);
-        }
+    pub(crate) fn seek_answers(&self, lanes: &Lanes, rules: &Rules) -> u64 {
+        if lanes.flows == 0 || rules.masqueraders.is_empty() { 0 } else { self.seek_answers_among(lanes, rules) }
     }
 
     #[inline(never)]
-    fn translate_replies(&mut self, lanes: &mut Lanes, Ends { rules, macs, handover, now }: Ends<'_>, errors: &mut IcmpErrors) {
-        let mut candidates = lanes.missed;
-        for i in each(lanes.missed) {
-            if rules.is_own(lanes.packets[i].key.virtual_) {
-                candidates &= !(1 << i);
-            } else {
-                self.connections.prefetch_reply(lanes.hashes[i]);
-            }
-        }
-        for i in each(candidates) {
+    fn seek_answers_among(&self, lanes: &Lanes, rules: &Rules) -> u64 {
+        let may_be = |i: &usize| !rules.is_own(lanes.packets[*i].key.virtual_);
+        let answers = each(lanes.flows).filter(may_be).fold(0_u64, |lanes, i| lanes | 1 << i);
+        let without_entry = || each(answers).filter(|i| lanes.entries[*i].is_none());
+        without_entry().for_each(|i| self.connections.prefetch_reply(lanes.hashes[i]));
+        for i in without_entry() {
             self.connections.prefetch_answered(lanes.hashes[i]);
         }
-        for i in each(candidates) {
-            let packet = lanes.packets[i];
-            let decided = if let Some(entry) = self.find_reply(lanes.hashes[i], &packet.key, rules) {
-                Some(self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now).unwrap_or_else(|fate| fate))
-            } else {
-                // Where nobody ever had such a connection, nobody is asked.
-                let owner = self.directory.as_ref().and_then(|directory| directory.owner(&packet.key));
-                let elsewhere = owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)));
-                elsewhere.or_else(|| is_of_no_connection(&packet, rules).then(|| notify(i, &packet, rules, errors)))
-            };
-            if let Some(fate) = decided {
-                lanes.long |= u64::from(matches!(fate, Fate::Send(..))) << i;
-                lanes.fates[i] = fate;
-                lanes.missed &= !(1 << i);
-            }
+        answers
+    }
+
+    /// Decides about a packet of a masquerading real server to its client, if it is one; one of another worker's connection is handed over.
+    #[inline(never)]
+    pub(crate) fn answer(&mut self, i: usize, lanes: &mut Lanes, Ends { rules, macs, handover, now }: Ends<'_>, errors: &mut IcmpErrors) {
+        let packet = lanes.packets[i];
+        let decided = if let Some(entry) = self.find_reply(lanes.hashes[i], &packet.key, rules) {
+            Some(self.reply(entry, &mut lanes.frames[i], &packet, rules, macs, now).unwrap_or_else(|fate| fate))
+        } else {
+            // Where nobody ever had such a connection, nobody is asked.
+            let owner = self.directory.as_ref().and_then(|directory| directory.owner(&packet.key));
+            let elsewhere = owner.and_then(|owner| handover?.elsewhere(&mut lanes.journeys[i], Some(owner)));
+            elsewhere.or_else(|| is_of_no_connection(&packet, rules).then(|| notify(i, &packet, rules, errors)))
+        };
+        if let Some(fate) = decided {
+            lanes.long |= u64::from(matches!(fate, Fate::Send(..))) << i;
+            lanes.fates[i] = fate;
         }
     }
 

@@ -6,13 +6,12 @@
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::{Entry, EntryId, WayWord, entry};
-use crate::established::{Around, Found, bit, has};
-use crate::lanes::{Lanes, Plain, each};
+use crate::established::{Around, Found, bit};
+use crate::lanes::{Lanes, Plain, each, has};
 use crate::masquerade::address_frame;
 use crate::plain::{Family, Tcp, Transport, Udp, V4, V6};
 use crate::rules::Rules;
 use crate::service::{Method, Protocol};
-use crate::shortcut::Sent;
 use crate::tick::Tick;
 use crate::track::Tracker;
 use crate::translate::End;
@@ -74,8 +73,7 @@ impl Tracker {
         }
     }
 
-    /// Sends packets of one kind on: requests first, then answers, as the general stages do. Tunnelled ones get their ids here, or
-    /// nowhere in this stage. Gives the lanes by their method.
+    /// Sends packets of one kind on. Tunnelled ones get their ids here, or nowhere in this stage. Gives the lanes by their method.
     fn rewrite_kind<F: Translated, T: Transport>(
         &mut self,
         (which, gives_ids): (u64, bool),
@@ -84,88 +82,60 @@ impl Tracker {
         around: &mut Around<'_>,
     ) -> Sorted {
         let sorted = self.sort::<F, T>(which, lanes, around.rules);
-        let Lanes { frames, guesses, entries, fates, .. } = &mut *lanes;
+        let Lanes { frames, hashes, guesses, entries, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
-        // The stage before has tried what is where it looked.
-        let tried = |method: Method, usual: Method, i: usize, id: EntryId| method == usual && id == guesses[i];
-        for i in each(sorted.direct) {
-            let id = entries[i].unwrap_or(EntryId::NONE);
-            let sent = if tried(Method::DirectRouting, self.usual, i, id) {
-                None
-            } else {
-                self.send_found::<F, T>(frames[i].data_mut(), id, found.held, around)
-            };
-            found.take(i, id, sent, &mut fates[i]);
-        }
-        for i in each(sorted.tunnelled) {
-            let id = entries[i].unwrap_or(EntryId::NONE);
-            let gives_ids = gives_ids && found.left | sorted.answers == 0;
-            let sent = self.tunnel_on::<F, T>(&mut frames[i], id, found.held, gives_ids, around);
-            found.take(i, id, sent, &mut fates[i]);
-        }
-        for i in each(sorted.masqueraded) {
-            let id = entries[i].unwrap_or(EntryId::NONE);
-            let sent = if tried(Method::Masquerading, self.usual, i, id) {
-                None
-            } else {
-                self.masquerade_found::<F, T>(frames[i].data_mut(), id, found.held, around)
-            };
-            found.take(i, id, sent, &mut fates[i]);
-        }
         if self.connections.has_replies() {
             for i in each(sorted.answers) {
-                self.connections.prefetch_answered(lanes.hashes[i]);
+                self.connections.prefetch_answered(hashes[i]);
             }
-            let answers = self.find_answered(sorted.answers, lanes);
-            found.left |= sorted.answers & !answers;
-            self.answer_all::<F, T>(answers, lanes, found, around);
-        } else {
-            found.left |= sorted.answers;
+        }
+        for i in each(which) {
+            let frame = &mut frames[i];
+            let id = entries[i].or_else(|| self.connections.answered(hashes[i])).unwrap_or(EntryId::NONE);
+            // The stage before has tried what is where it looked.
+            let tried = |method: Method| method == self.usual && id == guesses[i];
+            let sent = if has(sorted.answers, i) {
+                if id == EntryId::NONE {
+                    found.left |= 1 << i;
+                    continue;
+                }
+                self.answer_found::<F, T>(frame.data_mut(), id, found.held, around)
+            } else if has(sorted.tunnelled, i) {
+                self.tunnel_on::<F, T>(frame, id, found.held, gives_ids && found.left == 0, around)
+            } else if has(sorted.masqueraded, i) {
+                if tried(Method::Masquerading) { None } else { self.masquerade_found::<F, T>(frame.data_mut(), id, found.held, around) }
+            } else if tried(Method::DirectRouting) {
+                None
+            } else {
+                self.send_found::<F, T>(frame.data_mut(), id, found.held, around)
+            };
+            found.take(i, id, sent, &mut fates[i]);
         }
         sorted
     }
 
-    /// Sends on, as answers of masqueraded connections, packets of one kind that are not of the connections that were guessed; what is none is
-    /// left.
-    pub(crate) fn answer_elsewhere<F: Translated, T: Transport>(
+    /// Sends a packet on that is not of the connection `id`, as an answer, if it is one; else finds out which connection it is of.
+    #[inline(never)]
+    pub(crate) fn send_elsewhere<F: Translated, T: Transport>(
         &mut self,
-        elsewhere: u64,
-        lanes: &mut Lanes,
-        found: &mut Found,
-        around: &mut Around<'_>,
-    ) {
-        let answers = self.find_answered(elsewhere, lanes);
-        for i in each(elsewhere & !answers) {
-            // A request of which the entry was not where it was looked for holds back what comes behind it.
-            let entry = F::head(lanes.frames[i].data()).and_then(|head| self.look_closer::<F, T>(head, lanes.hashes[i]));
-            found.leave(i, entry.unwrap_or(EntryId::NONE));
+        frame: &mut [u8],
+        id: &mut EntryId,
+        hash: u64,
+        held: u64,
+        around: &Around<'_>,
+    ) -> Option<u16> {
+        let head = F::head(frame)?;
+        let word = F::word(head, self.connections.hasher());
+        if self.connections.is_at(*id, word, F::ports(head), T::PROTOCOL as u8, F::V4) {
+            return None;
         }
-        self.answer_all::<F, T>(answers, lanes, found, around);
-    }
-
-    /// Which of these packets are answers by their hash; guesses become the entries that they answer.
-    fn find_answered(&self, which: u64, lanes: &mut Lanes) -> u64 {
-        let mut answers = 0_u64;
-        for i in each(which) {
-            let (hash, guess) = (lanes.hashes[i], lanes.guesses[i]);
-            if has(lanes.answers, i) && self.connections.is_answered(guess, hash) {
-                answers |= 1 << i;
-            } else if let Some(id) = self.connections.answered(hash) {
-                lanes.guesses[i] = id;
-                answers |= 1 << i;
-            }
+        if let Some(answered) = self.connections.answered(hash) {
+            *id = answered;
+            return self.answer_on::<F, T>(frame, answered, held, around);
         }
-        answers
-    }
-
-    /// Sends answers on, of which the entries have been guessed.
-    fn answer_all<F: Translated, T: Transport>(&mut self, answers: u64, lanes: &mut Lanes, found: &mut Found, around: &mut Around<'_>) {
-        let Lanes { frames, guesses, fates, .. } = &mut *lanes;
-        let frames = frames.iter_mut().into_slice();
-        for i in each(answers) {
-            let sent = self.answer_on::<F, T>(frames[i].data_mut(), guesses[i], found.held, around);
-            found.take(i, guesses[i], sent, &mut fates[i]);
-        }
+        // A request of which the entry was not where it was looked for holds back what comes behind it.
+        *id = self.look_closer::<F, T>(head, hash).unwrap_or(EntryId::NONE);
+        None
     }
 
     /// Finds the entries of packets of one kind, and asks for what comes next.
@@ -221,10 +191,13 @@ impl Tracker {
         held: u64,
         around: &Around<'_>,
     ) -> Option<u16> {
-        match self.masquerade_on::<F, T>(frame, id, held, around) {
-            Sent::By(port) => Some(port),
-            Sent::Not | Sent::Elsewhere => None,
-        }
+        self.masquerade_on::<F, T>(frame, id, held, around)
+    }
+
+    /// As an answer, likewise.
+    #[inline(never)]
+    fn answer_found<F: Translated, T: Transport>(&mut self, frame: &mut [u8], id: EntryId, held: u64, around: &Around<'_>) -> Option<u16> {
+        self.answer_on::<F, T>(frame, id, held, around)
     }
 
     /// Into a tunnel.
@@ -267,33 +240,24 @@ impl Tracker {
         id: EntryId,
         held: u64,
         Around { port, rules, now, .. }: &Around<'_>,
-    ) -> Sent {
+    ) -> Option<u16> {
         let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Masquerading, F::V4) };
-        let Some(from) =
-            frame.get(6..14).and_then(|bytes| bytes.first_chunk()).map(|bytes| WayWord::new(*port, u64::from_le_bytes(*bytes)))
-        else {
-            return Sent::Not;
-        };
-        let Some(head) = F::head_mut(frame) else { return Sent::Not };
-        let (addresses, ports) = (F::word(head, self.connections.hasher()), F::ports(head));
-        let Some((entry, came)) = self.connections.plain_from(id, established, addresses, ports) else {
-            let is_there = self.connections.is_at(id, addresses, ports, T::PROTOCOL as u8, F::V4);
-            return if is_there { Sent::Not } else { Sent::Elsewhere };
-        };
+        let from = WayWord::new(*port, u64::from_le_bytes(*frame.get(6..14)?.first_chunk()?));
+        let head = F::head_mut(frame)?;
+        let addresses = F::word(head, self.connections.hasher());
+        let (entry, came) = self.connections.plain_from(id, established, addresses, F::ports(head))?;
         if came != from || held & bit(id) != 0 {
-            return Sent::Not;
+            return None;
         }
-        let Some(way) = translate_request::<F, T>(head, entry, rules, *now) else { return Sent::Not };
-        if let Some(addresses) = frame.first_chunk_mut() {
-            *addresses = way.addresses;
-        }
-        Sent::By(way.port)
+        let way = translate_request::<F, T>(head, entry, rules, *now)?;
+        *frame.first_chunk_mut()? = way.addresses;
+        Some(way.port)
     }
 
     /// To a client, what a masquerading real server answers on connection `id`, of which the hash is known to be right: one of 64 bits, which
     /// nobody can choose.
     #[inline(always)]
-    fn answer_on<F: Translated, T: Transport>(
+    pub(crate) fn answer_on<F: Translated, T: Transport>(
         &mut self,
         frame: &mut [u8],
         id: EntryId,

@@ -11,23 +11,6 @@ use crate::rules::Rules;
 use crate::track::Tracker;
 use crate::translate::plain::Translated;
 
-/// What has become of a plain packet.
-pub(crate) enum Sent {
-    /// It leaves by this port.
-    By(u16),
-    /// Nothing: the next stages are to look at it. So it is where nothing else is said.
-    Not,
-    /// Nothing: it is not of the connection that was guessed.
-    Elsewhere,
-}
-
-impl From<Option<u16>> for Sent {
-    #[inline(always)]
-    fn from(port: Option<u16>) -> Self {
-        port.map_or(Self::Not, Self::By)
-    }
-}
-
 /// How plain packets of established connections with one method are sent on. Nothing of a packet is changed that is not sent.
 pub(crate) trait Shortcut {
     /// Whether there is anything that is to be asked for.
@@ -45,15 +28,21 @@ pub(crate) trait Shortcut {
     }
     /// Asks for what [`send`](Self::send) reads beside the entry, the line of which has come.
     fn ask(tracker: &Tracker, frame: &Mbuf, hash: u64, guess: EntryId, rules: &Rules);
-    /// Sends a packet.
-    fn send<F: Translated, T: Transport>(tracker: &mut Tracker, frame: &mut Mbuf, guessed: Guessed, around: &mut Around<'_>) -> Sent;
+    /// Sends a packet on; gives the port. `None` if the next stages are to look at it, and `id` then is its entry, if it has one.
+    fn send<F: Translated, T: Transport>(
+        tracker: &mut Tracker,
+        frame: &mut Mbuf,
+        id: &mut EntryId,
+        guessed: Guessed,
+        around: &mut Around<'_>,
+    ) -> Option<u16>;
 }
 
-/// What is known of a packet that is to be sent on.
+/// What is known of a packet that is to be sent on, beside the entry that it most likely has.
 #[derive(Clone, Copy)]
 pub(crate) struct Guessed {
-    /// Its entry, most likely.
-    pub(crate) id: EntryId,
+    /// The hash of its key.
+    pub(crate) hash: u64,
     /// Whether it most likely answers the entry's connection.
     pub(crate) answers: bool,
     /// Connections of which packets are held, by [`bit`].
@@ -66,7 +55,7 @@ pub(crate) struct Guessed {
 pub(crate) struct Direct<const MANY: bool>;
 /// Tunnels.
 pub(crate) struct Tunnelled;
-/// Masquerading: requests are sent at once, answers after them, as in the general stages.
+/// Masquerading, both directions.
 pub(crate) struct Masqueraded;
 
 impl<const MANY: bool> Shortcut for Direct<MANY> {
@@ -83,10 +72,11 @@ impl<const MANY: bool> Shortcut for Direct<MANY> {
     fn send<F: Translated, T: Transport>(
         tracker: &mut Tracker,
         frame: &mut Mbuf,
-        Guessed { id, held, .. }: Guessed,
+        id: &mut EntryId,
+        Guessed { held, .. }: Guessed,
         around: &mut Around<'_>,
-    ) -> Sent {
-        tracker.send::<F, T>(frame.data_mut(), id, held, around.rules, around.now).into()
+    ) -> Option<u16> {
+        tracker.send::<F, T>(frame.data_mut(), *id, held, around.rules, around.now)
     }
 }
 
@@ -105,10 +95,11 @@ impl Shortcut for Tunnelled {
     fn send<F: Translated, T: Transport>(
         tracker: &mut Tracker,
         frame: &mut Mbuf,
-        Guessed { id, held, alone, .. }: Guessed,
+        id: &mut EntryId,
+        Guessed { held, alone, .. }: Guessed,
         around: &mut Around<'_>,
-    ) -> Sent {
-        tracker.tunnel_on::<F, T>(frame, id, held, alone, around).into()
+    ) -> Option<u16> {
+        tracker.tunnel_on::<F, T>(frame, *id, held, alone, around)
     }
 }
 
@@ -145,9 +136,17 @@ impl Shortcut for Masqueraded {
     fn send<F: Translated, T: Transport>(
         tracker: &mut Tracker,
         frame: &mut Mbuf,
-        Guessed { id, answers, held, .. }: Guessed,
+        id: &mut EntryId,
+        Guessed { hash, answers, held, .. }: Guessed,
         around: &mut Around<'_>,
-    ) -> Sent {
-        if answers { Sent::Elsewhere } else { tracker.masquerade_on::<F, T>(frame.data_mut(), id, held, around) }
+    ) -> Option<u16> {
+        let sent = if !answers {
+            tracker.masquerade_on::<F, T>(frame.data_mut(), *id, held, around)
+        } else if tracker.connections.is_answered(*id, hash) {
+            return tracker.answer_on::<F, T>(frame.data_mut(), *id, held, around);
+        } else {
+            None
+        };
+        sent.or_else(|| tracker.send_elsewhere::<F, T>(frame.data_mut(), id, hash, held, around))
     }
 }

@@ -10,7 +10,8 @@ use crate::connection::{ConnectionTable, Entry, EntryId, InsertError, Key, NewEn
 use crate::defence::Defence;
 use crate::handover::Directory;
 use crate::icmp_error::{Cause, IcmpErrors};
-use crate::lanes::{Fate, Lanes, each};
+use crate::lanes::{Fate, Lanes, each, has};
+use crate::masquerade::Ends;
 use crate::parse::{Kind, Packet};
 use crate::persist::is_member;
 use crate::recycle::Overflow;
@@ -114,20 +115,23 @@ impl Tracker {
         report.defences.set(self.defence.in_force());
     }
 
-    /// Stage: packets of known connections. Moves the TCP state, restarts the timer, counts; leaves undecided what must be
+    /// Stage: packets of known connections, both directions. Moves the TCP state, restarts the timer, counts; leaves undecided what must be
     /// scheduled.
     #[inline]
-    pub fn track(&mut self, lanes: &mut Lanes, rules: &Rules, now: Tick) {
-        let Lanes { packets, hashes, entries, fates, flows, missed, .. } = lanes;
+    pub fn track(&mut self, lanes: &mut Lanes, ends: Ends<'_>, errors: &mut IcmpErrors) {
         self.disturbed = false;
-        *missed = 0;
-        for i in each(*flows) {
-            let packet = &packets[i];
-            let found = if self.disturbed { self.connections.find(hashes[i], &packet.key) } else { entries[i] };
+        lanes.missed = 0;
+        let answers = self.seek_answers(lanes, ends.rules);
+        for i in each(lanes.flows) {
+            let packet = &lanes.packets[i];
+            let found = if self.disturbed { self.connections.find(lanes.hashes[i], &packet.key) } else { lanes.entries[i] };
             if let Some(id) = found {
-                fates[i] = self.packet_of(id, packet, rules, now);
+                lanes.fates[i] = self.packet_of(id, packet, ends.rules, ends.now);
             }
-            *missed |= u64::from(fates[i] == Fate::Undecided) << i;
+            if lanes.fates[i] == Fate::Undecided && has(answers, i) {
+                self.answer(i, lanes, ends, errors);
+            }
+            lanes.missed |= u64::from(lanes.fates[i] == Fate::Undecided) << i;
         }
     }
 

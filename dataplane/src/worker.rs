@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! commands -> rx -> glance -> parse (unusual ones) -> classify -> established -> rewritten
-//!          -> what is left: parse -> track -> replies -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
+//!          -> what is left: parse -> track -> schedule (misses only) -> forward -> tunnel -> masquerade -> cut
 //!          -> tx -> expire (bounded)
 //! ```
 //!
@@ -378,9 +378,8 @@ impl Worker {
         self.tracker.established(&mut self.lanes, &mut self.ahead, &mut around);
         self.tracker.rewritten(&mut self.lanes, &mut around);
         parse_left(&mut self.lanes);
-        self.tracker.track(&mut self.lanes, &self.rules, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: self.handover.as_ref(), now };
-        self.tracker.replies(&mut self.lanes, ends, &mut self.errors);
+        self.tracker.track(&mut self.lanes, ends, &mut self.errors);
         self.fragments.pass_on(&mut self.lanes, &self.rules, &mut self.handover);
         self.tracker.schedule(&mut self.lanes, &mut self.rules, &mut self.errors, now);
         let ends = Ends { rules: &self.rules, macs: &self.macs, handover: None, now };

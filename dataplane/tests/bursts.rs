@@ -56,8 +56,8 @@ impl Traffic {
         self.packet(&self.client(n), self.service(), flags)
     }
 
-    fn answer(self, n: u32) -> Vec<u8> {
-        self.packet(if self.v6 { "[fd00:10::21]:8080" } else { "10.10.24.21:8080" }, &self.client(n), ACK)
+    fn answer(self, n: u32, flags: u8) -> Vec<u8> {
+        self.packet(if self.v6 { "[fd00:10::21]:8080" } else { "10.10.24.21:8080" }, &self.client(n), flags)
     }
 
     /// All that is sent, in order.
@@ -73,11 +73,12 @@ impl Traffic {
                     frames.push(self.request(newcomers, SYN));
                 }
                 1 if odd => frames.push(arp_request(ROUTER_MAC, [10, 10, 24, 1], [10, 10, 24, 88])),
-                // Answers go their way after the requests of a burst, so that none is to end what they answer.
-                2 if odd && !self.masquerading => frames.push(self.request(known, FIN | ACK)),
-                // A connection that begins again may be another real server's, and so are the packets behind.
+                2 if odd => frames.push(self.request(known, FIN | ACK)),
+                // A connection that begins again may be another real server's, and so are the packets behind. First packets come last in a
+                // burst, so that answers behind them would find no connection.
                 3 if odd && !self.masquerading => frames.extend([RST, SYN, ACK].map(|flags| self.request(known, flags))),
-                0 | 1 if self.masquerading => frames.push(self.answer(known)),
+                4 if odd && self.masquerading => frames.push(self.answer(known, FIN | ACK)),
+                0 | 1 if self.masquerading => frames.push(self.answer(known, ACK)),
                 _ => frames.push(self.request(known, ACK)),
             }
         }

@@ -187,8 +187,8 @@ impl Director {
         }
     }
 
-    /// Frames through all stages. Those of known connections come before first packets, and what is no connection's before both;
-    /// everything else is in the order of the burst.
+    /// Frames through all stages. Those of known connections, both directions, come before first packets, and what is no connection's before
+    /// both; everything else is in the order of the burst.
     fn process(&mut self, side: usize, frames: Vec<(Vec<u8>, Journey)>, turn: &mut Turn) {
         if frames.is_empty() {
             return;
@@ -196,17 +196,14 @@ impl Director {
         let lane = |(frame, journey)| Lane { frame, packet: None, fate: Fate::Undecided, journey, answers: None };
         let mut lanes: Vec<Lane> = frames.into_iter().map(lane).collect();
         self.read(&mut lanes, side, turn);
-        for lane in &mut lanes {
+        let mut errors = Vec::new();
+        let is_masquerading = self.is_masquerading();
+        for (at, lane) in lanes.iter_mut().enumerate() {
             if let Some(packet) = lane.packet.as_ref().filter(|packet| lane.fate == Fate::Undecided && packet.is_flow()) {
                 lane.fate = self.known(packet).unwrap_or(Fate::Undecided);
             }
-        }
-        let mut errors = Vec::new();
-        if self.is_masquerading() {
-            for (at, lane) in lanes.iter_mut().enumerate() {
-                if let Some(own) = self.answer_or_hand_over(lane) {
-                    errors.push((at, Cause::PortUnreachable, Some(own)));
-                }
+            if is_masquerading && let Some(own) = self.answer_or_hand_over(lane) {
+                errors.push((at, Cause::PortUnreachable, Some(own)));
             }
         }
         self.pass_on(&mut lanes);
