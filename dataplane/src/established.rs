@@ -74,6 +74,7 @@ impl Found {
     }
 
     /// Apart from the way that nearly every packet goes.
+    #[cold]
     #[inline(never)]
     pub(crate) fn leave(&mut self, lane: usize, id: EntryId) {
         self.left |= 1 << lane;

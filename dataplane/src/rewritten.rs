@@ -84,30 +84,27 @@ impl Tracker {
         let sorted = self.sort::<F, T>(which, lanes, around.rules);
         let Lanes { frames, hashes, guesses, entries, fates, .. } = &mut *lanes;
         let frames = frames.iter_mut().into_slice();
-        if self.connections.has_replies() {
-            for i in each(sorted.answers) {
-                self.connections.prefetch_answered(hashes[i]);
-            }
+        let answers = if self.connections.has_replies() { sorted.answers } else { 0 };
+        found.left |= sorted.answers & !answers;
+        for i in each(answers) {
+            self.connections.prefetch_answered(hashes[i]);
         }
-        for i in each(which) {
+        for i in each(which & !sorted.answers | answers) {
             let frame = &mut frames[i];
-            let id = entries[i].or_else(|| self.connections.answered(hashes[i])).unwrap_or(EntryId::NONE);
+            let Some(id) = entries[i].or_else(|| self.connections.answered(hashes[i])) else {
+                found.left |= 1 << i;
+                continue;
+            };
             // The stage before has tried what is where it looked.
             let tried = |method: Method| method == self.usual && id == guesses[i];
-            let sent = if has(sorted.answers, i) {
-                if id == EntryId::NONE {
-                    found.left |= 1 << i;
-                    continue;
-                }
-                self.answer_found::<F, T>(frame.data_mut(), id, found.held, around)
+            let sent = if has(sorted.direct, i) {
+                if tried(Method::DirectRouting) { None } else { self.send_found::<F, T>(frame.data_mut(), id, found.held, around) }
             } else if has(sorted.tunnelled, i) {
                 self.tunnel_on::<F, T>(frame, id, found.held, gives_ids && found.left == 0, around)
             } else if has(sorted.masqueraded, i) {
                 if tried(Method::Masquerading) { None } else { self.masquerade_found::<F, T>(frame.data_mut(), id, found.held, around) }
-            } else if tried(Method::DirectRouting) {
-                None
             } else {
-                self.send_found::<F, T>(frame.data_mut(), id, found.held, around)
+                self.answer_found::<F, T>(frame.data_mut(), id, found.held, around)
             };
             found.take(i, id, sent, &mut fates[i]);
         }
@@ -115,6 +112,7 @@ impl Tracker {
     }
 
     /// Sends a packet on that is not of the connection `id`, as an answer, if it is one; else finds out which connection it is of.
+    #[cold]
     #[inline(never)]
     pub(crate) fn send_elsewhere<F: Translated, T: Transport>(
         &mut self,

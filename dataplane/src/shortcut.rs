@@ -140,13 +140,13 @@ impl Shortcut for Masqueraded {
         Guessed { hash, answers, held, .. }: Guessed,
         around: &mut Around<'_>,
     ) -> Option<u16> {
-        let sent = if !answers {
-            tracker.masquerade_on::<F, T>(frame.data_mut(), *id, held, around)
+        if !answers {
+            if let Some(port) = tracker.masquerade_on::<F, T>(frame.data_mut(), *id, held, around) {
+                return Some(port);
+            }
         } else if tracker.connections.is_answered(*id, hash) {
             return tracker.answer_on::<F, T>(frame.data_mut(), *id, held, around);
-        } else {
-            None
-        };
-        sent.or_else(|| tracker.send_elsewhere::<F, T>(frame.data_mut(), id, hash, held, around))
+        }
+        tracker.send_elsewhere::<F, T>(frame.data_mut(), id, hash, held, around)
     }
 }
