@@ -1,6 +1,6 @@
 """What the benchmark prints: a row has cells, a cell is one figure with its targets."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 VERDICTS = ("aim", "at least", "missed", "cannot tell", "failed")
 
@@ -30,6 +30,13 @@ class Cell:
             return self.value >= target if self.more_is_better else self.value <= target
 
         return "aim" if reached(self.aim) else "at least" if reached(self.at_least) else "missed"
+
+    @property
+    def figure(self):
+        """What was measured with its unit, in as many digits as show the verdict."""
+        texts = (number(self.value, self.unit, more) for more in range(4))
+        text = next((text for text in texts if replace(self, value=float(text)).verdict == self.verdict), str(self.value))
+        return with_unit(text, self.unit)
 
     def document(self):
         """For bench.json."""
@@ -64,16 +71,21 @@ class Row:
         }
 
 
-def number(value, unit):
-    """A figure as people read it: three digits that count."""
+def number(value, unit, more=0):
+    """A figure as people read it: three digits that count, or so many more."""
     if unit in ("frames", "B") and value == int(value):
         return f"{int(value)}"
     if value == 0:
         return "0"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 3
-    return f"{value:.{digits}f}"
+    return f"{value:.{digits + more}f}"
 
 
 def shown(value, unit):
     """A figure with its unit."""
-    return number(value, unit) + ("" if unit == "x" else "%" if unit == "%" else f" {unit}")
+    return with_unit(number(value, unit), unit)
+
+
+def with_unit(text, unit):
+    """A figure's text with its unit."""
+    return text + ("" if unit == "x" else "%" if unit == "%" else f" {unit}")

@@ -13,7 +13,7 @@ def _lines(rows):
             yield row.title, "", "", "", "", "failed", row.failure.strip().splitlines()[-1][:160]
         for cell in row.cells:
             sign = ">= " if cell.more_is_better else "<= "
-            yield row.title, cell.what, shown(cell.value, cell.unit), sign + shown(cell.at_least, cell.unit), sign + shown(cell.aim, cell.unit), cell.verdict, cell.note
+            yield row.title, cell.what, cell.figure, sign + shown(cell.at_least, cell.unit), sign + shown(cell.aim, cell.unit), cell.verdict, cell.note
 
 
 def table(report, rows, colour):

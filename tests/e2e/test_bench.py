@@ -27,6 +27,12 @@ def test_a_figure_is_judged_by_both_targets(value, more_is_better, verdict):
     assert Cell("", value, "x", at_least, aim, more_is_better).verdict == verdict
 
 
+@pytest.mark.parametrize("value, more_is_better, figure", [(0.4981, True, "0.498 ns"), (0.4999, True, "0.4999 ns"), (0.5, True, "0.50 ns"), (0.6204, False, "0.6204 ns")])
+def test_a_figure_has_as_many_digits_as_show_its_verdict(value, more_is_better, figure):
+    at_least, aim = (0.5, 0.62) if more_is_better else (0.62, 0.5)
+    assert Cell("", value, "ns", at_least, aim, more_is_better).figure == figure
+
+
 def test_a_figure_that_this_machine_cannot_tell_is_neither_reached_nor_missed():
     assert Cell("", 9.0, "x", 1, 2, can_tell=False).verdict == "cannot tell"
 
