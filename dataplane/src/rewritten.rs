@@ -111,7 +111,8 @@ impl Tracker {
         sorted
     }
 
-    /// Sends a packet on that is not of the connection `id`, as an answer, if it is one; else finds out which connection it is of.
+    /// Sends a packet on that is not of the connection `id`, as an answer, if it is one, or as a request of which the entry was not where it was
+    /// looked for; `id` is its entry then, if it has one.
     #[cold]
     #[inline(never)]
     pub(crate) fn send_elsewhere<F: Translated, T: Transport>(
@@ -131,9 +132,8 @@ impl Tracker {
             *id = answered;
             return self.answer_on::<F, T>(frame, answered, held, around);
         }
-        // A request of which the entry was not where it was looked for holds back what comes behind it.
         *id = self.look_closer::<F, T>(head, hash).unwrap_or(EntryId::NONE);
-        None
+        self.masquerade_on::<F, T>(frame, *id, held, around)
     }
 
     /// Finds the entries of packets of one kind, and asks for what comes next.
