@@ -88,8 +88,8 @@ pub(crate) const fn bit(id: EntryId) -> u64 {
 }
 
 impl Tracker {
-    /// Stage: sends on what belongs to an established connection with the method that is usual. Cost: three lines, those of the entry,
-    /// of the real server's way and of the service's terms, which count.
+    /// Stage: sends on what belongs to an established connection with the method that is usual. Cost: two lines, those of the entry
+    /// and of the real server's way, which counts.
     #[inline]
     pub fn established(&mut self, lanes: &mut Lanes, ahead: &mut Lanes, around: &mut Around<'_>) {
         let mut found = Found { left: 0, held: 0, ports: 0 };
@@ -270,23 +270,25 @@ impl Tracker {
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
         let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::DirectRouting, F::V4) };
         let addresses = F::word(head, self.connections.hasher());
-        let entry = self.connections.plain(id, established, addresses, F::ports(head))?;
         if !continues || held & bit(id) != 0 {
             return None;
         }
-        let (way, terms) = (rules.ways.way(entry.server())?, rules.ways.terms(entry.service())?);
-        let expires = entry.later(now, T::timeout(terms))?;
-        if length > way.mtu() {
+        let entry = self.connections.plain(id, established, addresses, F::ports(head))?;
+        let server = entry.server();
+        let way = rules.ways.way(server)?;
+        let hop = way.hop();
+        let exit = rules.ways.exit(hop);
+        let expires = entry.later(now, T::timeout(exit.lifetimes))?;
+        if length > exit.mtu {
             return None;
         }
         if rules.settings.ttl == Ttl::Decrement && !decrement(frame, F::V4) {
             return None;
         }
-        way.address(frame)?;
+        exit.address(frame, hop.mac())?;
         entry.renew(expires);
-        way.tally().count(length);
-        terms.tally().count(length);
-        Some(way.port())
+        rules.ways.count(server, way, length);
+        Some(exit.port)
     }
 }
 

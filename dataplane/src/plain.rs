@@ -6,11 +6,11 @@
 use dpdk::mbuf::Mbuf;
 
 use crate::connection::{Addresses, Hasher, Key};
+use crate::exits::Lifetimes;
 use crate::parse::{Kind, L3, Packet, check_v4, check_v6};
 use crate::service::Protocol;
 use crate::tcp::{self, State};
 use crate::verdict::Verdict;
-use crate::ways::Terms;
 
 /// Bytes of a TCP segment's headers over IPv4 without any options; no frame on a wire is shorter than 60.
 pub type HeadV4 = [u8; 54];
@@ -95,7 +95,7 @@ pub trait Transport {
     /// Whether a packet with this header changes nothing about an established connection but its time.
     fn continues(head: &[u8; 20]) -> bool;
     /// Ticks that an established connection lives without a packet.
-    fn timeout(terms: &Terms) -> u32;
+    fn timeout(lifetimes: Lifetimes) -> u32;
 }
 
 /// TCP.
@@ -121,8 +121,8 @@ impl Transport for Tcp {
     }
 
     #[inline(always)]
-    fn timeout(terms: &Terms) -> u32 {
-        terms.tcp()
+    fn timeout(lifetimes: Lifetimes) -> u32 {
+        lifetimes.tcp
     }
 }
 
@@ -142,8 +142,8 @@ impl Transport for Udp {
     }
 
     #[inline(always)]
-    fn timeout(terms: &Terms) -> u32 {
-        terms.udp()
+    fn timeout(lifetimes: Lifetimes) -> u32 {
+        lifetimes.udp
     }
 }
 

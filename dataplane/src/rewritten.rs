@@ -212,22 +212,25 @@ impl Tracker {
         let (continues, length) = (T::continues(F::transport(head)), F::length(head));
         let established = const { entry::Plain::new(T::PROTOCOL, T::ESTABLISHED, Method::Tunnel, F::V4) };
         let addresses = F::word(head, self.connections.hasher());
+        if !continues || held & bit(id) != 0 {
+            return None;
+        }
         let entry = self.connections.plain(id, established, addresses, F::ports(head))?;
-        let Detour::Tunnel(share, way) = rules.ways.detour(entry.server())? else { return None };
-        let terms = rules.ways.terms(entry.service())?;
-        let expires = entry.later(*now, T::timeout(terms))?;
-        if !continues || length > way.room || held & bit(id) != 0 {
+        let server = entry.server();
+        let Detour::Tunnel(lifetimes, tunnel) = rules.ways.detour(server)? else { return None };
+        let way = rules.ways.way(server)?;
+        let expires = entry.later(*now, T::timeout(*lifetimes))?;
+        if length > tunnel.room {
             return None;
         }
         // Whoever lets packets be cut that ask not to be, or knows of a shorter way, has each looked at as a whole.
-        if !rules.settings.pmtu_disc || tunnels.paths.towards(way.destination, way.mtu, *now) != way.mtu {
+        if !rules.settings.pmtu_disc || tunnels.paths.towards(tunnel.destination, tunnel.mtu, *now) != tunnel.mtu {
             return None;
         }
-        way.wrap::<F>(frame, gives_ids.then_some(&mut **tunnels))?;
+        tunnel.wrap::<F>(frame, gives_ids.then_some(&mut **tunnels))?;
         entry.renew(expires);
-        share.traffic.count_in(length);
-        terms.tally().count(length);
-        Some(way.port)
+        rules.ways.count(server, way, length);
+        Some(tunnel.port)
     }
 
     /// To a masquerading real server.
@@ -272,15 +275,15 @@ impl Tracker {
         if !entry.is_like(established) || tells || !continues || F::hops(head) <= 1 || held & bit(id) != 0 {
             return None;
         }
-        let Detour::Masquerade(way) = rules.ways.detour(entry.server())? else { return None };
+        let Detour::Masquerade(lifetimes, back) = rules.ways.detour(entry.server())? else { return None };
         // In the real server's place may be another one by now.
         let [_, vport] = port_words(entry.ports());
         let [sport, _] = port_words(F::ports(head));
-        if sport != way.port_for(vport) || F::address(head, End::Source) != way.address {
+        if sport != back.port_for(vport) || F::address(head, End::Source) != back.address {
             return None;
         }
-        let (terms, answers) = (rules.ways.terms(entry.service())?, rules.ways.answers(entry.service())?);
-        let expires = entry.later(*now, T::timeout(terms))?;
+        let answers = rules.ways.answers(entry.service())?;
+        let expires = entry.later(*now, T::timeout(*lifetimes))?;
         let client = F::destination(head);
         if rules.is_own(client) {
             return None;
@@ -293,7 +296,7 @@ impl Tracker {
         plain::<F, T>(head, End::Source, vip, vport)?;
         address_frame(frame, hop.mac, *source);
         entry.prolong(expires);
-        for traffic in [&way.share.traffic, answers] {
+        for traffic in [&back.share.traffic, answers] {
             traffic.count_out(length);
         }
         Some(hop.port)
@@ -310,16 +313,16 @@ fn translate_request<'r, F: Translated, T: Transport>(
     now: Tick,
 ) -> Option<&'r Masquerade> {
     let (continues, length) = (T::continues(F::transport(head)), F::length(head));
-    let Detour::Masquerade(way) = rules.ways.detour(entry.server())? else { return None };
-    let terms = rules.ways.terms(entry.service())?;
-    let expires = entry.later(now, T::timeout(terms))?;
-    if !continues || length > way.mtu || F::hops(head) <= 1 || way.v4 != F::V4 {
+    let server = entry.server();
+    let Detour::Masquerade(lifetimes, there) = rules.ways.detour(server)? else { return None };
+    let way = rules.ways.way(server)?;
+    let expires = entry.later(now, T::timeout(*lifetimes))?;
+    if !continues || length > there.mtu || F::hops(head) <= 1 || there.v4 != F::V4 {
         return None;
     }
     let [_, vport] = port_words(F::ports(head));
-    plain::<F, T>(head, End::Destination, way.address, way.port_for(vport))?;
+    plain::<F, T>(head, End::Destination, there.address, there.port_for(vport))?;
     entry.renew(expires);
-    way.share.traffic.count_in(length);
-    terms.tally().count(length);
-    Some(way)
+    rules.ways.count(server, way, length);
+    Some(there)
 }

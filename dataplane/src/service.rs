@@ -217,6 +217,8 @@ impl Drain {
 pub struct RealServer {
     /// Its place in the table.
     pub id: ServerId,
+    /// The service that it is a member of, or was: what is counted for it is counted for that one, too.
+    pub service: ServiceId,
     /// The RIP.
     pub address: Address,
     /// The rport; for direct routing the service's vport; 0 for that of each packet.

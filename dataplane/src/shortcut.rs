@@ -64,7 +64,7 @@ impl<const MANY: bool> Shortcut for Direct<MANY> {
     #[inline(always)]
     fn ask(tracker: &Tracker, _: &Mbuf, _: u64, guess: EntryId, rules: &Rules) {
         if let Some(entry) = tracker.connections.get(guess) {
-            rules.ways.prefetch(entry.server(), entry.service());
+            rules.ways.prefetch(entry.server());
         }
     }
 

@@ -10,9 +10,9 @@ pub const ADDRESSES_V6: u64 = 32;
 /// Bytes more of each place once there is a masquerading real server: 16 beside the entry, 8 for the second index.
 pub const MASQUERADING: u64 = 24;
 /// Bytes of each place for a virtual service, on each worker.
-pub const SERVICE: u64 = 312;
+pub const SERVICE: u64 = 292;
 /// Bytes of each place for a real server, on each worker.
-pub const REAL_SERVER: u64 = 544;
+pub const REAL_SERVER: u64 = 552;
 
 /// Bytes that one worker's tables take from the start: connections, services and real servers.
 pub fn worker(connections: u32, services: u32, real_servers: u32) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use crate::ways::{Terms, Way};
+use crate::tally::Beside;
 
 /// A counter with one writer: a plain load and a plain store, never an atomic read-modify-write.
 #[derive(Debug, Default)]
@@ -55,78 +55,13 @@ impl Gauge {
     }
 }
 
-/// Packets and bytes from clients, counted beside what the stage that counts them reads anyway.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub struct Tally {
-    packets: Counter,
-    bytes: Counter,
-}
-
-impl Tally {
-    /// Counts a packet of this length. Cost: two loads, adds and stores in one line.
-    #[inline(always)]
-    pub fn count(&self, length: u16) {
-        self.packets.add(1);
-        self.bytes.add(u64::from(length));
-    }
-
-    fn get(&self) -> [u64; 2] {
-        [self.packets.get(), self.bytes.get()]
-    }
-}
-
-/// Where a tally is that belongs to somebody's traffic, and what it was before that.
-#[derive(Debug)]
-pub struct Beside {
-    place: Place,
-    before: [u64; 2],
-}
-
-#[derive(Debug)]
-enum Place {
-    Server(Arc<[Way]>, usize),
-    Service(Arc<[Terms]>, usize),
-}
-
-impl Place {
-    fn get(&self) -> [u64; 2] {
-        let tally = match self {
-            Self::Server(ways, at) => ways.get(*at).map(Way::tally),
-            Self::Service(services, at) => services.get(*at).map(Terms::tally),
-        };
-        tally.map(Tally::get).unwrap_or_default()
-    }
-}
-
-impl Beside {
-    /// The tally of a real server's way, from now on.
-    pub fn server(ways: &Arc<[Way]>, at: usize) -> Self {
-        Self::of(Place::Server(Arc::clone(ways), at))
-    }
-
-    /// The tally of a service's terms, from now on.
-    pub fn service(services: &Arc<[Terms]>, at: usize) -> Self {
-        Self::of(Place::Service(Arc::clone(services), at))
-    }
-
-    fn of(place: Place) -> Self {
-        Self { before: place.get(), place }
-    }
-
-    fn get(&self) -> [u64; 2] {
-        let [packets, bytes] = self.place.get();
-        [packets.wrapping_sub(self.before[0]), bytes.wrapping_sub(self.before[1])]
-    }
-}
-
 /// What passed, as `ipvsadm --stats` shows it. Direct routing leaves `out_*` at 0: the director never sees answers.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Traffic {
     /// Connections scheduled.
     pub connections: Counter,
-    /// Packets from clients, but for those that the established stage counts.
+    /// Packets from clients, but for those in tallies that it has not taken over.
     pub in_packets: Counter,
     /// Bytes from clients, likewise: IP packets without Ethernet header.
     pub in_bytes: Counter,
@@ -134,21 +69,21 @@ pub struct Traffic {
     pub out_packets: Counter,
     /// Bytes to clients.
     pub out_bytes: Counter,
-    /// What the established stage counts of it.
+    /// Where those are.
     beside: OnceLock<Beside>,
 }
 
 impl Traffic {
-    /// Says where the established stage counts for it, the first time that it is asked: a real server or a service has one place on a worker,
-    /// and nobody else has it as long as anybody reads these counters.
+    /// Says where tallies are that it takes over, the first time that it is asked: a real server or a service has one place on a worker, and
+    /// nobody else has it as long as anybody reads these counters.
     pub fn count_beside(&self, beside: impl FnOnce() -> Beside) {
         self.beside.get_or_init(beside);
     }
 
-    /// Packets and bytes from clients, of all stages.
+    /// Packets and bytes from clients, with those that are still in tallies. Cost for a service: that of its real servers' lines.
     pub fn taken_in(&self) -> [u64; 2] {
-        let [packets, bytes] = self.beside.get().map(Beside::get).unwrap_or_default();
-        [self.in_packets.get().wrapping_add(packets), self.in_bytes.get().wrapping_add(bytes)]
+        let counters = || [self.in_packets.get(), self.in_bytes.get()];
+        self.beside.get().map_or_else(counters, |beside| beside.add_to(counters))
     }
 
     /// Counts a packet from a client, of this length.
@@ -307,30 +242,5 @@ impl ServiceStats {
     /// What passed, over all workers.
     pub fn sum(&self) -> TrafficSum {
         self.0.iter().fold(TrafficSum::default(), |sum, t| sum.plus(t))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_counted_beside_belongs_to_whoever_has_the_place() {
-        let ways: Arc<[Way]> = (0..2).map(|_| Way::default()).collect();
-        let count = |at: usize, length| ways[at].tally().count(length);
-        let (first, other, second) = (Traffic::default(), Traffic::default(), Traffic::default());
-        first.count_beside(|| Beside::server(&ways, 1));
-        other.count_beside(|| Beside::server(&ways, 0));
-        first.count_in(100);
-        count(1, 50);
-        // As when the real server's snapshot is replaced.
-        first.count_beside(|| Beside::server(&ways, 1));
-        count(1, 7);
-        assert_eq!((first.taken_in(), other.taken_in(), second.taken_in()), ([3, 157], [0, 0], [0, 0]));
-        second.count_beside(|| Beside::server(&ways, 1));
-        count(1, 20);
-        count(0, 1);
-        assert_eq!((second.taken_in(), other.taken_in()), ([1, 20], [1, 1]));
-        assert_eq!(TrafficSum::default().plus(&second), TrafficSum { in_packets: 1, in_bytes: 20, ..TrafficSum::default() });
     }
 }

@@ -1,47 +1,51 @@
-//! What the established stage needs of the rules, packed so that a packet touches little of it.
+//! What the short way needs of the rules, packed so that a packet touches little of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use dpdk::prefetch;
 
+use crate::exits::{Exit, Exits, Lifetimes};
+use crate::owners::Owners;
 use crate::rules::{ServerRules, ServiceRules};
 use crate::service::{Method, NextHop, ServerId, ServiceId};
 use crate::settings::Timeouts;
-use crate::stats::{Beside, ServerShare, Tally, Traffic};
-use crate::tick::Tick;
+use crate::stats::{ServerShare, Traffic};
+use crate::tally::Tally;
 use crate::translate::plain::{Words, port_word, words};
 use crate::tunnel::Prepared;
 
 /// Real servers whose ways stay in the cache of a core: 64 KiB.
-const MANY: usize = 2048;
+const MANY: usize = 4096;
 
-/// How packets of established connections get to a real server by direct routing, and how many have gone: half a cache line, so that such a
-/// packet touches no other one of its real server. Written by one worker; whoever else looks at it reads its tally alone.
+/// How packets of established connections get to a real server, and how many have gone: a quarter of a cache line, so that packets by direct
+/// routing touch nothing else of it. Written by one worker; whoever else looks at it reads its tally alone.
 #[derive(Debug, Default)]
-#[repr(C, align(32))]
+#[repr(C, align(16))]
 pub struct Way {
-    /// The Ethernet header's addresses, the real server's MAC, then our port's: the first eight bytes, the first one lowest.
-    addresses: AtomicU64,
-    /// The other four.
-    addresses_left: AtomicU32,
-    mtu: AtomicU16,
-    port: AtomicU16,
+    hop: AtomicU64,
     tally: Tally,
 }
 
+const _: () = assert!(size_of::<Way>() == 16);
+
+/// Where a way leads by direct routing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hop(u64);
+
 /// How packets of established connections get to a real server by another method than direct routing: two cache lines, of which
 /// the second one is for long headers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[repr(align(64))]
 pub enum Detour {
     /// There is none, or it takes a look at each packet as a whole.
+    #[default]
     None,
-    /// Through a tunnel; with this worker's share of the counters.
-    Tunnel(Arc<CachePadded<ServerShare>>, Prepared),
-    /// By masquerading.
-    Masquerade(Masquerade),
+    /// Through a tunnel, and how long the connections live.
+    Tunnel(Lifetimes, Prepared),
+    /// By masquerading, likewise.
+    Masquerade(Lifetimes, Masquerade),
 }
 
 /// How requests of masqueraded connections get to a real server, and what answers come from.
@@ -53,7 +57,7 @@ pub struct Masquerade {
     pub mtu: u16,
     /// The port that frames leave by.
     pub port: u16,
-    /// This worker's share of its counters.
+    /// This worker's share of its counters, for answers.
     pub share: Arc<CachePadded<ServerShare>>,
     /// The RIP.
     pub address: Words,
@@ -63,45 +67,33 @@ pub struct Masquerade {
     server_port: u16,
 }
 
-/// What holds for established connections of a service, and how many packets have come: half a cache line, as [`Way`].
-#[derive(Debug, Default)]
-#[repr(C, align(32))]
-pub struct Terms {
-    tcp: AtomicU32,
-    udp: AtomicU32,
-    tally: Tally,
-}
-
-const _: () = assert!(size_of::<Way>() == 32 && size_of::<Terms>() == 32);
-
-/// Ways and terms by place, for as many real servers and services as there are places.
+/// Ways by place, for as many real servers and services as there are places.
 #[derive(Debug)]
 pub struct Ways {
     servers: Arc<[Way]>,
+    exits: Exits,
     detours: Vec<Detour>,
     /// Places of real servers that were ever led to, from the first one on.
     used: usize,
-    services: Arc<[Terms]>,
-    /// This worker's share of each service's counters, for answers.
-    answers: Vec<Arc<CachePadded<Traffic>>>,
+    owners: Owners,
+    /// How long connections of each service live.
+    lifetimes: Vec<Lifetimes>,
     /// Our ports' MACs.
     macs: Vec<[u8; 6]>,
-    /// Counts nothing that anyone reads.
-    unserved: Arc<CachePadded<Traffic>>,
 }
 
 impl Ways {
     /// No ways yet, over ports with these MACs; nothing is allocated later.
     pub fn new(services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Self {
-        let unserved = Arc::default();
+        let ways: Arc<[Way]> = (0..servers).map(|_| Way::default()).collect();
         Self {
-            servers: (0..servers).map(|_| Way::default()).collect(),
+            owners: Owners::new(services, &ways),
+            servers: ways,
+            exits: Exits::default(),
             detours: vec![Detour::None; servers as usize],
             used: 0,
-            services: (0..services).map(|_| Terms::default()).collect(),
-            answers: vec![Arc::clone(&unserved); services as usize],
+            lifetimes: vec![Lifetimes::of(&Timeouts::default()); services as usize],
             macs,
-            unserved,
         }
     }
 
@@ -111,17 +103,30 @@ impl Ways {
         self.servers.get(id.0 as usize)
     }
 
+    /// Where a way leaves. Cost: one line, which nearly all ways have in common.
+    #[inline(always)]
+    pub fn exit(&self, hop: Hop) -> &Exit {
+        self.exits.at(hop.exit())
+    }
+
+    /// Counts a packet of this length on the way to a real server.
+    #[inline(always)]
+    pub fn count(&self, id: ServerId, way: &Way, length: u16) {
+        if way.tally.count(length) {
+            self.owners.settle(id);
+        }
+    }
+
     /// Whether ways are so many that a packet's is hardly in the cache.
     #[inline]
     pub const fn are_many(&self) -> bool {
         self.used > MANY
     }
 
-    /// Asks for the lines of a way and of what holds for a service.
+    /// Asks for the line of a way.
     #[inline(always)]
-    pub fn prefetch(&self, server: ServerId, service: ServiceId) {
-        prefetch::slot(&self.servers, server.0 as usize);
-        prefetch::slot(&self.services, service.0 as usize);
+    pub fn prefetch(&self, id: ServerId) {
+        prefetch::slot(&self.servers, id.0 as usize);
     }
 
     /// The way to the real server at a place that is not by direct routing.
@@ -136,145 +141,132 @@ impl Ways {
         prefetch::slot(&self.detours, id.0 as usize);
     }
 
-    /// What holds for the service at a place.
-    #[inline(always)]
-    pub fn terms(&self, id: ServiceId) -> Option<&Terms> {
-        self.services.get(id.0 as usize)
-    }
-
     /// This worker's share of the counters of the service at a place, for answers.
     #[inline(always)]
     pub fn answers(&self, id: ServiceId) -> Option<&Traffic> {
-        self.answers.get(id.0 as usize).map(|traffic| &***traffic)
+        self.owners.service(id)
     }
 
-    /// Leads to `target` from now on, or to nobody. What is counted here counts for `target` from now on.
+    /// Leads to `target` from now on, or to nobody. What is counted here counts for `target` and its service from now on.
     pub fn lead(&mut self, id: ServerId, target: Option<&ServerRules>) {
         let place = id.0 as usize;
-        let (Some(way), Some(detour)) = (self.servers.get(place), self.detours.get_mut(place)) else { return };
-        if let Some(target) = target {
-            target.share.traffic.count_beside(|| Beside::server(&self.servers, place));
+        if place >= self.servers.len() {
+            return;
         }
-        let macs = &self.macs;
-        way.lead(target, macs);
+        let target = target.filter(|target| target.available);
+        self.owners.set_server(id, target.map(|target| (&target.share, target.server.service)));
         self.used = self.used.max(place + 1);
-        *detour = target.and_then(|target| Detour::to(target, macs)).unwrap_or(Detour::None);
+        let (hop, detour) = target.and_then(|target| self.towards(target)).unwrap_or_default();
+        self.detours[place] = detour;
+        self.exits.leave(self.servers[place].turn(hop).exit());
+    }
+
+    /// How a real server is reached. `None` if only packets that are looked at as a whole reach it.
+    fn towards(&mut self, target: &ServerRules) -> Option<(Hop, Detour)> {
+        let next = target.next_hop?;
+        let source = *self.macs.get(usize::from(next.port))?;
+        let lifetimes = *self.lifetimes.get(target.server.service.0 as usize)?;
+        Some(match target.method {
+            Method::DirectRouting => {
+                let exit = self.exits.enter(Exit::by(next.port, source, next.mtu).lasting(lifetimes))?;
+                (Hop::new(next.mac, exit), Detour::None)
+            }
+            Method::Tunnel => {
+                let prepared = Prepared::new(target.server.tunnel?, target.server.address, next, source)?;
+                (Hop::default(), Detour::Tunnel(lifetimes, prepared))
+            }
+            Method::Masquerading => (Hop::default(), Detour::Masquerade(lifetimes, Masquerade::new(target, next, source))),
+        })
     }
 
     /// Holds what `service` says from now on, or the director's timeouts where there is none. What is counted here counts for `service` from now
     /// on.
     pub fn agree(&mut self, id: ServiceId, service: Option<&ServiceRules>, timeouts: &Timeouts) {
-        let place = id.0 as usize;
-        let (Some(terms), Some(answers)) = (self.services.get(place), self.answers.get_mut(place)) else { return };
-        if let Some(service) = service {
-            service.traffic.count_beside(|| Beside::service(&self.services, place));
+        self.owners.set_service(id, service.map(|service| &service.traffic));
+        let lifetimes = Lifetimes::of(service.and_then(|service| service.timeouts.as_ref()).unwrap_or(timeouts));
+        let Some(old) = self.lifetimes.get_mut(id.0 as usize) else { return };
+        if std::mem::replace(old, lifetimes) == lifetimes {
+            return;
         }
-        terms.set(service.and_then(|service| service.timeouts.as_ref()).unwrap_or(timeouts));
-        *answers = Arc::clone(service.map_or(&self.unserved, |service| &service.traffic));
+        for server in self.owners.members(id).map(|server| server.0 as usize) {
+            if let Detour::Tunnel(old, _) | Detour::Masquerade(old, _) = &mut self.detours[server] {
+                *old = lifetimes;
+            }
+            let hop = self.servers[server].hop();
+            if hop.exit() != 0 {
+                let exit = self.exits.enter(self.exits.at(hop.exit()).lasting(lifetimes));
+                self.servers[server].turn(exit.map_or(Hop::default(), |exit| hop.by(exit)));
+                self.exits.leave(hop.exit());
+            }
+        }
     }
 }
 
 impl Way {
-    /// The longest IP packet in bytes that may go this way; 0 for a real server that is removed, has no next hop or is reached by another
-    /// method.
+    /// Where it leads by direct routing.
     #[inline(always)]
-    pub fn mtu(&self) -> u16 {
-        self.mtu.load(Ordering::Relaxed)
+    pub fn hop(&self) -> Hop {
+        Hop(self.hop.load(Ordering::Relaxed))
     }
 
-    /// The port that frames leave by.
-    #[inline(always)]
-    pub fn port(&self) -> u16 {
-        self.port.load(Ordering::Relaxed)
-    }
-
-    /// Writes the Ethernet header's addresses, where there is room for them. Cost: two loads and stores.
-    #[inline(always)]
-    pub fn address(&self, frame: &mut [u8]) -> Option<()> {
-        let header: &mut [u8; 12] = frame.first_chunk_mut()?;
-        header[..8].copy_from_slice(&self.addresses.load(Ordering::Relaxed).to_le_bytes());
-        header[8..].copy_from_slice(&self.addresses_left.load(Ordering::Relaxed).to_le_bytes());
-        Some(())
-    }
-
-    fn lead(&self, target: Option<&ServerRules>, macs: &[[u8; 6]]) {
-        let direct = target.filter(|target| target.available && target.method == Method::DirectRouting);
-        let hop = direct.and_then(|target| target.next_hop).and_then(|hop| Some((hop, addresses(hop, macs)?)));
-        let (mtu, port, addresses) = hop.map_or((0, 0, [0; 12]), |(hop, both)| (hop.mtu, hop.port, both));
-        self.addresses.store(addresses.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)), Ordering::Relaxed);
-        self.addresses_left.store(addresses.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)), Ordering::Relaxed);
-        self.mtu.store(mtu, Ordering::Relaxed);
-        self.port.store(port, Ordering::Relaxed);
-    }
-
-    /// What has gone this way.
+    /// What has gone this way, and no counter has taken over.
     #[inline(always)]
     pub const fn tally(&self) -> &Tally {
         &self.tally
     }
+
+    /// Leads elsewhere; gives where it led.
+    fn turn(&self, hop: Hop) -> Hop {
+        let old = self.hop();
+        self.hop.store(hop.0, Ordering::Relaxed);
+        old
+    }
 }
 
-/// The Ethernet addresses of frames that leave by `hop`.
-fn addresses(hop: NextHop, macs: &[[u8; 6]]) -> Option<[u8; 12]> {
-    let mut addresses = [0; 12];
-    let (destination, source) = addresses.split_at_mut(6);
-    destination.copy_from_slice(&hop.mac);
-    source.copy_from_slice(macs.get(usize::from(hop.port))?);
-    Some(addresses)
-}
+impl Hop {
+    /// To this MAC, by the exit at this place.
+    fn new([m0, m1, m2, m3, m4, m5]: [u8; 6], exit: u16) -> Self {
+        Self(u64::from_le_bytes([0, 0, m0, m1, m2, m3, m4, m5]) | u64::from(exit))
+    }
 
-impl Detour {
-    fn to(target: &ServerRules, macs: &[[u8; 6]]) -> Option<Self> {
-        let hop = target.next_hop.filter(|_| target.available)?;
-        let (server, share) = (&target.server, Arc::clone(&target.share));
-        match target.method {
-            Method::DirectRouting => None,
-            Method::Tunnel => {
-                let prepared = Prepared::new(server.tunnel?, server.address, hop, *macs.get(usize::from(hop.port))?)?;
-                Some(Self::Tunnel(share, prepared))
-            }
-            Method::Masquerading => Some(Self::Masquerade(Masquerade {
-                addresses: addresses(hop, macs)?,
-                mtu: hop.mtu,
-                port: hop.port,
-                share,
-                address: words(server.address),
-                v4: server.address.is_v4(),
-                server_port: port_word(server.port),
-            })),
-        }
+    /// To the same MAC, by the exit at this place.
+    fn by(self, exit: u16) -> Self {
+        Self(self.mac() << 16 | u64::from(exit))
+    }
+
+    /// The real server's MAC, its first byte lowest.
+    #[inline(always)]
+    pub const fn mac(self) -> u64 {
+        self.0 >> 16
+    }
+
+    /// The place of the exit; 0 for that of nobody.
+    #[inline(always)]
+    const fn exit(self) -> u16 {
+        let [e0, e1, ..] = self.0.to_le_bytes();
+        u16::from_le_bytes([e0, e1])
     }
 }
 
 impl Masquerade {
+    fn new(target: &ServerRules, next: NextHop, source: [u8; 6]) -> Self {
+        let mut addresses = [0; 12];
+        addresses[..6].copy_from_slice(&next.mac);
+        addresses[6..].copy_from_slice(&source);
+        Self {
+            addresses,
+            mtu: next.mtu,
+            port: next.port,
+            share: Arc::clone(&target.share),
+            address: words(target.server.address),
+            v4: target.server.address.is_v4(),
+            server_port: port_word(target.server.port),
+        }
+    }
+
     /// The port on the real server that a vport leads to, both as [`port_word`]s.
     #[inline(always)]
     pub const fn port_for(&self, vport: u16) -> u16 {
         if self.server_port == 0 { vport } else { self.server_port }
-    }
-}
-
-impl Terms {
-    /// Ticks that an established TCP connection lives without a packet.
-    #[inline(always)]
-    pub fn tcp(&self) -> u32 {
-        self.tcp.load(Ordering::Relaxed)
-    }
-
-    /// Ticks that a UDP one does.
-    #[inline(always)]
-    pub fn udp(&self) -> u32 {
-        self.udp.load(Ordering::Relaxed)
-    }
-
-    /// What has come.
-    #[inline(always)]
-    pub const fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    fn set(&self, timeouts: &Timeouts) {
-        self.tcp.store(timeouts.tcp * Tick::PER_SECOND, Ordering::Relaxed);
-        self.udp.store(timeouts.udp * Tick::PER_SECOND, Ordering::Relaxed);
     }
 }

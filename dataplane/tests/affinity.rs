@@ -69,6 +69,7 @@ impl Lab {
         let server = |(n, stats): &(u8, Arc<ServerStats>)| {
             let server = RealServer {
                 id: place(*n),
+                service: ServiceId(0),
                 address: address(&format!("10.10.24.{n}")),
                 port: self.port,
                 protocol: Tcp,

@@ -51,6 +51,7 @@ impl Service {
         });
         let real_server = |((n, (weight, upper)), stats): ((u32, &(u32, u32)), &Arc<ServerStats>)| RealServer {
             id: ServerId(n),
+            service: ServiceId(0),
             address: Address::v4(2 + n),
             port: 80,
             protocol: Protocol::Tcp,

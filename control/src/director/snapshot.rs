@@ -182,6 +182,7 @@ impl Desired {
         }
         Some(Arc::new(worker::RealServer {
             id: ServerId(id),
+            service: ServiceId(record.service),
             address: Address::from(place.key.address),
             port: if self.keeps_ports(place) { 0 } else { place.key.port },
             protocol: protocol_for_workers(place.key.service.protocol),

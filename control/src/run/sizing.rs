@@ -146,7 +146,7 @@ mod tests {
         assert!(
             refused.what.starts_with("limits.connections = \"10M\" does not fit: 2289 MiB for connections (4 workers x 10M x 60 bytes) + ")
         );
-        for part in ["131072 x 544) bytes)", "32 MiB between the workers", "1536 MiB", "MiB of free huge pages and 512 MiB of other memory"]
+        for part in ["131072 x 552) bytes)", "32 MiB between the workers", "1536 MiB", "MiB of free huge pages and 512 MiB of other memory"]
         {
             let without = part.replace("1536 MiB", "MiB");
             assert!(refused.what.contains(&without), "{without} is not in {}", refused.what);

@@ -212,6 +212,7 @@ fn put_service(batch: &mut Batch, id: u32, served: &Served, first: u32) {
         let [.., b, c, d] = n.to_be_bytes();
         let server = RealServer {
             id: ServerId(n),
+            service: ServiceId(id),
             address: rip(n, v4),
             port: served.vip.port,
             protocol: Protocol::Tcp,

@@ -5,8 +5,8 @@
 
 use std::hint::black_box;
 
-use dataplane::service::{ServerId, ServiceId};
-use dataplane::ways::{Terms, Way, Ways};
+use dataplane::service::ServerId;
+use dataplane::ways::Ways;
 use dpdk::burst::BURST;
 use dpdk::clock;
 use serde_json::{Value, json};
@@ -30,17 +30,16 @@ pub fn run(options: &Options) -> Value {
             let start = clock::cycles();
             for _ in 0..BURSTS {
                 for (server, length) in black_box(&lanes) {
-                    black_box((ways.way(*server).map(Way::mtu), ways.terms(ServiceId(0)).map(Terms::tcp), *length));
+                    black_box((ways.way(*server).map(|way| ways.exit(way.hop()).mtu), *length));
                 }
             }
             let half = clock::cycles();
             for _ in 0..BURSTS {
                 for (server, length) in black_box(&lanes) {
-                    let (way, terms) = (ways.way(*server), ways.terms(ServiceId(0)));
-                    black_box((way.map(Way::mtu), terms.map(Terms::tcp), *length));
-                    if let (Some(way), Some(terms)) = (way, terms) {
-                        way.tally().count(*length);
-                        terms.tally().count(*length);
+                    let way = ways.way(*server);
+                    black_box((way.map(|way| ways.exit(way.hop()).mtu), *length));
+                    if let Some(way) = way {
+                        ways.count(*server, way, *length);
                     }
                 }
             }

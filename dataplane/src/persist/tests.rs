@@ -43,6 +43,7 @@ fn worker(index: usize, stats: &[Arc<ServerStats>], affinity: &Arc<Affinity>) ->
     };
     let server = |(id, stats): (ServerId, &Arc<ServerStats>)| RealServer {
         id,
+        service: ServiceId(0),
         address: Address::v4(2 + id.0),
         port: 80,
         protocol: Protocol::Tcp,

@@ -285,6 +285,7 @@ impl Lab {
             let dip = if v6 { "fd00:10::10" } else { DIP };
             let real = RealServer {
                 id: server_id,
+                service: ServiceId(id),
                 address: real_address,
                 port: s.masquerading.unwrap_or(port),
                 protocol,

@@ -116,6 +116,7 @@ impl Several {
             for (n, method, port) in *of {
                 servers.push(Arc::new(RealServer {
                     id: ServerId(u32::try_from(servers.len()).expect("few")),
+                    service: ServiceId(id),
                     address: address(&format!("10.10.24.{n}")),
                     port: *port,
                     protocol: *protocol,

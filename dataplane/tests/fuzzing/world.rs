@@ -353,6 +353,7 @@ impl World {
         let server = &self.servers[&id];
         let snapshot = RealServer {
             id: ServerId(id),
+            service: ServiceId(id / 8),
             address: server.address,
             port: server.port,
             protocol: self.services.get(&(id / 8)).map_or(Protocol::Tcp, |service| service.key.protocol),
