@@ -34,7 +34,7 @@ fn cut_lanes(lanes: &mut Lanes, rules: &Rules, pool: &Mempool, pieces: &mut Piec
     for i in each(std::mem::take(&mut lanes.long)) {
         let Fate::Send(port, _) = lanes.fates[i] else { continue };
         let length = lanes.packets[i].length;
-        let mtu = rules.routes.ports.get(usize::from(port)).map(|port| port.mtu);
+        let mtu = rules.routes.ports().get(usize::from(port)).map(|port| port.mtu);
         if mtu.is_some_and(|mtu| length <= mtu) {
             continue;
         }

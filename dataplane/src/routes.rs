@@ -29,17 +29,31 @@ pub struct PortRoutes {
 /// All ports' routes, in the configuration's order; a snapshot that the control plane replaces.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Routes {
-    /// One for each port.
-    pub ports: Vec<PortRoutes>,
+    ports: Vec<PortRoutes>,
+    /// All networks that a port is connected to.
+    networks: Vec<Network>,
+    /// The first IPv4 and the first IPv6 gateway.
+    gateways: [Option<NextHop>; 2],
 }
 
 impl Routes {
+    /// Those of these ports.
+    pub fn new(ports: Vec<PortRoutes>) -> Self {
+        let networks = ports.iter().flat_map(|port| &port.networks).copied().collect();
+        let gateways = [0, 1].map(|family| ports.iter().find_map(|port| port.gateways[family]));
+        Self { ports, networks, gateways }
+    }
+
+    /// One for each port.
+    pub fn ports(&self) -> &[PortRoutes] {
+        &self.ports
+    }
+
     /// Our own address that `neighbour` knows us by: the one in its network, else the first of its family. Cost: one comparison for
     /// each network that a port is connected to.
     pub fn own_address_towards(&self, neighbour: Address) -> Option<Address> {
-        let networks = || self.ports.iter().flat_map(|port| &port.networks);
-        let of_network = networks().filter(|n| neighbour.0 & n.mask == n.prefix.0).max_by_key(|n| n.mask);
-        of_network.or_else(|| networks().find(|n| n.own.is_v4() == neighbour.is_v4())).map(|n| n.own)
+        let of_network = self.networks.iter().filter(|n| neighbour.0 & n.mask == n.prefix.0).max_by_key(|n| n.mask);
+        of_network.or_else(|| self.networks.iter().find(|n| n.own.is_v4() == neighbour.is_v4())).map(|n| n.own)
     }
 
     /// Where a reply to `client` goes.
@@ -50,29 +64,16 @@ impl Routes {
     /// for each network that a port is connected to.
     #[inline(always)]
     pub fn way_to(&self, client: Address, learned: Option<Way>) -> Option<NextHop> {
-        let family = usize::from(!client.is_v4());
         let learned = learned.and_then(|way| Some((way, self.ports.get(usize::from(way.port))?)));
-        let mut first = None;
-        for port in &self.ports {
-            if port.networks.iter().any(|n| client.0 & n.mask == n.prefix.0) {
-                return back(learned);
-            }
-            if first.is_none() {
-                first = port.gateways[family].as_ref();
+        if !self.networks.iter().any(|n| client.0 & n.mask == n.prefix.0) {
+            let family = usize::from(!client.is_v4());
+            let own = learned.and_then(|(_, port)| port.gateways[family]);
+            if let Some(gateway) = own.or(self.gateways[family]) {
+                return Some(gateway);
             }
         }
-        let own = learned.and_then(|(_, port)| port.gateways[family].as_ref());
-        match own.or(first) {
-            Some(gateway) => Some(*gateway),
-            None => back(learned),
-        }
+        learned.map(|(way, port)| NextHop { port: way.port, mac: way.mac, mtu: port.mtu })
     }
-}
-
-/// Back to where a client's packets come from.
-#[inline(always)]
-fn back(learned: Option<(Way, &PortRoutes)>) -> Option<NextHop> {
-    learned.map(|(way, port)| NextHop { port: way.port, mac: way.mac, mtu: port.mtu })
 }
 
 #[cfg(test)]
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_client_elsewhere_is_answered_by_the_gateway_of_its_port() {
-        let routes = Routes { ports: vec![port(Some(0x0a0a_1800), Some(hop(0, 1))), port(None, Some(hop(1, 2)))] };
+        let routes = Routes::new(vec![port(Some(0x0a0a_1800), Some(hop(0, 1))), port(None, Some(hop(1, 2)))]);
         let learned = |port| Some(Way { port, mac: [2, 0, 0, 0, 0, 9] });
         assert_eq!(routes.way_to(AWAY, learned(0)), Some(hop(0, 1)));
         assert_eq!(routes.way_to(AWAY, learned(1)), Some(hop(1, 2)));
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_knows_us_by_the_address_in_its_network() {
-        let routes = Routes { ports: vec![port(Some(0x0a14_0000), None), port(Some(0x0a0a_1800), None)] };
+        let routes = Routes::new(vec![port(Some(0x0a14_0000), None), port(Some(0x0a0a_1800), None)]);
         assert_eq!(routes.own_address_towards(NEAR), Some(Address::v4(0x0a0a_180a)));
         assert_eq!(routes.own_address_towards(AWAY), Some(Address::v4(0x0a14_000a)), "the first of its family");
         assert_eq!(routes.own_address_towards(Address(0x2001_0db8 << 96 | 1)), None);
@@ -110,14 +111,14 @@ mod tests {
 
     #[test]
     fn a_client_near_by_is_answered_where_it_sends_from() {
-        let routes = Routes { ports: vec![port(Some(0x0a0a_1800), Some(hop(0, 1)))] };
+        let routes = Routes::new(vec![port(Some(0x0a0a_1800), Some(hop(0, 1)))]);
         assert_eq!(routes.way_to(NEAR, Some(Way { port: 0, mac: hop(0, 9).mac })), Some(hop(0, 9)));
         assert_eq!(routes.way_to(NEAR, None), None, "nobody knows its MAC yet");
     }
 
     #[test]
     fn without_a_gateway_of_the_family_replies_go_back_where_requests_come_from() {
-        let routes = Routes { ports: vec![port(None, Some(hop(0, 1)))] };
+        let routes = Routes::new(vec![port(None, Some(hop(0, 1)))]);
         let client = Address(0x2001_0db8 << 96 | 1);
         assert_eq!(routes.way_to(client, Some(Way { port: 0, mac: hop(0, 9).mac })), Some(hop(0, 9)));
         assert_eq!(routes.way_to(client, None), None);

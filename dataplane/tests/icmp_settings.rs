@@ -40,7 +40,7 @@ fn telling(eal: Eal) -> Lab {
     let networks = [("10.10.24.0", 8, DIP), ("fd00:10::", 64, "fd00:10::10")];
     let networks = networks.map(|(prefix, host, own)| Network { prefix: address(prefix), mask: u128::MAX << host, own: address(own) });
     let gateways = [Some(NextHop { port: 0, mac: ROUTER_MAC, mtu: MTU }); 2];
-    let routes = Routes { ports: vec![PortRoutes { networks: networks.to_vec(), gateways, mtu: MTU }] };
+    let routes = Routes::new(vec![PortRoutes { networks: networks.to_vec(), gateways, mtu: MTU }]);
     lab.apply(Batch { routes: Some(Arc::new(routes)), ..Batch::default() });
     lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21).masquerading(8080)]);
     lab.service(1, Udp, VIP, 53, RoundRobin, &[server(21).masquerading(5353)]);

@@ -220,7 +220,7 @@ eal_test! {
         web(&mut lab);
         let gateway = NextHop { port: 0, mac: [2, 0, 0, 0, 0, 77], mtu: MTU };
         let lan = Network { prefix: address("10.10.24.0"), mask: u128::MAX << 8, own: address(DIP) };
-        let routes = Routes { ports: vec![PortRoutes { networks: vec![lan], gateways: [Some(gateway), None], mtu: MTU }] };
+        let routes = Routes::new(vec![PortRoutes { networks: vec![lan], gateways: [Some(gateway), None], mtu: MTU }]);
         lab.apply(Batch { routes: Some(Arc::new(routes)), ..Batch::default() });
         for (client, mac) in [(CLIENT, gateway.mac), ("10.10.24.200:1000", ROUTER_MAC)] {
             lab.send(&tcp(client, WEB).syn());

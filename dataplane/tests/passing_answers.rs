@@ -21,7 +21,7 @@ fn lab(eal: Eal, vip: &str) -> Lab {
     let mut lab = Lab::new(eal);
     lab.service(0, Tcp, vip, 80, RoundRobin, &[server(21)]);
     let port = PortRoutes { gateways: [Some(GATEWAY); 2], mtu: MTU, ..PortRoutes::default() };
-    lab.apply(Batch { routes: Some(Arc::new(Routes { ports: vec![port] })), ..Batch::default() });
+    lab.apply(Batch { routes: Some(Arc::new(Routes::new(vec![port]))), ..Batch::default() });
     lab
 }
 

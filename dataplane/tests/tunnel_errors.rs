@@ -29,7 +29,7 @@ const TYPES: [Encapsulation; 5] =
 fn lab(eal: dpdk::eal::Eal) -> Lab {
     let mut lab = Lab::new(eal);
     let gateway = Some(NextHop { port: 0, mac: ROUTER_MAC, mtu: MTU });
-    let routes = Routes { ports: vec![PortRoutes { gateways: [gateway; 2], mtu: MTU, ..PortRoutes::default() }] };
+    let routes = Routes::new(vec![PortRoutes { gateways: [gateway; 2], mtu: MTU, ..PortRoutes::default() }]);
     lab.apply(Batch { routes: Some(Arc::new(routes)), ..Batch::default() });
     lab
 }

@@ -213,7 +213,7 @@ async fn the_first_masquerading_real_server_brings_what_replies_need() {
     for worker in &rig.workers {
         let tables = worker.tables();
         assert_eq!(tables.replies, 1, "one index for each worker");
-        let ports = &tables.routes.as_ref().unwrap().ports;
+        let ports = tables.routes.as_ref().unwrap().ports();
         let hop = dataplane::service::NextHop { port: 0, mac, mtu: 1_500 };
         assert_eq!((ports[0].gateways, ports[1].gateways), ([Some(hop), None], [None, None]));
         let holds = |address: &str| {

@@ -224,7 +224,7 @@ impl Desired {
             }),
             mtu: link.mtu,
         };
-        Routes { ports: (0_u16..).zip(self.links.iter()).map(port).collect() }
+        Routes::new((0_u16..).zip(self.links.iter()).map(port).collect())
     }
 
     fn locals(&self) -> LocalAddresses {

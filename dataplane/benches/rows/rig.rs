@@ -116,7 +116,7 @@ impl Rig {
             probed: hashbrown::HashSet::new(),
             macs: vec![OUR_MAC],
         }));
-        batch.routes = Some(Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] }));
+        batch.routes = Some(Arc::new(Routes::new(vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }])));
         if services.iter().any(|served| served.method == Method::Masquerading) {
             batch.replies = Some(Replies::new(connections).expect("memory"));
         }

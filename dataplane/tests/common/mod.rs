@@ -229,7 +229,7 @@ impl Lab {
             probed: [VIP6].map(address).into_iter().collect(),
             macs: vec![OUR_MAC],
         };
-        let routes = Routes { ports: vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }] };
+        let routes = Routes::new(vec![PortRoutes { mtu: MTU, ..PortRoutes::default() }]);
         lab.apply(Batch { locals: Some(Arc::new(locals)), routes: Some(Arc::new(routes)), ..Batch::default() });
         lab
     }

@@ -155,7 +155,7 @@ impl Several {
             ..LocalAddresses::default()
         });
         let gateway = NextHop { port: 0, mac: ROUTER_MAC, mtu: MTU };
-        let routes = Arc::new(Routes { ports: vec![PortRoutes { mtu: MTU, gateways: [Some(gateway), None], ..PortRoutes::default() }] });
+        let routes = Arc::new(Routes::new(vec![PortRoutes { mtu: MTU, gateways: [Some(gateway), None], ..PortRoutes::default() }]));
         self.apply(|| Batch {
             version: 1,
             services: snapshots.iter().map(|s| (s.id, Some(Arc::clone(s)))).collect(),

@@ -88,6 +88,6 @@ impl Network {
             let gateways = [c.one_in(3), c.one_in(3)].map(|there| there.then_some(gateway));
             PortRoutes { networks: if side == 0 { vec![near] } else { Vec::new() }, gateways, mtu }
         };
-        Routes { ports: (0..self.sides()).map(&mut of_side).collect() }
+        Routes::new((0..self.sides()).map(&mut of_side).collect())
     }
 }

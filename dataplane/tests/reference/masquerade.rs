@@ -105,15 +105,15 @@ impl Director {
     /// Where what answers `client` goes: to itself on a network of ours, else to the gateway of the port that it comes by, to any
     /// gateway, or back to where it comes from.
     pub(super) fn way_to(&self, client: IpAddr, learned: Option<(usize, [u8; 6])>) -> Option<NextHop> {
-        let back = learned.and_then(|(port, mac)| Some(NextHop { port: port as u16, mac, mtu: self.routes.ports.get(port)?.mtu }));
-        let near = self.routes.ports.iter().flat_map(|port| &port.networks).any(|n| Address::from(client).0 & n.mask == n.prefix.0);
+        let back = learned.and_then(|(port, mac)| Some(NextHop { port: port as u16, mac, mtu: self.routes.ports().get(port)?.mtu }));
+        let near = self.routes.ports().iter().flat_map(|port| &port.networks).any(|n| Address::from(client).0 & n.mask == n.prefix.0);
         if near {
             return back;
         }
         let mut order: Vec<usize> = learned.iter().map(|(port, _)| *port).collect();
-        order.extend(0..self.routes.ports.len());
+        order.extend(0..self.routes.ports().len());
         let family = usize::from(client.is_ipv6());
-        order.iter().find_map(|port| self.routes.ports.get(*port)?.gateways[family]).or(back)
+        order.iter().find_map(|port| self.routes.ports().get(*port)?.gateways[family]).or(back)
     }
 
     /// Makes a frame ready to leave for a client.
@@ -145,7 +145,7 @@ impl Director {
 
     /// Our own address in a neighbour's network, the smallest, or else the first one of its family.
     pub(super) fn own_address_towards(&self, neighbour: IpAddr) -> Option<IpAddr> {
-        let networks = || self.routes.ports.iter().flat_map(|port| &port.networks);
+        let networks = || self.routes.ports().iter().flat_map(|port| &port.networks);
         let near = networks().filter(|n| Address::from(neighbour).0 & n.mask == n.prefix.0).max_by_key(|n| n.mask.count_ones());
         near.or_else(|| networks().find(|n| n.own.is_v4() == neighbour.is_ipv4())).map(|n| n.own.ip())
     }
@@ -238,7 +238,7 @@ impl Director {
 
     /// Cuts a masqueraded packet that is longer than the link takes (RFC 791); its pieces, or the verdict.
     pub(super) fn cut(&self, frame: &[u8], packet: &Packet, port: u16) -> Result<Vec<Vec<u8>>, &'static str> {
-        let mtu = self.routes.ports.get(usize::from(port)).map(|port| usize::from(port.mtu)).ok_or("too_big")?;
+        let mtu = self.routes.ports().get(usize::from(port)).map(|port| usize::from(port.mtu)).ok_or("too_big")?;
         if packet.length <= mtu {
             return Ok(vec![frame.to_vec()]);
         }
