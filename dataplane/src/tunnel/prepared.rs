@@ -16,6 +16,8 @@ use crate::service::{NextHop, Tunnel};
 const LONGEST: usize = 66;
 /// Bytes of the shortest headers with IPv6: Ethernet and IPv6.
 const SHORTEST_V6: usize = 54;
+/// Where an outer IPv4 header has its checksum.
+const CHECKSUM_V4: usize = 24;
 /// Bytes of UDP and GUE.
 const GUE: usize = 12;
 /// Bytes of GRE.
@@ -29,6 +31,8 @@ pub struct Prepared {
     pub room: u16,
     /// The port that frames leave by.
     pub port: u16,
+    /// The sum of an outer IPv4 header's words around a packet without a byte, which its checksum is of.
+    sum: u16,
     /// Bytes of the headers, with the Ethernet header. Each number is of one sort of headers alone.
     length: u8,
     /// The headers around an IPv4 packet without a byte, of which class and TTL are 0.
@@ -54,7 +58,8 @@ impl Prepared {
         outer.write(&mut headers, &Inner::NOTHING)?;
         let added = u16::try_from(ip_header(v4) + tunnel.encapsulation.overhead()).ok()?;
         let length = u8::try_from(L3 + usize::from(added)).ok()?;
-        Some(Self { room: hop.mtu.saturating_sub(added), port: hop.port, length, headers, mtu: hop.mtu, destination })
+        let sum = if v4 { !number(&headers, CHECKSUM_V4) } else { 0 };
+        Some(Self { room: hop.mtu.saturating_sub(added), port: hop.port, sum, length, headers, mtu: hop.mtu, destination })
     }
 
     /// Puts a plain packet into the tunnel; `ids` are for outer packets that may be cut on their way. `None`, and nothing is changed,
@@ -84,39 +89,42 @@ impl Prepared {
     #[inline(always)]
     fn put<F: Family, const N: usize>(&self, frame: &mut Mbuf, ids: Option<&mut Tunnels>) -> Option<()> {
         let v4 = const { N < SHORTEST_V6 };
-        let between = const { N - L3 - if N < SHORTEST_V6 { 20 } else { 40 } };
+        let outer = if v4 { 20 } else { 40 };
         let (whole, added) = (frame.data(), N - L3);
+        let between = added - usize::from(outer);
         let head = F::head(whole)?;
-        let (length, inner) = (F::length(head), Inner::of(whole, F::V4)?);
+        let (length, more, inner) = (F::length(head), u16::try_from(added).ok()?, Inner::of(whole, F::V4)?);
         if inner.hops <= 1 || frame.headroom() < added || !frame.is_contiguous() {
             return None;
         }
         let source_port = if between == GUE { flow_port(&Key::of(F::addresses(head), F::ports(head), 0)) } else { 0 };
         let id = if v4 && inner.may_fragment { low_half(ids?.id()) } else { 0 };
-        if !decrement(frame.data_mut(), F::V4) {
-            return None;
-        }
+        // Bytes of the outer packet, and of all that is behind the outer IP header.
+        let (whole_length, behind) = (length + more, length + more - outer);
         let hops = inner.hops - 1;
-        let to: &mut [u8; N] = frame.reframe(added, L3 + usize::from(length))?.first_chunk_mut()?;
+        let whole = frame.reframe(added, L3 + usize::from(length))?;
+        // It is long enough, and its time is not up.
+        decrement(whole.get_mut(added..)?, F::V4);
+        let to: &mut [u8; N] = whole.first_chunk_mut()?;
         *to = *self.headers.first_chunk()?;
         if v4 {
             let flags = if inner.may_fragment { 0 } else { Ipv4Header::DONT_FRAGMENT };
-            let mut sum = u32::from(!number(to, 24)) + u32::from(inner.traffic_class) + u32::from(length) + u32::from(id);
+            let mut sum = u32::from(self.sum) + u32::from(inner.traffic_class) + u32::from(length) + u32::from(id);
             sum += u32::from(flags) + (u32::from(hops) << 8);
             if !F::V4 && between == 0 {
                 sum += u32::from(protocol::IPV6 - protocol::IPIP);
                 to[23] = protocol::IPV6;
             }
             to[15] = inner.traffic_class;
-            add(to, 16, length);
+            set(to, 16, whole_length);
             set(to, 18, id);
             set(to, 20, flags);
             to[22] = hops;
-            set(to, 24, checksum::finish_few(sum));
+            set(to, CHECKSUM_V4, checksum::finish_few(sum));
         } else {
             // Version, class and flow label, which is 0.
             set(to, 14, 6 << 12 | u16::from(inner.traffic_class) << 4);
-            add(to, 18, length);
+            set(to, 18, behind);
             if !F::V4 && between == 0 {
                 to[20] = protocol::IPV6;
             }
@@ -124,7 +132,7 @@ impl Prepared {
         }
         if between == GUE {
             set(to, N - GUE, source_port);
-            add(to, N - GUE + 4, length);
+            set(to, N - GUE + 4, behind);
             if !F::V4 {
                 to[N - 3] = protocol::IPV6;
             }
@@ -145,9 +153,4 @@ fn number<const N: usize>(headers: &[u8; N], at: usize) -> u16 {
 #[inline(always)]
 fn set<const N: usize>(headers: &mut [u8; N], at: usize, value: u16) {
     [headers[at], headers[at + 1]] = value.to_be_bytes();
-}
-
-#[inline(always)]
-fn add<const N: usize>(headers: &mut [u8; N], at: usize, more: u16) {
-    set(headers, at, number(headers, at).wrapping_add(more));
 }
