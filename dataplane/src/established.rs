@@ -27,6 +27,8 @@ const AHEAD: usize = 24;
 const HALF: usize = BURST / 2;
 /// Lanes ahead of which frames are asked for that are looked at.
 const FRAMES_AHEAD: usize = 8;
+/// Lanes ahead of which entries are asked for once more: from the second cache, to which they have come, into the first one.
+const NEAR: usize = 6;
 /// Lanes ahead of which is asked for what is read beside the entries.
 const QUARTER: usize = BURST / 4;
 
@@ -186,6 +188,7 @@ impl Tracker {
             } else {
                 guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF], has(*answers_ahead, i - HALF));
             }
+            self.connections.prefetch_near(guesses[(i + NEAR) % BURST]);
             if S::ASKS && i + QUARTER < BURST {
                 S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
             }

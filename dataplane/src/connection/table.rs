@@ -160,6 +160,12 @@ impl ConnectionTable {
         EntryId(id)
     }
 
+    /// Asks for the entry at `guess` once more, just ahead of its use.
+    #[inline(always)]
+    pub(crate) fn prefetch_near(&self, guess: EntryId) {
+        self.entries.prefetch_near(guess.0 as usize);
+    }
+
     /// The entry at `guess`, if it is as `plain` says and has these ports and addresses with this [`word`](Hasher::word).
     ///
     /// Two pairs of IPv6 addresses have the same word once in 2^64 pairs that nobody can choose, less often than a TCP checksum or a memory

@@ -146,10 +146,16 @@ impl<T> HugeArray<T> {
         Ok(())
     }
 
-    /// Asks for the cache line of element `index` ahead of its use; out of range it does nothing.
+    /// Asks for the cache line of element `index` well ahead of its use, into the second cache; out of range it does nothing.
     #[inline(always)]
     pub fn prefetch(&self, index: usize) {
-        prefetch::address(self.data.as_ptr().wrapping_add(index).cast());
+        prefetch::address::<{ prefetch::FAR }>(self.data.as_ptr().wrapping_add(index).cast());
+    }
+
+    /// As [`prefetch`](Self::prefetch), just ahead of its use, into the first cache.
+    #[inline(always)]
+    pub fn prefetch_near(&self, index: usize) {
+        prefetch::address::<{ prefetch::NEAR }>(self.data.as_ptr().wrapping_add(index).cast());
     }
 }
 

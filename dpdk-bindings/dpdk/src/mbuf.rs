@@ -316,13 +316,13 @@ impl Mbuf {
     /// Touches the mbuf itself, whose line the receiving driver has just written.
     #[inline(always)]
     pub fn prefetch(&self, offset: usize) {
-        prefetch::address(self.start().wrapping_add(offset));
+        prefetch::address::<{ prefetch::NEAR }>(self.start().wrapping_add(offset));
     }
 
     /// Asks for the line in front of the frame's first one, where [`Mbuf::prepend`] writes.
     #[inline(always)]
     pub fn prefetch_headroom(&self) {
-        prefetch::address(self.start().wrapping_sub(1));
+        prefetch::address::<{ prefetch::NEAR }>(self.start().wrapping_sub(1));
     }
 
     /// Makes the frame fit to cross to another thread.

@@ -3,7 +3,7 @@
 /// Asks for the cache line of `target` ahead of its use; one instruction, never faults.
 #[inline(always)]
 pub fn read<T>(target: &T) {
-    address(core::ptr::from_ref(target).cast());
+    address::<NEAR>(core::ptr::from_ref(target).cast());
 }
 
 /// Asks for the cache line of `slice[index]`; an index out of range does nothing.
@@ -14,13 +14,18 @@ pub fn slot<T>(slice: &[T], index: usize) {
     }
 }
 
+/// Into all of the core's caches: `_MM_HINT_T0`.
+pub(crate) const NEAR: i32 = 3;
+/// Into its second cache, to which more lines can be on their way at once than to the first one: `_MM_HINT_T1`.
+pub(crate) const FAR: i32 = 2;
+
 /// Asks for the line at `target`, whatever it points to.
 #[inline(always)]
-pub(crate) fn address(target: *const u8) {
+pub(crate) fn address<const HINT: i32>(target: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: PREFETCHT0 is a hint: it exists on every x86-64 CPU and does not fault, whatever the address.
+    // SAFETY: PREFETCHh is a hint: it exists on every x86-64 CPU and does not fault, whatever the address.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(target.cast());
+        core::arch::x86_64::_mm_prefetch::<HINT>(target.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = target;
