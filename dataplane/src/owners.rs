@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
+use dpdk::hugemem::HugeArray;
 
 use crate::service::{ServerId, ServiceId};
 use crate::stats::{ServerShare, Traffic};
@@ -28,7 +29,7 @@ struct Owner {
 
 impl Owners {
     /// What these ways count is nobody's yet; nothing is allocated later.
-    pub fn new(services: u32, ways: &Arc<[Way]>) -> Self {
+    pub fn new(services: u32, ways: &Arc<HugeArray<Way>>) -> Self {
         let nobody = Arc::default();
         Self {
             board: Arc::new(Board::new(services, Arc::clone(ways))),
@@ -120,7 +121,7 @@ mod tests {
 
     /// Two services with places for real servers, and what counts for them.
     struct Place {
-        ways: Arc<[Way]>,
+        ways: Arc<HugeArray<Way>>,
         owners: Owners,
         services: [Arc<CachePadded<Traffic>>; 2],
         servers: [Arc<CachePadded<ServerShare>>; 3],
@@ -129,7 +130,7 @@ mod tests {
     impl Place {
         /// The first two real servers are the first service's.
         fn new() -> Self {
-            let ways: Arc<[Way]> = (0..4).map(|_| Way::default()).collect();
+            let ways = Arc::new(HugeArray::anonymous(4).unwrap());
             let mut place = Self { owners: Owners::new(2, &ways), ways, services: Default::default(), servers: Default::default() };
             for (id, service) in (0..).map(ServiceId).zip(&place.services) {
                 place.owners.set_service(id, Some(service));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use crossbeam_utils::CachePadded;
+use dpdk::DpdkError;
 use hashbrown::HashMap;
 
 use crate::address::Address;
@@ -120,10 +121,10 @@ pub struct Rules {
 
 impl Rules {
     /// No rules for worker `worker` of ports with these MACs, with room for so many services and real servers; nothing is
-    /// allocated later. The worker's secret `seed` decides what its schedulers draw by lot.
-    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>, seed: [u64; 4]) -> Self {
+    /// allocated later. The worker's secret `seed` decides what its schedulers draw by lot. Errors: those of [`Ways::new`].
+    pub fn new(worker: usize, services: u32, servers: u32, macs: Vec<[u8; 6]>, seed: [u64; 4]) -> Result<Self, DpdkError> {
         let empty = |n: u32| n as usize;
-        Self {
+        Ok(Self {
             worker,
             services: std::iter::repeat_with(|| None).take(empty(services)).collect(),
             // Twice the room: a hash table that is at most half full never rehashes on the packet path.
@@ -139,10 +140,10 @@ impl Rules {
             servers_left: false,
             memory: Memory::new(seed, &Settings::default()),
             marks: Arc::new(Marks::default()),
-            ways: Ways::new(services, servers, macs),
+            ways: Ways::new(services, servers, macs)?,
             settings: Settings::default(),
             version: 0,
-        }
+        })
     }
 
     /// Puts a batch in force, whole, and leaves in it what it replaced. Cost: proportional to the batch; no allocation.

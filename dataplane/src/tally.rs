@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::thread::yield_now;
 
+use dpdk::hugemem::HugeArray;
+use zerocopy::FromBytes;
+
 use crate::service::{ServerId, ServiceId};
 use crate::ways::Way;
 
@@ -14,7 +17,7 @@ const NONE: u32 = u32::MAX;
 const TRIES: u32 = 10_000;
 
 /// Packets and bytes from clients that no counter has taken over yet: the bytes in the upper half, the packets in the lower one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, FromBytes)]
 pub struct Tally(AtomicU64);
 
 impl Tally {
@@ -43,7 +46,7 @@ impl Tally {
 /// The ways of one worker with their tallies, and whose they are: that worker writes it, whoever lists counters reads it.
 #[derive(Debug)]
 pub struct Board {
-    ways: Arc<[Way]>,
+    ways: Arc<HugeArray<Way>>,
     /// By service, its first real server.
     first: Box<[AtomicU32]>,
     /// By real server, the next one of its service, and the one before it.
@@ -55,7 +58,7 @@ pub struct Board {
 
 impl Board {
     /// No real server belongs to one of so many services yet.
-    pub fn new(services: u32, ways: Arc<[Way]>) -> Self {
+    pub fn new(services: u32, ways: Arc<HugeArray<Way>>) -> Self {
         let none = |places: usize| (0..places).map(|_| AtomicU32::new(NONE)).collect();
         let servers = ways.len();
         Self { ways, first: none(services as usize), next: none(servers), previous: none(servers), changes: AtomicU64::new(0) }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+use dpdk::DpdkError;
+use dpdk::hugemem::HugeArray;
 use dpdk::prefetch;
+use zerocopy::FromBytes;
 
 use crate::exits::{Exit, Exits, Lifetimes};
 use crate::owners::Owners;
@@ -21,7 +24,7 @@ const MANY: usize = 4096;
 
 /// How packets of established connections get to a real server, and how many have gone: a quarter of a cache line, so that packets by direct
 /// routing touch nothing else of it. Written by one worker; whoever else looks at it reads its tally alone.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, FromBytes)]
 #[repr(C, align(16))]
 pub struct Way {
     hop: AtomicU64,
@@ -70,7 +73,7 @@ pub struct Masquerade {
 /// Ways by place, for as many real servers and services as there are places.
 #[derive(Debug)]
 pub struct Ways {
-    servers: Arc<[Way]>,
+    servers: Arc<HugeArray<Way>>,
     exits: Exits,
     detours: Vec<Detour>,
     /// Places of real servers that were ever led to, from the first one on.
@@ -83,10 +86,14 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// No ways yet, over ports with these MACs; nothing is allocated later.
-    pub fn new(services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Self {
-        let ways: Arc<[Way]> = (0..servers).map(|_| Way::default()).collect();
-        Self {
+    /// No ways yet, over ports with these MACs; nothing is allocated later. Those to 131 072 real servers are just one huge page, where there is one.
+    ///
+    /// Errors: [`OutOfMemory`](dpdk::ErrorKind::OutOfMemory).
+    pub fn new(services: u32, servers: u32, macs: Vec<[u8; 6]>) -> Result<Self, DpdkError> {
+        let mut ways = HugeArray::anonymous(servers as usize)?;
+        ways.prefault()?;
+        let ways = Arc::new(ways);
+        Ok(Self {
             owners: Owners::new(services, &ways),
             servers: ways,
             exits: Exits::default(),
@@ -94,7 +101,7 @@ impl Ways {
             used: 0,
             lifetimes: vec![Lifetimes::of(&Timeouts::default()); services as usize],
             macs,
-        }
+        })
     }
 
     /// The way to the real server at a place.

@@ -151,7 +151,7 @@ impl Worker {
         let macs: Vec<_> = config.ports.iter().map(|port| port.mac).chain(vlan_macs).collect();
         let pools: Vec<_> = config.vlans.iter().filter_map(|vlan| of_port(vlan).map(|port| port.pool.clone())).collect();
         let vlans = Vlans::new(config.ports.len(), config.vlans.iter().map(|vlan| (vlan.port, vlan.tags)).collect());
-        let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed);
+        let rules = Rules::new(config.index, config.services, config.servers, macs.clone(), config.seed).map_err(TableError::Memory)?;
         let mut worker = Self {
             end,
             orders: Orders::new(),

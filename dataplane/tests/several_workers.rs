@@ -65,7 +65,7 @@ impl Service {
             stats: Arc::clone(stats),
         };
         let rules = (0..WORKERS).map(|worker| {
-            let mut rules = Rules::new(worker, 1, 16, Vec::new(), [1, 2, 3, worker as u64]);
+            let mut rules = Rules::new(worker, 1, 16, Vec::new(), [1, 2, 3, worker as u64]).expect("memory");
             rules.apply(&mut Batch {
                 services: vec![(ServiceId(0), Some(Arc::clone(&service)))],
                 servers: numbered()

@@ -54,6 +54,9 @@ pub struct Rig {
     swap: (RxQueue, TxQueue),
 }
 
+/// Real servers that a worker has room for unless it is told otherwise.
+const SERVERS: u32 = 131_072;
+
 impl Rig {
     /// A worker with room for `connections`, all of which may be half open. `name` tells rigs of one process apart.
     pub fn new(eal: &Eal, name: &str, connections: u32, services: &[Served]) -> Self {
@@ -74,7 +77,7 @@ impl Rig {
             connections,
             half_open: connections,
             services: u32::try_from(services.len()).expect("few") + 1,
-            servers: most + 1,
+            servers: SERVERS.max(most + 1),
             ports: vec![PortQueues {
                 rx: Some(rx),
                 tx: tx.into(),

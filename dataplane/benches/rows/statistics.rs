@@ -20,7 +20,7 @@ const BURSTS: u32 = 256;
 pub fn run(options: &Options) -> Value {
     let rounds = options.number("rounds", 3000);
     crate::on_worker(&crate::eal(), move |_| {
-        let ways = Ways::new(1, 4, Vec::new());
+        let ways = Ways::new(1, 4, Vec::new()).expect("memory");
         let mut random = Random(0x0123_4567_89ab_cdef);
         let lanes: Vec<(ServerId, u16)> =
             (0..BURST).map(|_| (ServerId(random.below(4)), 40 + u16::try_from(random.below(1400)).unwrap_or(0))).collect();

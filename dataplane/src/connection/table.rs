@@ -85,7 +85,7 @@ impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capacity(n) => write!(f, "a connection table of {n} entries: allowed are 1 to {}", ID_LIMIT - 1),
-            Self::Memory(error) => write!(f, "memory for a connection table: {error}"),
+            Self::Memory(error) => write!(f, "memory for a worker's tables: {error}"),
         }
     }
 }

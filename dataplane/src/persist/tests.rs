@@ -56,7 +56,7 @@ fn worker(index: usize, stats: &[Arc<ServerStats>], affinity: &Arc<Affinity>) ->
         next_hop: None,
         stats: Arc::clone(stats),
     };
-    let mut rules = Rules::new(index, 1, 4, Vec::new(), [1, 2, 3, 4]);
+    let mut rules = Rules::new(index, 1, 4, Vec::new(), [1, 2, 3, 4]).unwrap();
     rules.apply(&mut Batch {
         services: vec![(ServiceId(0), Some(Arc::new(service)))],
         servers: numbered().map(|n| (n.0, Some(Arc::new(server(n))))).collect(),
