@@ -188,7 +188,9 @@ impl Tracker {
             } else {
                 guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF], has(*answers_ahead, i - HALF));
             }
-            self.connections.prefetch_near(guesses[(i + NEAR) % BURST]);
+            if let Some(guess) = guesses.get(i + NEAR) {
+                self.connections.prefetch_near(*guess);
+            }
             if S::ASKS && i + QUARTER < BURST {
                 S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
             }
