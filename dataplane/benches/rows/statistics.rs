@@ -1,7 +1,7 @@
 //! What counting costs: packets and bytes of a service and of a real server, as the established stage counts them.
 //!
-//! Isolated from all else: both loops go over bursts of 64 packets and load the same lines of service and real server, one of them
-//! counts there. Four real servers, so all lines are in the L1 cache; what cold lines cost is part of the row of 10 000 services.
+//! Isolated from all else: both loops go over bursts of 64 packets and load the same lines of real servers' ways, one of them counts
+//! there, for the service, too, of which the counters are the sum of its real servers'. Four real servers, so all lines are in the L1 cache; what cold lines cost is part of the row of 10 000 services.
 
 use std::hint::black_box;
 
