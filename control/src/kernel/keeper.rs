@@ -13,8 +13,8 @@ use super::announce::{self, Announcements};
 use super::device::QuietDevice;
 use super::error::KernelError;
 use super::limit::LogLimit;
-use super::message::{Ask, Event, Mac, Purpose};
-use super::neighbours::{Key, Neighbours};
+use super::message::{Ask, Event, LinkInfo, Mac, Purpose};
+use super::neighbours::{Key, Neighbours, show};
 use super::netlink::{self, Netlink};
 use super::probes::Probes;
 use super::pump::{Lane, Pump};
@@ -92,6 +92,7 @@ pub(super) struct Keeper {
     lingering: BTreeMap<Key, Instant>,
     ask: Ask,
     troubles: LogLimit,
+    changed_macs: LogLimit,
     ticks: u32,
 }
 
@@ -138,6 +139,7 @@ impl Keeper {
                 Ask::Use
             },
             troubles: LogLimit::new(),
+            changed_macs: LogLimit::new(),
             ticks: 0,
         };
         match keeper.make_all().await {
@@ -253,7 +255,19 @@ impl Keeper {
             }
         }
         self.wanted = keys;
+        if again {
+            self.ask_anew().await;
+        }
         self.want_neighbours(now).await;
+    }
+
+    /// Asks those anew that have not answered: a link has come, and the kernel would ask a second after its last question, or give up.
+    async fn ask_anew(&mut self) {
+        let missed = lock(&self.neighbours).missed();
+        for key in missed {
+            self.leave(key).await;
+            self.ask(key.0, key.1).await;
+        }
     }
 
     /// Asks for the neighbours that are wanted, and leaves those that have lingered long enough.
@@ -350,8 +364,8 @@ impl Keeper {
                 }
             }
             Event::Link(info) => {
-                if self.sides.iter().any(|side| side.link == Some(info.index) && side.up != info.up) {
-                    self.set_up_or_down(info.index).await;
+                if self.sides.iter().any(|side| side.link == Some(info.index) && (side.up != info.up || side.plan.mac != info.mac)) {
+                    self.look_at_tap(info.index).await;
                 }
             }
             Event::LinkGone(link) => {
@@ -362,34 +376,64 @@ impl Keeper {
             }
             Event::Overrun => {
                 tracing::warn!("the kernel told more than was read (ENOBUFS): asking for all neighbours");
+                let taps: Vec<u32> = self.sides.iter().filter_map(|side| side.link).collect();
+                for tap in taps {
+                    self.look_at_tap(tap).await;
+                }
                 self.resync().await;
             }
         }
     }
 
-    /// A TAP was said to be set up or down. The word may be old, from when it was made: what it is now counts.
-    async fn set_up_or_down(&mut self, link: u32) {
+    /// A TAP was said to be set up or down, or to have another MAC. The word may be old, from when it was made: what it is now counts.
+    async fn look_at_tap(&mut self, link: u32) {
         let Some(side) = self.sides.iter_mut().find(|side| side.link == Some(link)) else { return };
         let name = side.plan.name.as_str();
-        match (side.up, self.netlink.link(name).await.map(|info| info.map(|info| info.up))) {
-            (true, Ok(Some(false))) => {
+        let info = match self.netlink.link(name).await {
+            Ok(Some(info)) => info,
+            Ok(None) => return,
+            Err(error) => return complain(&mut self.troubles, &error),
+        };
+        if info.mac != side.plan.mac {
+            return self.take_mac_back(link, info).await;
+        }
+        match (side.up, info.up) {
+            (true, false) => {
                 side.up = false;
                 tracing::error!(port = name, "the TAP was set down: its neighbours are lost until it is up (ip link set {name} up)");
             }
-            (false, Ok(Some(true))) => self.mend(link).await,
-            (_, Err(error)) => complain(&mut self.troubles, &error),
+            (false, true) => self.mend(link).await,
             _ => {}
         }
     }
 
-    /// A TAP is up again, without its routes, neighbours and IPv6 addresses.
+    /// Gives a TAP the port's MAC again: what the kernel sends from another one is answered to that, and the device lets none of it in. udev changes
+    /// the MAC of an interface that it sees before it was given one (systemd.link(5), `MACAddressPolicy`).
+    async fn take_mac_back(&mut self, link: u32, found: LinkInfo) {
+        let Some(side) = self.sides.iter().find(|side| side.link == Some(link)) else { return };
+        let name = side.plan.name.as_str();
+        if let Some(suppressed) = self.changed_macs.pass(Instant::now()) {
+            tracing::warn!(port = name, found = show(found.mac), suppressed, "somebody gave the TAP another MAC: it gets the port's again");
+        }
+        if let Err(error) = self.netlink.set_mac(name, link, side.plan.mac).await {
+            return complain(&mut self.troubles, &error);
+        }
+        // The kernel forgets all neighbours of an interface whose MAC changes, also those that it was given.
+        if found.up {
+            self.mend(link).await;
+        }
+        self.resync().await;
+        self.ask_anew().await;
+    }
+
+    /// A TAP is without its routes, neighbours or IPv6 addresses, because it was set down or had another MAC.
     async fn mend(&mut self, link: u32) {
         let Some(side) = self.sides.iter_mut().find(|side| side.link == Some(link)) else { return };
         match tap::set(&self.netlink, &side.plan, link, side.gateways_before, &self.probes).await {
             Ok(()) => {
                 side.up = true;
                 side.vips.clear();
-                tracing::info!(port = side.plan.name, "the TAP is up again");
+                tracing::info!(port = side.plan.name, "the TAP is as it should be again");
                 self.carry_vips().await;
             }
             Err(error) => complain(&mut self.troubles, &error),

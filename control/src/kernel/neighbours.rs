@@ -167,6 +167,11 @@ impl Neighbours {
         all.map(|(key, _)| key.1).collect()
     }
 
+    /// Neighbours that were asked and have not answered, or not so that it could be used.
+    pub(super) fn missed(&self) -> Vec<Key> {
+        self.known.iter().filter(|(_, known)| !known.fixed && known.mac.is_none()).map(|(key, _)| *key).collect()
+    }
+
     /// Whether somebody gave the kernel this neighbour's MAC by hand: asking would take it away again.
     pub(super) fn is_settled(&self, key: Key) -> bool {
         self.known.get(&key).is_some_and(|known| matches!(known.state, NeighbourState::Permanent | NeighbourState::Noarp))

@@ -18,7 +18,7 @@ use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicas
 use tokio::sync::mpsc;
 
 use super::error::KernelError;
-use super::message::{self, Ask, Entry, Event, LinkInfo, Purpose};
+use super::message::{self, Ask, Entry, Event, LinkInfo, Mac, Purpose};
 
 /// Bytes of events that the kernel is asked to keep while we are busy; `net.core.rmem_max` caps it.
 const RECEIVE_BUFFER: i32 = 8 << 20;
@@ -56,6 +56,12 @@ impl Netlink {
         let change = if up { change.up() } else { change.down() };
         let call = if up { "setting it up" } else { "setting it down" };
         self.ask(|| call.into(), name, RouteNetlinkMessage::SetLink(change.build()), NLM_F_ACK).await.map(drop)
+    }
+
+    /// Gives an interface a MAC.
+    pub(super) async fn set_mac(&self, name: &str, link: u32, mac: Mac) -> Result<(), KernelError> {
+        let change = LinkUnspec::new_with_index(link).address(mac.to_vec()).build();
+        self.ask(|| "setting its MAC".into(), name, RouteNetlinkMessage::SetLink(change), NLM_F_ACK).await.map(drop)
     }
 
     /// Makes an interface take frames for any MAC, or not.

@@ -132,6 +132,46 @@ fn a_real_server_is_found_changes_its_mac_is_lost_and_found_again() {
 }
 
 #[test]
+fn who_has_not_answered_is_asked_at_once_when_a_link_has_come() {
+    only_in_child(path!("who_has_not_answered_is_asked_at_once_when_a_link_has_come"), || {
+        let peer = Peer::new();
+        let wire = Wire::new();
+        let mut running = start(vec![wire.plan()], wanted(&[], &["10.10.24.21"])).unwrap();
+        assert_eq!(running.next(), event("10.10.24.21", Some(PEER)));
+        // Longer than the test waits: the kernel's own second question does not come.
+        std::fs::write("/proc/sys/net/ipv4/neigh/lan/retrans_time_ms", "60000").unwrap();
+        running.wanted.send_replace(wanted(&[], &["10.10.24.21", "10.10.24.99"]));
+        eventually("it is asked for", || running.state("10.10.24.99") == "incomplete");
+        peer.run("ip address add 10.10.24.99/24 dev d1");
+        running.wanted.send_modify(|wanted| wanted.announcements += 1);
+        assert_eq!(running.next(), event("10.10.24.99", Some(PEER)));
+        running.stop();
+    });
+}
+
+#[test]
+fn a_tap_that_somebody_gave_another_mac_gets_the_ports_again_with_all_neighbours() {
+    only_in_child(path!("a_tap_that_somebody_gave_another_mac_gets_the_ports_again_with_all_neighbours"), || {
+        let _peer = Peer::new();
+        let wire = Wire::new();
+        let plan = wire.plan();
+        let (mac, given) = (super::neighbours::show(plan.mac), [2, 0, 0, 0, 0, 0x97]);
+        let plan = LinkPlan { static_neighbours: vec![(ip("10.10.24.97"), given)], ..plan };
+        let mut running = start(vec![plan], wanted(&["10.10.24.88"], &["10.10.24.21"])).unwrap();
+        assert_eq!(running.next_sorted(2), [event("10.10.24.21", Some(PEER)), event("10.10.24.97", Some(given))]);
+        // As udev does it to an interface that it finds with a MAC of chance.
+        run("ip link set lan address 02:00:00:00:99:99");
+        eventually("it has the port's MAC again", || run("ip link show lan").contains(&mac));
+        eventually("both neighbours are back", || {
+            let said = run("ip neigh show dev lan");
+            said.contains("10.10.24.97 lladdr 02:00:00:00:00:97 PERMANENT") && said.contains("10.10.24.21 lladdr 02:00:00:00:00:21")
+        });
+        eventually("the real server is known", || running.state("10.10.24.21") == "reachable");
+        running.stop();
+    });
+}
+
+#[test]
 fn the_kernel_behind_the_port_answers_nothing() {
     only_in_child(path!("the_kernel_behind_the_port_answers_nothing"), || {
         let peer = Peer::new();
