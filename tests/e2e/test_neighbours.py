@@ -1,10 +1,12 @@
 """ARP and neighbour discovery: what the director answers, what it announces, and what it needs to know before it schedules."""
 
+import threading
 import time
 
 import pytest
+from networks import configure
 
-from lab import DIP, DIP6, VIP, VIP6, frames
+from lab import DIP, DIP6, VIP, VIP6, fetch, frames
 from lab.capture import Frame
 
 ASKER, ASKER6 = "10.10.24.1", "fd00:10::1"
@@ -141,3 +143,34 @@ def test_echo_to_a_vip_is_answered_to_the_mac_that_it_came_from(wire, source, vi
     assert len(answers) == 1 and answers[0][:6] == frames.mac(frames.PEER_MAC)
     assert b"is anybody there" in answers[0]
     assert counted.moved["answered"] == 1
+
+
+def test_clients_are_refused_only_once_a_real_server_had_its_time_to_answer(wire):
+    serve(wire, server="10.10.24.77")
+    syn = frames.tcp(ASKER, VIP)
+    is_refusal = lambda frame: not frame.outgoing and frame.protocol == 1 and frame.bytes[34:36] == b"\3\3"
+    before = wire.director.api.counters().get("no_real_server", 0)
+    wire.cable.frames()
+    wire.cable.send(syn)
+    time.sleep(0.3)
+    assert wire.director.api.counters()["no_real_server"] == before + 1
+    assert not [frame for frame in wire.cable.frames() if is_refusal(frame)]
+    until = time.monotonic() + 10
+    refused = []
+    while not refused and time.monotonic() < until:
+        wire.cable.send(syn)
+        time.sleep(0.2)
+        refused = [frame for frame in wire.cable.frames() if is_refusal(frame)]
+    assert refused, "a real server that is not there is not waited for"
+
+
+def test_client_reaches_a_real_server_that_answers_for_its_mac_late(classic):
+    server = classic.servers[0]
+    server.sysctl("net.ipv4.conf.eth0.arp_ignore", 8)
+    late = threading.Timer(0.8, server.sysctl, ("net.ipv4.conf.eth0.arp_ignore", 1))
+    try:
+        configure(classic, VIP, weights=(1,))
+        late.start()
+        assert fetch(classic.client, VIP)[0] == "rs1"
+    finally:
+        late.join()

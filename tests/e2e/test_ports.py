@@ -1,6 +1,7 @@
 """Ports: two arms, large packets, links that come and go, and what a port says of its device."""
 
 import socket
+import threading
 import time
 from types import SimpleNamespace
 
@@ -105,6 +106,32 @@ def test_nobody_behind_a_port_without_a_link_gets_connections(arms):
     arms.servers.wait(lambda frame: frame.ports == (11002, 80))
     told = arms.running.api.get(f"events?since={latest}")["events"]
     assert [event["kind"] for event in told if event["kind"].startswith("link-")] == ["link-down", "link-up"]
+
+
+def test_director_that_starts_before_its_link_is_there_is_ready_with_its_real_servers():
+    begin = f'[[service]]\nprotocol = "tcp"\naddress = "{VIP}"\nport = 80\n[[service.real_server]]\naddress = "{RIP}"\n'
+    with TwoArms() as lab:
+        lab.peer.sysctl("net.ipv4.conf.p1.arp_ignore", 0)
+        lab.peer.ip(f"address add {RIP}/24 dev p1")
+        lab.peer.ip("link set p1 down")
+        director = Director(lab.director, lab.config() + begin)
+
+        def lacks():
+            try:
+                return director.api.raw("GET", "/readyz")[1]
+            except OSError:
+                return "nobody listens yet"
+
+        def plug_in():
+            wait_for(lacks, lambda text: "port inside has no link" in text, 20)
+            lab.peer.ip("link set p1 up")
+
+        plug = threading.Thread(target=plug_in)
+        plug.start()
+        with director:
+            plug.join()
+            [server] = director.api.service(KEY)["real_servers"]
+            assert server["state"] == "ready", server
 
 
 def test_ports_say_what_their_devices_let_in_and_lack(arms):

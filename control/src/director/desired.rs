@@ -80,6 +80,8 @@ pub(super) struct Desired {
     pub(super) happened: Vec<(What, String)>,
     /// Real servers that start slowly.
     pub(super) ramping: BTreeSet<u32>,
+    /// Services that refuse nobody for the moment, because a real server may still answer for its MAC.
+    pub(super) patient: BTreeSet<u32>,
     /// Whether the gateways' MACs are asked for, because real servers' answers need them: masquerading ones', and those of IPv6.
     gateways_asked: bool,
     /// The number that the next change gets.
@@ -111,6 +113,7 @@ impl Desired {
             touched: Touched { settings: true, routes: true, ..Touched::default() },
             happened: Vec::new(),
             ramping: BTreeSet::new(),
+            patient: BTreeSet::new(),
             gateways_asked: false,
             next_change: 1,
             last_order: 0,
@@ -336,9 +339,24 @@ impl Desired {
         }
     }
 
+    /// Whether a real server that would take new connections may still answer for its MAC at `now`.
+    pub(super) fn awaits_mac(&self, service: &ServiceRecord, now: SystemTime) -> bool {
+        let awaited = |server: &ServerRecord| {
+            server.next_hop.is_none() && self.worker_weight(server) != 0 && self.neighbours.is_asked(&server.hop, now)
+        };
+        self.effective_members(service).any(|server| self.servers.get(server).is_some_and(awaited))
+    }
+
+    /// Lets services refuse clients again whose real servers have had their time to answer.
+    pub(super) fn lose_patience(&mut self, now: SystemTime) {
+        let waits = |id: &u32| self.services.get(*id).is_some_and(|service| self.awaits_mac(service, now));
+        let over: Vec<u32> = self.patient.iter().copied().filter(|id| !waits(id)).collect();
+        self.touched.services.extend(over);
+    }
+
     /// A port gets or loses its link, and with it everybody who is reached by it.
-    pub(super) fn set_link(&mut self, port: u16, up: bool) {
-        if !self.neighbours.set_link(port, up) {
+    pub(super) fn set_link(&mut self, port: u16, up: bool, now: SystemTime) {
+        if !self.neighbours.set_link(port, up, now) {
             return;
         }
         self.touched.routes = true;
@@ -417,13 +435,8 @@ impl Desired {
     fn find_next_hop(&mut self, server: u32) {
         let Some(record) = self.servers.get(server) else { return };
         let hop = record.hop;
-        let mac = if let Some(given) = record.fields.mac {
-            self.neighbours.has_link(hop.0).then_some(given)
-        } else {
-            self.hops.entry(hop).or_default().insert(server);
-            self.touched.hops.insert(hop);
-            self.neighbours.ask(hop, SystemTime::now())
-        };
+        let mac =
+            if let Some(given) = record.fields.mac { self.neighbours.has_link(hop.0).then_some(given) } else { self.ask_for(hop, server) };
         self.set_next_hop(server, mac);
     }
 
@@ -433,14 +446,22 @@ impl Desired {
             return;
         }
         self.touched.routes = true;
-        for (port, link) in (0_u16..).zip(self.links.iter()) {
+        let links = Arc::clone(&self.links);
+        for (port, link) in (0_u16..).zip(links.iter()) {
             for gateway in &link.gateways {
                 let hop = (port, *gateway);
-                self.hops.entry(hop).or_default().insert(GATEWAY);
-                self.touched.hops.insert(hop);
-                self.neighbours.ask(hop, SystemTime::now());
+                self.ask_for(hop, GATEWAY);
             }
         }
+    }
+
+    /// Has a neighbour's MAC asked for on behalf of `whom`; the MAC, if it is known already.
+    fn ask_for(&mut self, hop: Hop, whom: u32) -> Option<[u8; 6]> {
+        let waiting = self.hops.entry(hop).or_default();
+        let first = waiting.is_empty();
+        waiting.insert(whom);
+        self.touched.hops.insert(hop);
+        self.neighbours.ask(hop, first, SystemTime::now())
     }
 
     fn stop_asking(&mut self, server: u32, hop: Hop) {

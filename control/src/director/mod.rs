@@ -101,7 +101,7 @@ pub struct Wanted {
     pub taken: BTreeSet<IpAddr>,
     /// Neighbours whose MACs are needed: index of the port, address.
     pub neighbours: BTreeSet<(u16, IpAddr)>,
-    /// Grows whenever those that are ours are to be announced again.
+    /// Grows whenever those that are ours are to be announced again, and neighbours that have not answered to be asked again.
     pub announcements: u64,
 }
 
@@ -231,11 +231,12 @@ impl Director {
     /// Notes whether a port, or a VLAN by its number among them, has a link: real servers and gateways behind one without are not used.
     pub fn set_link(&self, port: u16, up: bool) {
         let mut inner = self.lock();
-        inner.desired.set_link(port, up);
+        inner.desired.set_link(port, up, SystemTime::now());
         self.commit(&mut inner);
     }
 
-    /// Has every VIP that is ours announced again: frames for them may have to take another way to us.
+    /// Has every VIP that is ours announced again, and everybody asked anew whose MAC is not known: frames may have to take another way to us, and
+    /// to them.
     pub fn announce_vips(&self) {
         self.0.wanted.send_modify(|wanted| wanted.announcements += 1);
     }
@@ -269,6 +270,7 @@ impl Director {
                     self.look_at_workers();
                     self.forget_quiet_claims();
                     self.grow_weights();
+                    self.lose_patience();
                     self.look_for_hints();
                     self.move_drains();
                     beats += 1;
@@ -363,6 +365,15 @@ impl Director {
                 return;
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets services refuse clients again whose real servers have had their time to answer for their MACs.
+    fn lose_patience(&self) {
+        let mut inner = self.lock();
+        if !inner.desired.patient.is_empty() {
+            inner.desired.lose_patience(SystemTime::now());
+            self.commit(&mut inner);
         }
     }
 

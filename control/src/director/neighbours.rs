@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::mac;
 pub(super) use crate::model::moment::utc;
+
+/// So long a neighbour is believed to be there though it has not answered: the kernel asks three times, a second apart.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A neighbour: the port that it is on and its address.
 pub(super) type Hop = (u16, IpAddr);
@@ -52,9 +55,13 @@ impl Neighbours {
         changed && !self.down.contains(&hop.0)
     }
 
-    /// Notes that the MAC is wanted from `now` on, and gives it if it is known.
-    pub(super) fn ask(&mut self, hop: Hop, now: SystemTime) -> Option<[u8; 6]> {
-        self.known.entry(hop).or_insert(Known { mac: None, refused: None, since: now });
+    /// Notes that the MAC is wanted by somebody at `now`, and gives it if it is known; `first` when nobody wanted it before, so that it is asked for
+    /// from now on.
+    pub(super) fn ask(&mut self, hop: Hop, first: bool, now: SystemTime) -> Option<[u8; 6]> {
+        let known = self.known.entry(hop).or_insert(Known { mac: None, refused: None, since: now });
+        if first && known.mac.is_none() && known.refused.is_none() {
+            known.since = now;
+        }
         self.mac(&hop)
     }
 
@@ -62,9 +69,20 @@ impl Neighbours {
         self.known.get(hop).filter(|_| !self.down.contains(&hop.0))?.mac
     }
 
-    /// Notes whether port `port` has a link; whether that is news.
-    pub(super) fn set_link(&mut self, port: u16, up: bool) -> bool {
-        if up { self.down.remove(&port) } else { self.down.insert(port) }
+    /// Notes whether port `port` has a link at `now`; whether that is news. Who has no MAC is asked from then on: nobody could hear it before.
+    pub(super) fn set_link(&mut self, port: u16, up: bool, now: SystemTime) -> bool {
+        let news = if up { self.down.remove(&port) } else { self.down.insert(port) };
+        if news && up {
+            let missed = |(hop, known): &(&Hop, &mut Known)| hop.0 == port && known.mac.is_none() && known.refused.is_none();
+            self.known.iter_mut().filter(missed).for_each(|(_, known)| known.since = now);
+        }
+        news
+    }
+
+    /// Whether an answer may still come at `now`: it was not asked, or lost, or reached by a port with a link, for long.
+    pub(super) fn is_asked(&self, hop: &Hop, now: SystemTime) -> bool {
+        let asked = |known: &Known| known.mac.is_none() && now.duration_since(known.since).is_ok_and(|since| since < PATIENCE);
+        self.has_link(hop.0) && self.known.get(hop).is_some_and(asked)
     }
 
     /// Whether port `port` has a link.
@@ -101,9 +119,27 @@ mod tests {
     fn the_silence_is_counted_from_its_beginning() {
         let mut neighbours = Neighbours::new(vec![], 10);
         let start = UNIX_EPOCH + Duration::from_mins(1);
-        assert_eq!(neighbours.ask(HOP, start), None);
+        assert_eq!(neighbours.ask(HOP, true, start), None);
         assert!(!neighbours.set(HOP, None, start + Duration::from_secs(9), |_| true));
         assert_eq!(neighbours.reason(&HOP, "lan"), "no answer to ARP on port lan for 10.10.24.21 since 1970-01-01T00:01:00Z");
+    }
+
+    #[test]
+    fn an_answer_is_awaited_for_three_seconds_from_the_question_and_from_the_link() {
+        let mut neighbours = Neighbours::new(vec![], 10);
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!neighbours.is_asked(&HOP, at(0)));
+        neighbours.ask(HOP, true, at(9));
+        neighbours.ask(HOP, true, at(10));
+        neighbours.ask(HOP, false, at(12));
+        assert_eq!([10, 12, 13].map(|now| neighbours.is_asked(&HOP, at(now))), [true, true, false]);
+        neighbours.set_link(HOP.0, false, at(20));
+        assert!(!neighbours.is_asked(&HOP, at(20)));
+        neighbours.set_link(HOP.0, true, at(30));
+        assert_eq!([29, 30, 32, 33].map(|now| neighbours.is_asked(&HOP, at(now))), [false, true, true, false]);
+        assert!(neighbours.reason(&HOP, "lan").ends_with("since 1970-01-01T00:00:30Z"), "{}", neighbours.reason(&HOP, "lan"));
+        neighbours.set(HOP, Some([2, 0, 0, 0, 0, 1]), at(31), |_| true);
+        assert!(!neighbours.is_asked(&HOP, at(31)));
     }
 
     #[test]
@@ -121,14 +157,14 @@ mod tests {
         let mut neighbours = Neighbours::new(vec![], 10);
         let mac = Some([2, 0, 0, 0, 0, 1]);
         assert!(neighbours.set(HOP, mac, UNIX_EPOCH, |_| true));
-        assert!(neighbours.set_link(HOP.0, false) && !neighbours.set_link(HOP.0, false));
-        assert_eq!((neighbours.mac(&HOP), neighbours.ask(HOP, UNIX_EPOCH)), (None, None));
+        assert!(neighbours.set_link(HOP.0, false, UNIX_EPOCH) && !neighbours.set_link(HOP.0, false, UNIX_EPOCH));
+        assert_eq!((neighbours.mac(&HOP), neighbours.ask(HOP, false, UNIX_EPOCH)), (None, None));
         assert_eq!(neighbours.reason(&HOP, "lan"), "port lan has no link");
         let other = (1, HOP.1);
         assert!(neighbours.set(other, mac, UNIX_EPOCH, |_| true) && neighbours.mac(&other) == mac);
         let moved = Some([2, 0, 0, 0, 0, 2]);
         assert!(!neighbours.set(HOP, moved, UNIX_EPOCH, |_| true), "what is told meanwhile changes nothing yet");
-        assert!(neighbours.set_link(HOP.0, true) && neighbours.mac(&HOP) == moved);
+        assert!(neighbours.set_link(HOP.0, true, UNIX_EPOCH) && neighbours.mac(&HOP) == moved);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use dataplane::address::Address;
 use dataplane::command::LocalAddresses;
@@ -112,8 +113,11 @@ impl Desired {
 
     fn service_snapshot(&mut self, id: u32) -> Option<Arc<worker::VirtualService>> {
         let buckets = self.buckets(id)?;
+        self.patient.remove(&id);
         let place = self.services.place(id).filter(|p| p.presence == Presence::Present)?;
         let record = &place.record;
+        // IPVS keeps the packet until ARP has answered. Nothing is kept here, but the client asks again within a second.
+        let patient = self.awaits_mac(record, SystemTime::now());
         // IPVS puts each new real server before the others, so its schedulers begin with the newest.
         let members = self.effective_members(record).filter_map(|server| {
             let member = self.servers.get(server)?;
@@ -125,7 +129,7 @@ impl Desired {
                 stats: Arc::clone(&member.stats),
             })
         });
-        Some(Arc::new(worker::VirtualService {
+        let snapshot = worker::VirtualService {
             id: ServiceId(id),
             key: key_for_workers(place.key),
             scheduler: scheduler_for_workers(&record.fields),
@@ -134,10 +138,14 @@ impl Desired {
             revision: record.list_revision,
             members: members.collect(),
             buckets,
-            no_real_server: no_real_server_for_workers(record.fields.no_real_server),
+            no_real_server: no_real_server_for_workers(if patient { NoRealServer::Drop } else { record.fields.no_real_server }),
             timeouts: record.fields.timeouts.map(|own| self.timeouts_for_workers(own)),
             stats: Arc::clone(&record.stats),
-        }))
+        };
+        if patient {
+            self.patient.insert(id);
+        }
+        Some(Arc::new(snapshot))
     }
 
     /// The buckets of a service's members: made anew only when the list of members or the scheduler is another, so that a new MAC
@@ -156,7 +164,7 @@ impl Desired {
     }
 
     /// The members that workers are told of, newest first: those that health has not taken out, and the sorry server in its turn.
-    fn effective_members<'a>(&'a self, record: &'a ServiceRecord) -> impl Iterator<Item = u32> + 'a {
+    pub(super) fn effective_members<'a>(&'a self, record: &'a ServiceRecord) -> impl Iterator<Item = u32> + 'a {
         let all = record.sorry.into_iter().chain(record.members.iter().rev().copied());
         all.filter(|server| self.servers.get(*server).is_some_and(|member| member.standing != Standing::Out))
     }

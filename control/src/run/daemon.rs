@@ -30,6 +30,8 @@ use crate::model::{ProbeMode, RealServerState, VipState, What};
 const LONGEST_FAREWELL: Duration = Duration::from_millis(400);
 /// The longest that the whole end may take: whatever hangs then, the process goes.
 const LONGEST_END: Duration = Duration::from_millis(1900);
+/// A NIC that was just opened trains its link with the switch within a few seconds.
+const LONGEST_TRAINING: Duration = Duration::from_secs(5);
 /// A real server that is there answers for its MAC within milliseconds.
 const LONGEST_SETTLING: Duration = Duration::from_secs(1);
 /// How often it is looked whether all have.
@@ -206,14 +208,14 @@ impl Parts {
                 director.vip_news(news);
             }
         });
-        settle(&self.director).await;
+        let links = tokio::spawn(links::watch(self.ports.clone(), config.clone(), self.director.clone()));
+        settle(&self.director, &self.ports, config).await;
         let user = config.checks.exec_user.clone();
         let mut checks = tokio::spawn(health::run(self.director.clone(), self.probes.clone(), user));
         settled.store(true, Ordering::Relaxed);
         tell_systemd("READY=1");
         let reloads = tokio::spawn(reload::upon(hang_up, self.director.clone(), self.reread.clone()));
         let heart = tokio::spawn(watchdog::beat(self.director.clone()));
-        let links = tokio::spawn(links::watch(self.ports.clone(), config.clone(), self.director.clone()));
         self.director.events().raise(What::Started, format!("version {}", env!("CARGO_PKG_VERSION")));
         tracing::info!("the director runs");
         let outcome = tokio::select! {
@@ -262,16 +264,22 @@ impl Parts {
     }
 }
 
-/// Waits until every real server's MAC is known and every VIP was probed for, so that who waits for "ready" finds them all; one that is not
-/// there is not waited for longer than [`LONGEST_SETTLING`].
-async fn settle(director: &Director) {
+/// Waits until every port has a link, every real server's MAC is known and every VIP was probed for, so that who waits for "ready" finds them all.
+/// A port whose cable is out is not waited for longer than [`LONGEST_TRAINING`], a real server that is not there no longer than
+/// [`LONGEST_SETTLING`].
+async fn settle(director: &Director, ports: &Ports, config: &Config) {
+    wait_until(LONGEST_TRAINING, || ports.missing(config).is_empty()).await;
     let all_known = || {
         let services = director.services().services;
         let probing = services.iter().any(|service| service.vip == VipState::Probing);
         !probing && !services.iter().flat_map(|service| &service.real_servers).any(|server| server.state == RealServerState::NoMac)
     };
-    let until = tokio::time::Instant::now() + LONGEST_SETTLING;
-    while !all_known() && tokio::time::Instant::now() < until {
+    wait_until(LONGEST_SETTLING, all_known).await;
+}
+
+async fn wait_until(longest: Duration, done: impl Fn() -> bool) {
+    let until = tokio::time::Instant::now() + longest;
+    while !done() && tokio::time::Instant::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
