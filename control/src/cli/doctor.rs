@@ -1,6 +1,8 @@
 //! `baton doctor`: is this machine fit, and is every real server on the path?
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -12,6 +14,11 @@ use crate::config;
 use crate::model::{HealthState, Port, RealServer, RealServerState, Service, Services, VipState};
 use crate::run::cpus;
 use crate::run::doctor::{Finding, Level, examine};
+
+/// How long real servers may take that were asked and have not answered yet: the kernel gives one up after three seconds.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// `baton doctor`.
 #[derive(Args, Debug)]
@@ -38,7 +45,8 @@ struct Report {
 /// Looks at everything; 1 when anything fails, else 0.
 pub fn run(client: &Client, line: &Line, console: &mut Console<'_>) -> u8 {
     let mut findings = Vec::new();
-    let seen: Result<(Vec<Port>, Services), ClientError> = client.get("ports").and_then(|ports| Ok((ports, client.get("services")?)));
+    let seen: Result<(Vec<Port>, Services), ClientError> =
+        client.get("ports").and_then(|ports| Ok((ports, services_with_answers(client)?)));
     findings.push(match &seen {
         Ok((_, services)) => Finding::ok("director", format!("it runs, with {} services", services.services.len())),
         Err(error) => Finding::warn(
@@ -71,6 +79,21 @@ pub fn run(client: &Client, line: &Line, console: &mut Console<'_>) -> u8 {
         }
     }
     u8::from(failed)
+}
+
+/// The services; those whose real servers were only just asked for their MACs, or are checked for the first time, a moment later.
+fn services_with_answers(client: &Client) -> Result<Services, ClientError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let services: Services = client.get("services")?;
+        let unanswered = services.services.iter().flat_map(|service| &service.real_servers).any(|server| {
+            server.state == RealServerState::NoMac || server.health.as_ref().is_some_and(|health| health.state == HealthState::Unknown)
+        });
+        if !unanswered || Instant::now() >= until {
+            return Ok(services);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Whether its VIP is ours, and every real server on the path.
