@@ -139,7 +139,13 @@ impl Tracker {
     ) -> u64 {
         match plain {
             0 => 0,
-            u64::MAX if ahead.frames.is_full() && ahead.glanced == 0 => self.send_whole::<F, T, S>(lanes, ahead, found, around),
+            // A core walks the page tables for lines that are asked for in a row at once, but does not look ahead as far as the next packet's. With
+            // few connections there is little to walk to, and one packet after the other takes fewer steps.
+            u64::MAX if ahead.frames.is_full() && ahead.glanced == 0 => match self.connections.are_many() {
+                false => self.send_whole::<F, T, S, 1>(lanes, ahead, found, around),
+                true if S::ASKS => self.send_whole::<F, T, S, QUARTER>(lanes, ahead, found, around),
+                true => self.send_whole::<F, T, S, HALF>(lanes, ahead, found, around),
+            },
             _ => {
                 self.send_some::<F, T, S>(plain, lanes, found, around);
                 0
@@ -147,10 +153,10 @@ impl Tracker {
         }
     }
 
-    /// Sends a whole burst of one kind on, a full one, and looks at the full one behind it, a packet after each that is sent: then the memory is
-    /// never asked for more at once than it brings.
+    /// Sends a whole burst of one kind on, a full one, and looks at the full one behind it, at `N` packets whenever as many are to be sent: then the
+    /// memory is never asked for more at once than it brings.
     #[inline(never)]
-    fn send_whole<F: Translated, T: Transport, S: Shortcut>(
+    fn send_whole<F: Translated, T: Transport, S: Shortcut, const N: usize>(
         &mut self,
         lanes: &mut Lanes,
         ahead: &mut Lanes,
@@ -173,30 +179,38 @@ impl Tracker {
         let (Some(frames), Some(coming)) = whole else { return 0 };
         coming[..FRAMES_AHEAD].iter().for_each(F::prefetch);
         let mut others = 0_u64;
-        for i in 0..BURST {
-            if i + FRAMES_AHEAD < BURST {
-                F::prefetch(&coming[i + FRAMES_AHEAD]);
+        for begin in (0..BURST / N).map(|group| group * N) {
+            for i in begin..begin + N {
+                if i + FRAMES_AHEAD < BURST {
+                    F::prefetch(&coming[i + FRAMES_AHEAD]);
+                }
+                let sight = Sight { ethernet: &around.ethernet, table: &self.connections, rules: around.rules };
+                match look_at::<F, T, S>(&coming[i], &mut hashes_ahead[i], sight) {
+                    Some(answer) => *answers_ahead |= u64::from(answer) << i,
+                    None => others |= 1 << i,
+                }
             }
-            let sight = Sight { ethernet: &around.ethernet, table: &self.connections, rules: around.rules };
-            match look_at::<F, T, S>(&coming[i], &mut hashes_ahead[i], sight) {
-                Some(answer) => *answers_ahead |= u64::from(answer) << i,
-                None => others |= 1 << i,
+            for i in begin..begin + N {
+                // What lanes that are not plain have in the place of a hash does no harm.
+                if begin < HALF {
+                    guesses[i + HALF] = S::guess(&self.connections, hashes[i + HALF], has(*answers, i + HALF));
+                } else {
+                    guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF], has(*answers_ahead, i - HALF));
+                }
             }
-            // What lanes that are not plain have in the place of a hash does no harm.
-            if i < HALF {
-                guesses[i + HALF] = S::guess(&self.connections, hashes[i + HALF], has(*answers, i + HALF));
-            } else {
-                guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF], has(*answers_ahead, i - HALF));
+            for i in begin + QUARTER..begin + QUARTER + N {
+                if S::ASKS && i < BURST {
+                    S::ask(self, &frames[i], hashes[i], guesses[i], around.rules);
+                }
             }
-            if let Some(guess) = guesses.get(i + NEAR) {
-                self.connections.prefetch_near(*guess);
+            for i in begin..begin + N {
+                if let Some(guess) = guesses.get(i + NEAR) {
+                    self.connections.prefetch_near(*guess);
+                }
+                let known = Guessed { hash: hashes[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
+                let sent = S::send::<F, T>(self, &mut frames[i], &mut guesses[i], known, around);
+                found.take(i, guesses[i], sent, &mut fates[i]);
             }
-            if S::ASKS && i + QUARTER < BURST {
-                S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
-            }
-            let known = Guessed { hash: hashes[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
-            let sent = S::send::<F, T>(self, &mut frames[i], &mut guesses[i], known, around);
-            found.take(i, guesses[i], sent, &mut fates[i]);
         }
         (*guessed, *guessed_ahead, *glanced) = (BURST, HALF, BURST);
         !others

@@ -21,6 +21,9 @@ use crate::tick::Tick;
 /// Entries that end together, so that their cache misses overlap.
 const ENDED: usize = 16;
 
+/// Connections whose entries and index lines are 20 MiB: more than the caches of a core hold. With checks, so few that tests have more and fewer.
+const MANY: u32 = if cfg!(debug_assertions) { 32 } else { 1 << 19 };
+
 /// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
 ///
 /// Memory: 60 bytes a place (32 for the entry, 8 for the index, 8 for the wheel, 4 for its template, 8 for the queues of tentative
@@ -417,6 +420,12 @@ impl ConnectionTable {
     /// Connections held.
     pub const fn len(&self) -> u32 {
         self.live
+    }
+
+    /// Whether there are so many that a packet's is hardly in the caches, nor its page among those that the core knows.
+    #[inline(always)]
+    pub const fn are_many(&self) -> bool {
+        self.live > MANY
     }
 
     /// Whether there is none.
