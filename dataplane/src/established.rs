@@ -27,7 +27,8 @@ const AHEAD: usize = 24;
 const HALF: usize = BURST / 2;
 /// Lanes ahead of which frames are asked for that are looked at.
 const FRAMES_AHEAD: usize = 8;
-/// Lanes ahead of which entries are asked for once more: from the second cache, to which they have come, into the first one.
+/// Lanes ahead of which entries are asked for once more, from the second cache, to which they have come, into the first one, unless they are read to
+/// ask for what is read beside them.
 const NEAR: usize = 6;
 /// Lanes ahead of which is asked for what is read beside the entries.
 const QUARTER: usize = BURST / 4;
@@ -141,11 +142,13 @@ impl Tracker {
             0 => 0,
             // A core walks the page tables for lines that are asked for in a row at once, but does not look ahead as far as the next packet's. With
             // few connections there is little to walk to, and one packet after the other takes fewer steps.
-            u64::MAX if ahead.frames.is_full() && ahead.glanced == 0 => match self.connections.are_many() {
-                false => self.send_whole::<F, T, S, 1>(lanes, ahead, found, around),
-                true if S::ASKS => self.send_whole::<F, T, S, QUARTER>(lanes, ahead, found, around),
-                true => self.send_whole::<F, T, S, HALF>(lanes, ahead, found, around),
-            },
+            u64::MAX if ahead.frames.is_full() && ahead.glanced == 0 => {
+                if self.connections.are_many() {
+                    self.send_whole::<F, T, S, HALF>(lanes, ahead, found, around)
+                } else {
+                    self.send_whole::<F, T, S, 1>(lanes, ahead, found, around)
+                }
+            }
             _ => {
                 self.send_some::<F, T, S>(plain, lanes, found, around);
                 0
@@ -198,13 +201,12 @@ impl Tracker {
                     guesses_ahead[i - HALF] = S::guess(&self.connections, hashes_ahead[i - HALF], has(*answers_ahead, i - HALF));
                 }
             }
-            for i in begin + QUARTER..begin + QUARTER + N {
-                if S::ASKS && i < BURST {
-                    S::ask(self, &frames[i], hashes[i], guesses[i], around.rules);
-                }
-            }
             for i in begin..begin + N {
-                if let Some(guess) = guesses.get(i + NEAR) {
+                if S::ASKS {
+                    if i + QUARTER < BURST {
+                        S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
+                    }
+                } else if let Some(guess) = guesses.get(i + NEAR) {
                     self.connections.prefetch_near(*guess);
                 }
                 let known = Guessed { hash: hashes[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
