@@ -112,8 +112,8 @@ impl Desired {
     }
 
     fn service_snapshot(&mut self, id: u32) -> Option<Arc<worker::VirtualService>> {
-        let buckets = self.buckets(id)?;
         self.patient.remove(&id);
+        let buckets = self.buckets(id)?;
         let place = self.services.place(id).filter(|p| p.presence == Presence::Present)?;
         let record = &place.record;
         // IPVS keeps the packet until ARP has answered. Nothing is kept here, but the client asks again within a second.

@@ -25,7 +25,7 @@ use crate::director::Wanted;
 /// How often what failed is tried again, and neighbours that do not answer are asked again.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ticks between two looks at the kernel's whole neighbour table, should an event have been missed.
+/// Ticks between two looks at all TAPs and the kernel's whole neighbour table, should an event have been missed.
 const RESYNC_TICKS: u32 = 30;
 
 /// How long a neighbour is kept that is wanted no more: a real server that is removed and added again has its MAC at once.
@@ -375,12 +375,8 @@ impl Keeper {
                 lock(&self.neighbours).lost_port(side.plan.index, Instant::now());
             }
             Event::Overrun => {
-                tracing::warn!("the kernel told more than was read (ENOBUFS): asking for all neighbours");
-                let taps: Vec<u32> = self.sides.iter().filter_map(|side| side.link).collect();
-                for tap in taps {
-                    self.look_at_tap(tap).await;
-                }
-                self.resync().await;
+                tracing::warn!("the kernel told more than was read (ENOBUFS): asking for all interfaces and neighbours");
+                self.resync_all().await;
             }
         }
     }
@@ -440,6 +436,15 @@ impl Keeper {
         }
     }
 
+    /// Looks at all TAPs, and takes over the kernel's whole neighbour table.
+    async fn resync_all(&mut self) {
+        let taps: Vec<u32> = self.sides.iter().filter_map(|side| side.link).collect();
+        for tap in taps {
+            self.look_at_tap(tap).await;
+        }
+        self.resync().await;
+    }
+
     /// Takes over the kernel's whole neighbour table.
     async fn resync(&mut self) {
         match self.netlink.neighbours().await {
@@ -458,7 +463,7 @@ impl Keeper {
         match netlink::subscribe() {
             Ok(events) => {
                 self.events = events;
-                self.resync().await;
+                self.resync_all().await;
             }
             Err(error) => complain(&mut self.troubles, &error),
         }
@@ -480,7 +485,7 @@ impl Keeper {
         self.ticks += 1;
         if self.ticks == RESYNC_TICKS {
             self.ticks = 0;
-            self.resync().await;
+            self.resync_all().await;
         }
         let up: Vec<u16> = self.sides.iter().filter(|side| side.up).map(|side| side.plan.index).collect();
         for port in up {

@@ -169,7 +169,8 @@ impl Neighbours {
 
     /// Neighbours that were asked and have not answered, or not so that it could be used.
     pub(super) fn missed(&self) -> Vec<Key> {
-        self.known.iter().filter(|(_, known)| !known.fixed && known.mac.is_none()).map(|(key, _)| *key).collect()
+        let missed = |(key, known): &(&Key, &Known)| !known.fixed && known.mac.is_none() && !self.is_settled(**key);
+        self.known.iter().filter(missed).map(|(key, _)| *key).collect()
     }
 
     /// Whether somebody gave the kernel this neighbour's MAC by hand: asking would take it away again.
