@@ -1,7 +1,8 @@
 //! `lblc` and `lblcr`: what is remembered of each destination address.
 //!
 //! When something is forgotten that was not used for long, nobody can foretell to the turn. So there may be several memories that
-//! it is possible to have; those that do not explain what is seen are given up.
+//! it is possible to have; those that do not explain what is seen are given up. Where none is seen to get a connection, it may be
+//! that none was picked, or that one was for which there was no room: both ways are tried.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,6 +20,12 @@ struct Locality {
     servers: Vec<u32>,
     changed: u32,
     used: u32,
+}
+
+impl Locality {
+    fn may_be_forgotten(&self, now: u32, expiration: u32) -> bool {
+        now.wrapping_sub(self.used) / 100 >= expiration
+    }
 }
 
 /// Memories that are kept apart at most.
@@ -121,10 +128,16 @@ impl Default for Localities {
 }
 
 impl Localities {
-    pub fn pick(&mut self, pick: &Pick<'_>, replicated: bool) -> Option<u32> {
+    /// Whether something that is known may have been forgotten by now.
+    pub fn may_forget(&self, now: u32, expiration: u32) -> bool {
+        self.0.iter().flat_map(Memory::values).any(|known| known.may_be_forgotten(now, expiration))
+    }
+
+    /// The real server for a connection; `choose` says which of so many picks, where several are possible.
+    pub fn pick(&mut self, pick: &Pick<'_>, replicated: bool, choose: &mut dyn FnMut(usize) -> usize) -> Option<u32> {
         let mut possible = self.0.clone();
         for memory in &self.0 {
-            if memory.get(&pick.vip).is_some_and(|known| pick.now.wrapping_sub(known.used) / 100 >= pick.expiration) {
+            if memory.get(&pick.vip).is_some_and(|known| known.may_be_forgotten(pick.now, pick.expiration)) {
                 let mut without = memory.clone();
                 without.remove(&pick.vip);
                 possible.push(without);
@@ -140,8 +153,15 @@ impl Localities {
         if outcomes.iter().any(|(server, _)| pick.seen.is_some() && *server == pick.seen) {
             outcomes.retain(|(server, _)| *server == pick.seen);
         }
+        let mut servers: Vec<Option<u32>> = Vec::new();
+        for (server, _) in &outcomes {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
+        }
+        let server = if servers.len() > 1 { servers[choose(servers.len())] } else { servers[0] };
+        outcomes.retain(|(other, _)| *other == server);
         outcomes.truncate(MOST);
-        let server = outcomes.first().and_then(|(server, _)| *server);
         self.0 = outcomes.into_iter().map(|(_, memory)| memory).collect();
         server
     }

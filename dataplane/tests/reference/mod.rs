@@ -200,6 +200,13 @@ pub fn copies(directors: &[Director]) -> Vec<Director> {
     directors.iter().map(|director| Director { common: Rc::clone(&common), ..director.clone() }).collect()
 }
 
+/// What `script` says to the next question, which is for one of so many.
+fn choose(script: &[usize], asked: &mut Vec<usize>, many: usize) -> usize {
+    let chosen = script.get(asked.len()).copied().unwrap_or(0);
+    asked.push(many);
+    chosen
+}
+
 impl Director {
     /// What is counted, by real server and by service.
     pub fn counts(&self) -> Common {
@@ -226,9 +233,7 @@ impl Director {
 
     /// One of so many that are as right as the others.
     fn choose(&mut self, many: usize) -> usize {
-        let chosen = self.script.get(self.asked.len()).copied().unwrap_or(0);
-        self.asked.push(many);
-        chosen
+        choose(&self.script, &mut self.asked, many)
     }
 
     /// Has choices made as `script` says from now on; gives how many there were to choose from at each one since.
@@ -237,8 +242,12 @@ impl Director {
         std::mem::take(&mut self.asked)
     }
 
-    /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike.
+    /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike, or a
+    /// scheduler may have forgotten something.
     pub fn may_choose(&mut self, arrivals: &Arrivals) -> bool {
+        if self.services.values().any(|service| service.marks.may_forget(&service.snapshot, self.now, &self.settings)) {
+            return true;
+        }
         // What comes later in the same turn may be alike to what begins in it.
         let in_parts = !self.vlans.is_empty() || self.frames_waiting() > 0 || self.fragments.count() > 0;
         if !self.has_twins() && !in_parts {
@@ -380,6 +389,7 @@ impl Director {
             settings: &self.settings,
             seen: &self.seen,
         };
-        marks.pick(snapshot, &candidates, &request)
+        let (script, asked) = (&self.script, &mut self.asked);
+        marks.pick(snapshot, &candidates, &request, &mut |many| choose(script, asked, many))
     }
 }

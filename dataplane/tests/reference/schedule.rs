@@ -107,8 +107,23 @@ impl Marks {
         }
     }
 
-    /// The real server for a new connection.
-    pub fn pick(&mut self, service: &VirtualService, candidates: &[Candidate], request: &Request<'_>) -> Option<u32> {
+    /// Whether what is remembered may have been forgotten by now.
+    pub fn may_forget(&self, service: &VirtualService, now: u32, settings: &Settings) -> bool {
+        match service.scheduler {
+            SchedulerKind::LocalityLeastConnections => self.localities.may_forget(now, settings.lblc_expiration),
+            SchedulerKind::LocalityReplicated => self.localities.may_forget(now, settings.lblcr_expiration),
+            _ => false,
+        }
+    }
+
+    /// The real server for a new connection; `choose` says which of so many, where several are as right.
+    pub fn pick(
+        &mut self,
+        service: &VirtualService,
+        candidates: &[Candidate],
+        request: &Request<'_>,
+        choose: &mut dyn FnMut(usize) -> usize,
+    ) -> Option<u32> {
         let port = |counts: bool| if counts { request.client_port } else { 0 };
         let weight = |c: &Candidate| u64::from(c.weight);
         let delay = |c: &Candidate| u64::from(c.active) + 1;
@@ -131,8 +146,8 @@ impl Marks {
                 let taking: Vec<u32> = candidates.iter().filter(|c| c.takes_new()).map(|c| c.server).collect();
                 seen.filter(|server| taking.contains(server)).or(taking.first().copied())
             }
-            SchedulerKind::LocalityLeastConnections => self.localities.pick(&local(request.settings.lblc_expiration), false),
-            SchedulerKind::LocalityReplicated => self.localities.pick(&local(request.settings.lblcr_expiration), true),
+            SchedulerKind::LocalityLeastConnections => self.localities.pick(&local(request.settings.lblc_expiration), false, choose),
+            SchedulerKind::LocalityReplicated => self.localities.pick(&local(request.settings.lblcr_expiration), true, choose),
             SchedulerKind::DestinationHash => hashing::destination(candidates, request.vip),
             SchedulerKind::Maglev { port: with_port, fallback } => {
                 if self.maglev.as_ref().is_none_or(|(revision, _)| *revision != service.revision) {
