@@ -30,7 +30,7 @@ const FRAMES_AHEAD: usize = 8;
 /// Lanes ahead of which entries are asked for once more, from the second cache, to which they have come, into the first one, unless they are read to
 /// ask for what is read beside them.
 const NEAR: usize = 6;
-/// Lanes ahead of which is asked for what is read beside the entries.
+/// Lanes ahead of which is asked for what is read beside the entries, where packets are sent one by one.
 const QUARTER: usize = BURST / 4;
 
 /// What the stages of established connections work with beside the frames.
@@ -167,7 +167,9 @@ impl Tracker {
         around: &mut Around<'_>,
     ) -> u64 {
         self.guess::<S>(lanes, HALF);
-        self.ask::<S>(lanes, QUARTER, around.rules);
+        // The entries of a group that is sent came while the one before it was: what is read beside them comes while others are looked at.
+        let beside = if N > 1 { 0 } else { QUARTER };
+        self.ask::<S>(lanes, beside, around.rules);
         let Lanes { frames, hashes, guesses, fates, guessed, answers, .. } = &mut *lanes;
         let Lanes {
             frames: coming,
@@ -184,6 +186,9 @@ impl Tracker {
         let mut others = 0_u64;
         for begin in (0..BURST / N).map(|group| group * N) {
             for i in begin..begin + N {
+                if S::ASKS && i + beside < BURST {
+                    S::ask(self, &frames[i + beside], hashes[i + beside], guesses[i + beside], around.rules);
+                }
                 if i + FRAMES_AHEAD < BURST {
                     F::prefetch(&coming[i + FRAMES_AHEAD]);
                 }
@@ -202,11 +207,9 @@ impl Tracker {
                 }
             }
             for i in begin..begin + N {
-                if S::ASKS {
-                    if i + QUARTER < BURST {
-                        S::ask(self, &frames[i + QUARTER], hashes[i + QUARTER], guesses[i + QUARTER], around.rules);
-                    }
-                } else if let Some(guess) = guesses.get(i + NEAR) {
+                if let Some(guess) = guesses.get(i + NEAR)
+                    && !S::ASKS
+                {
                     self.connections.prefetch_near(*guess);
                 }
                 let known = Guessed { hash: hashes[i], answers: has(*answers, i), held: found.held, alone: found.left == 0 };
