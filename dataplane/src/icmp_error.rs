@@ -92,9 +92,9 @@ impl IcmpErrors {
         self.limiter.take() && written().is_some_and(|frame| self.ready.try_push((port, frame)).is_ok())
     }
 
-    /// What was asked for, oldest first; empties the list.
-    pub fn take(&mut self) -> ArrayVec<Wanted, BURST> {
-        std::mem::take(&mut self.wanted)
+    /// What was asked for, oldest first; empties the list. Cost without any: one comparison.
+    pub fn take(&mut self) -> impl Iterator<Item = Wanted> + '_ {
+        self.wanted.drain(..)
     }
 
     /// What is written, oldest first; empties the list. Cost without any: one comparison.

@@ -89,14 +89,16 @@ impl Vlans {
     /// Puts frames of one VLAN into `frames`, in the order in which they came, and gives its number; `None` when none are left.
     pub fn next(&mut self, frames: &mut Burst) -> Option<u16> {
         let vlan = self.waiting.first()?.0;
-        for (number, frame) in std::mem::take(&mut self.waiting) {
+        let mut others = ArrayVec::<_, BURST>::new();
+        for (number, frame) in self.waiting.drain(..) {
             // There is room for both: no more wait than a burst holds.
             if number == vlan {
                 let _ = frames.push(frame);
             } else {
-                let _ = self.waiting.try_push((number, frame));
+                let _ = others.try_push((number, frame));
             }
         }
+        self.waiting.extend(others.drain(..));
         Some(vlan)
     }
 
