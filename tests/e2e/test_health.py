@@ -387,6 +387,17 @@ def question(wire):
     raise AssertionError("no check came")
 
 
+def test_service_that_is_brought_back_at_once_knows_who_is_down(served):
+    victim = served.servers[0]
+    victim.ip(f"address del {VIP}/32 dev lo")
+    for _ in range(10):
+        served.director.api.delete("services")
+        service(served, {"type": "tcp", "interval": "100ms"})
+        becomes(served, victim, "down", 5)
+        for server in served.servers[1:]:
+            becomes(served, server, "up", 5)
+
+
 def test_checks_outlive_a_restart(served):
     service(served, {"type": "tcp", "interval": "100ms", "on_failure": "quiesce"})
     all_up(served)

@@ -31,6 +31,8 @@ pub struct WantedCheck {
     pub check: Check,
     /// The real server's MAC, or that of the way to it, when known.
     pub mac: Option<[u8; 6]>,
+    /// What is known of its health: that it is up, or why it is down.
+    pub known: Option<Result<(), String>>,
 }
 
 impl WantedCheck {
@@ -94,7 +96,8 @@ impl Desired {
         let spec = merged(service.fields.health.as_deref(), record.fields.health.as_deref())?;
         let check = Check::new(&spec, &self.place_of(member)?)?;
         let subject = Subject { service: place.key.service, server: place.key.socket() };
-        Some(WantedCheck { subject, check, mac: record.next_hop.map(|hop| hop.mac) })
+        let known = record.health.as_ref().map(|found| found.reason.clone().map_or(Ok(()), Err));
+        Some(WantedCheck { subject, check, mac: record.next_hop.map(|hop| hop.mac), known })
     }
 
     fn place_of(&self, member: u32) -> Option<Place> {

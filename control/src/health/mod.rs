@@ -31,6 +31,9 @@ pub use pace::Pace;
 /// Changes that come within so short a time are followed at once.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// What the director knows of a real server: that it is up, or why it is down.
+type Known = Option<Result<(), String>>;
+
 /// Real servers that one check speaks for, and what it found last.
 #[derive(Debug, Default)]
 struct Audience {
@@ -44,6 +47,22 @@ struct Running {
     audience: Arc<Mutex<Audience>>,
     /// The next check is to be made at once.
     hurry: Arc<Notify>,
+}
+
+impl Running {
+    /// Speaks for these real servers from now on. One of which the director knows something else than was found is told at once: it
+    /// wants the check anew, or was taken away and brought back so soon that its check went on and has no news.
+    fn serve(&self, director: &Director, check: &Check, subjects: Vec<Subject>, wanting: &[(Subject, Known)]) {
+        let mut audience = self.audience.lock().unwrap_or_else(PoisonError::into_inner);
+        audience.subjects = subjects;
+        let Some(last) = audience.last.clone() else { return };
+        drop(audience);
+        let found = last.clone().map_err(|why| why.to_string());
+        let unaware: Vec<Subject> = wanting.iter().filter(|(_, known)| known.as_ref() != Some(&found)).map(|(one, _)| *one).collect();
+        if !unaware.is_empty() {
+            tell(director, check, &unaware, &last);
+        }
+    }
 }
 
 impl Drop for Running {
@@ -67,26 +86,19 @@ pub async fn run(director: Director, probes: Probes, user: String) {
 
 fn follow(director: &Director, probes: &Probes, tools: &Arc<Tools>, running: &mut HashMap<Arc<Check>, Running>) {
     let mut ways: HashMap<Path, Option<[u8; 6]>> = HashMap::new();
-    let mut wanted: HashMap<Check, Vec<Subject>> = HashMap::new();
+    let mut wanted: HashMap<Check, Vec<(Subject, Known)>> = HashMap::new();
     for one in director.checks() {
         if let Some(path) = one.path() {
             ways.insert(path, one.mac);
         }
-        wanted.entry(one.check).or_default().push(one.subject);
+        wanted.entry(one.check).or_default().push((one.subject, one.known));
     }
     probes.put(&ways);
     running.retain(|check, _| wanted.contains_key(check.as_ref()));
-    for (check, subjects) in wanted {
-        if let Some(known) = running.get(&check) {
-            let mut audience = known.audience.lock().unwrap_or_else(PoisonError::into_inner);
-            let new: Vec<Subject> = subjects.iter().filter(|subject| !audience.subjects.contains(subject)).copied().collect();
-            audience.subjects = subjects;
-            let last = audience.last.clone();
-            drop(audience);
-            // Who asks for what is known already need not wait for it.
-            if let Some(last) = last {
-                tell(director, &check, &new, &last);
-            }
+    for (check, wanting) in wanted {
+        let subjects: Vec<Subject> = wanting.iter().map(|(subject, _)| *subject).collect();
+        if let Some(one) = running.get(&check) {
+            one.serve(director, &check, subjects, &wanting);
             continue;
         }
         let check = Arc::new(check);
@@ -128,3 +140,6 @@ fn tell(director: &Director, check: &Check, subjects: &[Subject], verdict: &Verd
 
 #[cfg(test)]
 mod many_tests;
+
+#[cfg(test)]
+mod tests;
