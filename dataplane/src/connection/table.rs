@@ -21,8 +21,8 @@ use crate::tick::Tick;
 /// Entries that end together, so that their cache misses overlap.
 const ENDED: usize = 16;
 
-/// Connections whose entries and index lines are 20 MiB: more than the caches of a core hold. With checks, so few that tests have more and fewer.
-const MANY: u32 = if cfg!(debug_assertions) { 32 } else { 1 << 19 };
+/// Connections whose entries and index lines are 1.3 MiB: about what a core has to itself. With checks, so few that tests have more and fewer.
+const MANY: u32 = if cfg!(debug_assertions) { 32 } else { 1 << 15 };
 
 /// The connections of one worker: a fixed number of places, allocated at the start; nothing here allocates afterwards.
 ///
@@ -422,7 +422,7 @@ impl ConnectionTable {
         self.live
     }
 
-    /// Whether there are so many that a packet's is hardly in the caches, nor its page among those that the core knows.
+    /// Whether there are so many that a packet's is hardly in the nearest caches, nor its page among those that the core knows.
     #[inline(always)]
     pub const fn are_many(&self) -> bool {
         self.live > MANY
