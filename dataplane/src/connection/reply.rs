@@ -191,8 +191,7 @@ impl ConnectionTable {
     /// Cost: the index line and one for what lies beside the entry.
     #[inline(always)]
     pub(crate) fn answered(&self, hash: u64) -> Option<EntryId> {
-        let id = EntryId(self.replies.as_ref()?.index.candidate(hash));
-        self.is_answered(id, hash).then_some(id)
+        self.replies.as_ref()?.index.find(hash, |id| self.is_answered(EntryId(id), hash)).map(EntryId)
     }
 
     /// The entry whose replies have the key `reply` with hash `hash`; `from` tells whether its real server is the sender.
