@@ -64,7 +64,16 @@ pub struct Connection {
     /// Whether an answer passed the director that need not have.
     pub answered: bool,
     /// The port or VLAN, and the MAC, that the client's latest request came from; of a masqueraded one.
-    pub way: Option<(usize, [u8; 6])>,
+    pub way: Learned,
+}
+
+/// What a connection knows of where its client sends from: a port or VLAN, and a MAC.
+#[derive(Clone, Copy, Debug)]
+pub enum Learned {
+    Nothing,
+    Way(usize, [u8; 6]),
+    /// Or nothing: it was a packet of the connection before it in the same burst.
+    Hearsay(usize, [u8; 6]),
 }
 
 impl Connection {
@@ -140,6 +149,7 @@ impl Director {
                     _ => false,
                 };
             if over || (settings.expire_nodest_conn && quiescent) {
+                self.replaced.push(key);
                 self.end(&key);
                 return None;
             }
@@ -261,7 +271,7 @@ impl Director {
                 by_datagram: false,
                 masqueraded,
                 answered: false,
-                way: None,
+                way: Learned::Nothing,
             };
             if let Err(short) = self.admits(&key, &connection, template) {
                 if let Some(template) = template.filter(|_| fresh) {

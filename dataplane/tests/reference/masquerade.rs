@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use dataplane::address::Address;
 use dataplane::service::{Method, NextHop, RealServer};
 
-use super::connections::{Key, SECOND, advance};
+use super::connections::{Key, Learned, SECOND, advance};
 use super::forward::{Cause, Refusal, lower_ttl};
 use super::translate::{self, End};
 use super::wire::{self, Kind, L3, Packet, be16};
@@ -79,7 +79,11 @@ impl Director {
                 let key = Key::of(packet);
                 if let Some(connection) = self.connections.get_mut(&key).filter(|connection| connection.masqueraded.is_some()) {
                     // Nobody has the MAC of zeros.
-                    connection.way = Some((port, from)).filter(|_| from != [0; 6]);
+                    connection.way = match connection.way {
+                        _ if from == [0; 6] => Learned::Nothing,
+                        Learned::Nothing | Learned::Hearsay(..) if self.replaced.contains(&key) => Learned::Hearsay(port, from),
+                        _ => Learned::Way(port, from),
+                    };
                 }
             }
         }
@@ -117,8 +121,17 @@ impl Director {
     }
 
     /// Makes a frame ready to leave for a client.
-    fn leave(&self, frame: &mut [u8], packet: &Packet, key: &Key) -> Result<NextHop, Fate> {
-        let hop = self.way_to(packet.destination.ip(), self.connections[key].way).ok_or(Fate::Drop("no_next_hop"))?;
+    fn leave(&mut self, frame: &mut [u8], packet: &Packet, key: &Key) -> Result<NextHop, Fate> {
+        let way = self.connections[key].way;
+        let learned = match way {
+            Learned::Hearsay(..) if self.choose(2) == 1 => None,
+            Learned::Way(port, from) | Learned::Hearsay(port, from) => Some((port, from)),
+            Learned::Nothing => None,
+        };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.way = learned.map_or(Learned::Nothing, |(port, from)| Learned::Way(port, from));
+        }
+        let hop = self.way_to(packet.destination.ip(), learned).ok_or(Fate::Drop("no_next_hop"))?;
         let our_mac = *self.macs.get(usize::from(hop.port)).ok_or(Fate::Drop("no_next_hop"))?;
         if packet.length > usize::from(hop.mtu) && !may_be_cut(frame, packet) {
             // The kernel tells the real server.

@@ -43,7 +43,7 @@ use dataplane::routes::Routes;
 use dataplane::service::{Method, RealServer, VirtualService};
 use dataplane::settings::{Mode, Settings};
 
-use connections::{Connection, Key};
+use connections::{Connection, Key, Learned};
 use fragments::Fragments;
 use handover::{House, Shares};
 use limit::Bucket;
@@ -136,6 +136,8 @@ pub struct Director {
     templates_aside: u32,
     /// Real servers that were seen to get a new connection in this turn: what is drawn by lot is not foretold.
     pub seen: Vec<u32>,
+    /// Connections that ended in this burst for others in their places.
+    replaced: Vec<Key>,
     /// Which one to take where several are as right, and how many there were each time: nobody can foretell that either.
     script: Vec<usize>,
     asked: Vec<usize>,
@@ -186,6 +188,7 @@ pub fn directors(
         drop_counter: 0,
         templates_aside: 0,
         seen: Vec::new(),
+        replaced: Vec::new(),
         script: Vec::new(),
         asked: Vec::new(),
         twins: false,
@@ -242,9 +245,12 @@ impl Director {
         std::mem::take(&mut self.asked)
     }
 
-    /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike, or a
-    /// scheduler may have forgotten something.
+    /// Whether there may be a choice in a turn: something comes from or to a real server that two connections' packets come from alike, a
+    /// scheduler may have forgotten something, or a connection may not know the way to its client.
     pub fn may_choose(&mut self, arrivals: &Arrivals) -> bool {
+        if self.connections.values().any(|connection| matches!(connection.way, Learned::Hearsay(..))) {
+            return true;
+        }
         if self.services.values().any(|service| service.marks.may_forget(&service.snapshot, self.now, &self.settings)) {
             return true;
         }

@@ -3,7 +3,7 @@
 use dataplane::service::{Drain, Method, RealServer};
 
 use super::Director;
-use super::connections::{Connection, Key, SECOND};
+use super::connections::{Connection, Key, Learned, SECOND};
 use super::recycle::Short;
 use super::wire::Packet;
 
@@ -33,7 +33,7 @@ impl Director {
             by_datagram: packet.protocol == 17,
             masqueraded: None,
             answered: false,
-            way: None,
+            way: Learned::Nothing,
         };
         self.admits(&key, &template, None).map_err(|short| match short {
             Short::Places => "table_full",

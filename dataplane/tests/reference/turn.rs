@@ -196,6 +196,7 @@ impl Director {
         let lane = |(frame, journey)| Lane { frame, packet: None, fate: Fate::Undecided, journey, answers: None };
         let mut lanes: Vec<Lane> = frames.into_iter().map(lane).collect();
         self.read(&mut lanes, side, turn);
+        self.replaced.clear();
         let mut errors = Vec::new();
         let is_masquerading = self.is_masquerading();
         for (at, lane) in lanes.iter_mut().enumerate() {
