@@ -12,6 +12,8 @@ from pathlib import Path
 
 # No emulated processor is fast, and others use this machine too: outcomes are waited for as long as this.
 PATIENCE = 420
+# A kernel that is interrupted while it measures its clocks, in its first second, has them go wrong or comes up no further: then the guest is reset.
+BOOTS = 3
 
 
 @dataclass
@@ -42,16 +44,21 @@ class GuestError(AssertionError):
 
 
 class Guest:
-    """A context manager: boots on entry, is switched off on exit. `start` starts a process (words, log file) in the namespace of its TAPs."""
+    """A context manager: boots on entry, is switched off on exit.
 
-    def __init__(self, name, disk, folder, nics, start, share=None, cpus=3, memory=3072):
+    `start` starts a process (words, log file) in the namespace of its TAPs; `say` is told when it has to be reset.
+    """
+
+    def __init__(self, name, disk, folder, nics, start, say, share=None, cpus=3, memory=3072):
         self.name = name
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.console_path = self.folder / "console"
         self.nics = nics
         self._start = start
+        self._say = say
         self.process = None
+        self._before_boot = 0
         self._agent = Channel(self.folder / "agent")
         self._monitor = Channel(self.folder / "monitor")
         self.words = [
@@ -92,9 +99,27 @@ class Guest:
             self.process.terminate()
             self.process.wait()
 
-    def wait_until_up(self):
-        """Waits until systemd has started what it starts."""
-        self.wait("systemctl is-system-running --wait >/dev/null; systemctl is-system-running | grep -qE 'running|degraded'")
+    def wait_until_up(self, not_boot=""):
+        """Waits until systemd has started what it starts, in another boot than the one of this id; resets a guest that does not get there."""
+        for left in reversed(range(BOOTS)):
+            try:
+                self.wait(f"test \"$(cat /proc/sys/kernel/random/boot_id)\" != '{not_boot}' && {{ systemctl is-system-running --wait >/dev/null; "
+                          "systemctl is-system-running | grep -qE 'running|degraded'; }")
+                self._check_clock()
+                return
+            except GuestError as why:
+                if left == 0 or self.process.poll() is not None:
+                    raise
+                self._say(f"guest {self.name} is reset, for it did not boot: {str(why).splitlines()[0]}")
+                self._before_boot = len(self.console())
+                self._agent.close()
+                self._monitor.call("system_reset", {}, 30)
+
+    def _check_clock(self):
+        """Compares the guest's clock with QEMU's, which it was set by when it booted."""
+        ours, theirs, uptime = map(float, self.run("echo $(date +%s) $(cat /sys/class/rtc/rtc0/since_epoch) $(cut -d ' ' -f 1 /proc/uptime)").split())
+        if abs(ours - theirs) > 2 + uptime / 10:
+            raise GuestError(f"its clock is {ours - theirs:+.0f} s off, {uptime:.0f} s after it was set\n{self._story()}")
 
     def run(self, line, check=True, timeout=PATIENCE):
         """A line for the shell in the guest, as root; returns what it printed on its standard output."""
@@ -126,16 +151,17 @@ class Guest:
             try:
                 return self.run(line, timeout=max(1, until - time.monotonic()))
             except (GuestError, OSError) as why:
-                if self.process.poll() is not None or time.monotonic() > until:
-                    raise GuestError(f"{why}\n{self.console()[-3000:]}\n{(self.folder / 'qemu.log').read_text(errors='replace')}") from None
+                panic = "Kernel panic" in self.console()[self._before_boot:]
+                if panic or self.process.poll() is not None or time.monotonic() > until:
+                    raise GuestError(f"{'its kernel panicked; ' if panic else ''}{why}\n{self._story()}") from None
             time.sleep(0.5)
 
     def reboot(self):
         """`systemctl reboot`; returns when everything is up again."""
         before = self.run("cat /proc/sys/kernel/random/boot_id")
+        self._before_boot = len(self.console())
         self.run("systemctl reboot", check=False)
-        self.wait(f"test $(cat /proc/sys/kernel/random/boot_id) != {before.strip()}")
-        self.wait_until_up()
+        self.wait_until_up(not_boot=before.strip())
 
     def set_link(self, nic, up):
         """Plugs a NIC's cable in, or pulls it."""
@@ -144,6 +170,11 @@ class Guest:
     def console(self):
         """What it wrote on its serial line so far."""
         return self.console_path.read_text(errors="replace") if self.console_path.exists() else ""
+
+    def _story(self):
+        """How this boot began and what was said last, by the guest and by QEMU: the kernel's calibrations come first, what it dies of last."""
+        console = self.console()[self._before_boot:]
+        return f"{console[:3000]}\n...\n{console[3000:][-3000:]}\n{(self.folder / 'qemu.log').read_text(errors='replace')}"
 
     def _call(self, command, arguments, timeout):
         try:

@@ -50,7 +50,7 @@ class Site(Classic):
     @contextlib.contextmanager
     def guest(self, name, nics, wait=True, **more):
         """A guest, the cables of whose NICs are in the switch; one that is up unless `wait` is False."""
-        guest = Guest(name, disk(), self.folder / f"guest-{name}", nics, self.switch.start, share=package().parent, **more)
+        guest = Guest(name, disk(), self.folder / f"guest-{name}", nics, self.switch.start, say, share=package().parent, **more)
         say(f"guest {name} boots")
         guest.begin()
         try:
