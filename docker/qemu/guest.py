@@ -44,7 +44,7 @@ class GuestError(AssertionError):
 
 
 class Guest:
-    """A context manager: boots on entry, is switched off on exit.
+    """One machine, from `begin` to `end`.
 
     `start` starts a process (words, log file) in the namespace of its TAPs; `say` is told when it has to be reset.
     """
@@ -79,16 +79,9 @@ class Guest:
         for nic in nics:
             self.words += nic.words
 
-    def __enter__(self):
-        self.begin()
-        self.wait_until_up()
-        return self
-
-    def __exit__(self, *error):
-        self.end()
-
     def begin(self):
         """Switches it on; it boots meanwhile."""
+        self.console_path.unlink(missing_ok=True)
         self.process = self._start(self.words, log=self.folder / "qemu.log")
 
     def end(self):
