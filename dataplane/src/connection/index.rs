@@ -125,16 +125,15 @@ impl Index {
     /// there is nothing. Cost: one line; at full load another for one id in fifty.
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> u32 {
-        let (home, tag) = (self.home(hash), tag(hash));
-        let bucket = &self.buckets[home];
-        if let Some(slot) = bucket.slots(tag).first() {
-            return bucket.ids[slot];
+        if let Some(id) = self.alike(hash) {
+            return id;
         }
         cold_path();
-        if bucket.passed == 0 { u32::MAX } else { self.buckets[self.after(home)].candidate(tag) }
+        let home = self.home(hash);
+        if self.buckets[home].passed == 0 { u32::MAX } else { self.buckets[self.after(home)].candidate(tag(hash)) }
     }
 
-    /// As [`candidate`](Self::candidate), but `None` if nothing in the first bucket is alike.
+    /// The first id that [`find`](Self::find) looks at in the first bucket, if anything there is alike. Cost: one line.
     #[inline(always)]
     pub fn alike(&self, hash: u64) -> Option<u32> {
         let bucket = &self.buckets[self.home(hash)];

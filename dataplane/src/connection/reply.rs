@@ -188,7 +188,7 @@ impl ConnectionTable {
     }
 
     /// The entry that a packet with this hash most likely answers; whether it does is to be seen by its key and its being masqueraded.
-    /// Cost: the index line and one for what lies beside the entry.
+    /// Cost: a search of the index, and a line for what lies beside each entry that is alike: mostly one.
     #[inline(always)]
     pub(crate) fn answered(&self, hash: u64) -> Option<EntryId> {
         self.replies.as_ref()?.index.find(hash, |id| self.is_answered(EntryId(id), hash)).map(EntryId)
