@@ -446,12 +446,6 @@ impl Tracker {
             directory.note(key, self.worker);
         }
     }
-
-    /// The real server of the connection with this key and the connection's method, without counting a packet.
-    pub fn server_of(&self, key: &Key) -> Option<(ServerId, Method)> {
-        let entry = self.connections.entry(self.connections.find(self.connections.hash(key), key)?);
-        Some((entry.server(), entry.method()))
-    }
 }
 
 /// What a client is told whose packet no real server takes.

@@ -3,7 +3,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::frame::{tcp, udp};
+use common::frame::{ACK, SYN, cut, tcp, udp};
 use common::*;
 use dataplane::command::Batch;
 use dataplane::marks::{MarkRule, Marks, Prefix};
@@ -142,5 +142,23 @@ eal_test! {
         lab.service(0, Ip, "0.0.0.7", 0, RoundRobin, &[server(21).weight(0)]);
         let out = lab.expect(&tcp(CLIENT, &format!("{VIP}:80")).syn(), &["no_real_server", "ICMP"]);
         assert_eq!(out[0][34..36], [3, 3], "destination unreachable, port unreachable");
+    }
+
+    fn fragments_of_an_answer_stay_together_when_a_service_by_mark_begins_a_connection_alike(eal) {
+        let mut lab = Lab::new(eal);
+        marks(&mut lab, vec![rule(7, "198.51.100.1", 32, None, &[])]);
+        lab.service(0, Tcp, VIP, 80, RoundRobin, &[server(21).masquerading(80)]);
+        lab.service(1, Ip, "0.0.0.7", 0, RoundRobin, &[server(22)]);
+        let (request, answer) = (tcp(CLIENT, &format!("{VIP}:80")), tcp("10.10.24.21:80", CLIENT).payload(&[7; 600]));
+        for frame in [request.syn(), answer.segment(SYN | ACK), request.ack(), request.fin(), answer.fin()] {
+            lab.expect(&frame, &["forwarded"]);
+        }
+        let pieces = cut(&answer.ack(), 9, &[424]);
+        // The client begins anew in this burst, so that the real server's SYN finds no connection that it could answer.
+        let out = lab.burst(&[pieces[0].clone(), request.syn(), answer.syn()]);
+        assert_eq!(lab.connections().len(), 2);
+        let later = lab.send(&pieces[1]);
+        let is_answer = |frame: &&Vec<u8>| frame[..6] == ROUTER_MAC && frame[26..30] == [10, 10, 24, 88];
+        assert_eq!((out.iter().filter(is_answer).count(), later.iter().filter(is_answer).count()), (1, 1));
     }
 }

@@ -228,11 +228,8 @@ impl Fragments {
                 Fate::Server(server, method) => Way::Server(server, method),
                 Fate::Kernel => Way::Kernel,
                 Fate::HandOver(to) => Way::Passed(to),
-                // An established connection's, or an answer to one: it is on its way already.
-                Fate::Send(..) => match tracker.server_of(&packet.key) {
-                    Some((server, method)) => Way::Server(server, method),
-                    None => Way::Reply,
-                },
+                // Of all that is not plain, only answers are on their way already.
+                Fate::Send(..) => Way::Reply,
                 _ => Way::Dropped,
             };
             let protocol = packet.key.protocol;
