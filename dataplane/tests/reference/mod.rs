@@ -33,7 +33,7 @@ pub mod wire;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -255,16 +255,18 @@ impl Director {
             return true;
         }
         // What comes later in the same turn may be alike to what begins in it.
-        let in_parts = !self.vlans.is_empty() || self.frames_waiting() > 0 || self.fragments.count() > 0;
+        let in_parts =
+            arrivals.frames.len() > turn::BURST || !self.vlans.is_empty() || self.frames_waiting() > 0 || self.fragments.count() > 0;
         if !self.has_twins() && !in_parts {
             return false;
         }
-        let about = |end: &SocketAddr, frame: &[u8]| match end.ip() {
+        let about = |address: IpAddr, frame: &[u8]| match address {
             IpAddr::V4(v4) => frame.windows(4).any(|bytes| bytes == v4.octets()),
             IpAddr::V6(v6) => frame.windows(16).any(|bytes| bytes == v6.octets()),
         };
-        let ends: BTreeSet<SocketAddr> = self.connections.values().filter_map(|connection| connection.masqueraded).collect();
-        let comes = arrivals.frames.iter().any(|frame| ends.iter().any(|end| about(end, frame)));
+        let masqueraded = self.servers.values().filter(|server| server.masqueraded);
+        let addresses: BTreeSet<IpAddr> = masqueraded.map(|server| server.snapshot.address.ip()).collect();
+        let comes = arrivals.frames.iter().any(|frame| addresses.iter().any(|address| about(*address, frame)));
         comes || self.frames_waiting() > 0 || self.fragments.count() > 0
     }
 
